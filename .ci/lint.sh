@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Checks what no compiler checks; --fix formats the files instead of complaining about them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+step=lint
+failures=0
+complain() {
+  printf 'lint: %s\n' "$*" >&2
+  failures=$((failures + 1))
+}
+files() { git ls-files -co --exclude-standard -- "$@" | while read -r file; do [[ ! -f $file ]] || echo "$file"; done; }
+
+# One version of each tool, whatever the machine has, so that the verdict is the same everywhere.
+clang_format_version=14.0.6
+codespell_version=2.4.1
+venv=.venv-lint
+tools_ready() {
+  "$venv/bin/python" -c '
+import sys
+from importlib.metadata import version
+sys.exit(version("clang-format") != sys.argv[1] or version("codespell") != sys.argv[2])' \
+    "$clang_format_version" "$codespell_version" 2>/dev/null
+}
+if ! tools_ready; then
+  printf '%s: %s: pip installs clang-format %s and codespell %s\n' \
+    "$step" "$venv" "$clang_format_version" "$codespell_version"
+  rm -rf "$venv"
+  python3 -m venv "$venv" || { complain "python3 has no venv module (Debian: apt-get install python3-venv)"; exit 1; }
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "clang-format==$clang_format_version" "codespell==$codespell_version"
+fi
+
+mapfile -t sources < <(files '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh')
+((${#sources[@]})) || complain "no source file found"
+if [[ ${1:-} == --fix ]]; then
+  "$venv/bin/clang-format" -i "${sources[@]}"
+else
+  "$venv/bin/clang-format" --dry-run --Werror "${sources[@]}" || complain "format differs: make format"
+fi
+
+scripts/check_layers.py || complain "a layer includes what stands above it"
+
+mapfile -t texts < <(files ':!*.json' ':!LICENSE')
+"$venv/bin/codespell" "${texts[@]}" || complain "spelling"
+
+if grep -nE '(^|[^A-Za-z0-9_.])/(tmp|root|home|work)/' -- "${texts[@]}" /dev/null | grep -v '^\.ci/lint\.sh:'; then
+  complain "paths of one machine"
+fi
+# Catch2 v2 and CTest split names at semicolons: such a test would count, and run nothing.
+if grep -nE '^ *(TEST_CASE|TEMPLATE_TEST_CASE|SCENARIO)\("[^"]*;' -- "${sources[@]}"; then
+  complain "semicolon in the name of a test"
+fi
+if grep -nE '[[:space:]]+$' -- "${sources[@]}"; then complain "white space at the end of a line"; fi
+for script in $(files 'scripts/*.sh' '.ci/*.sh' .ci/run); do bash -n "$script" || complain "$script: syntax"; done
+
+((failures == 0)) || { printf 'lint: %d checks failed\n' "$failures" >&2; exit 1; }
+echo "lint: ${#sources[@]} source files, all checks passed"

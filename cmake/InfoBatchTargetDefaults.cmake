@@ -1,0 +1,94 @@
+# What every target of ours gets: warnings, sanitizers, hidden symbols. Private to the target, so a
+# user's build sees none of it.
+add_library(infobatch_dev INTERFACE)
+if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  target_compile_options(infobatch_dev INTERFACE
+    -Wall -Wextra -Wshadow
+    $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
+    $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
+    $<$<BOOL:${INFOBATCH_WERROR}>:-Werror>)
+  if(INFOBATCH_SANITIZE)
+    target_compile_options(infobatch_dev INTERFACE
+      -fsanitize=${INFOBATCH_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(infobatch_dev INTERFACE -fsanitize=${INFOBATCH_SANITIZE})
+  endif()
+elseif(INFOBATCH_SANITIZE)
+  message(FATAL_ERROR "InfoBatch: INFOBATCH_SANITIZE needs GCC or Clang, got ${CMAKE_CXX_COMPILER_ID}")
+endif()
+
+# Compiles of torch's headers need 1.5 to 2 GB each: no more of them at once than memory holds.
+cmake_host_system_information(RESULT infobatch_memory_mib QUERY AVAILABLE_PHYSICAL_MEMORY)
+math(EXPR infobatch_torch_jobs "${infobatch_memory_mib} / 2048")
+if(infobatch_torch_jobs LESS 1)
+  set(infobatch_torch_jobs 1)
+endif()
+set_property(GLOBAL APPEND PROPERTY JOB_POOLS infobatch_torch=${infobatch_torch_jobs})
+
+# infobatch_target_defaults(<target> [TORCH])
+# TORCH: the target includes torch's headers; it shares one precompiled header with its like.
+function(infobatch_target_defaults target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "")
+  get_target_property(type ${target} TYPE)
+  set_target_properties(${target} PROPERTIES
+    CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON
+    POSITION_INDEPENDENT_CODE ON)
+  if(type STREQUAL "EXECUTABLE" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    # Like the libraries, because a precompiled header serves only one kind of code (-fPIC, not -fPIE).
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
+  # BUILD_INTERFACE: an installed target must not ask for this one.
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:infobatch_dev>)
+  if(arg_TORCH)
+    set_target_properties(${target} PROPERTIES JOB_POOL_COMPILE infobatch_torch)
+    if(INFOBATCH_PCH)
+      infobatch_torch_pch()
+      if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+      endif()
+      target_precompile_headers(${target} REUSE_FROM infobatch_torch_pch)
+    endif()
+  endif()
+endfunction()
+
+# torch/torch.h takes more than ten seconds to read; precompiled, it is read once.
+function(infobatch_torch_pch)
+  if(TARGET infobatch_torch_pch)
+    return()
+  endif()
+  file(WRITE "${PROJECT_BINARY_DIR}/infobatch_torch_pch.cpp.in" "// Carries the precompiled torch/torch.h.\n")
+  configure_file("${PROJECT_BINARY_DIR}/infobatch_torch_pch.cpp.in"
+                 "${PROJECT_BINARY_DIR}/infobatch_torch_pch.cpp" COPYONLY)
+  add_library(infobatch_torch_pch OBJECT "${PROJECT_BINARY_DIR}/infobatch_torch_pch.cpp")
+  set_target_properties(infobatch_torch_pch PROPERTIES
+    CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON
+    POSITION_INDEPENDENT_CODE ON
+    JOB_POOL_COMPILE infobatch_torch)
+  target_link_libraries(infobatch_torch_pch PRIVATE InfoBatchTorch::torch infobatch_dev)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(infobatch_torch_pch PRIVATE -fpch-preprocess)
+  endif()
+  target_precompile_headers(infobatch_torch_pch PRIVATE <torch/torch.h>)
+endfunction()
+
+# Finds torch as INFOBATCH_TORCH says. Sets INFOBATCH_HAVE_TORCH in the caller.
+function(infobatch_find_torch)
+  set(INFOBATCH_HAVE_TORCH OFF PARENT_SCOPE)
+  if(INFOBATCH_TORCH STREQUAL "OFF")
+    message(STATUS "InfoBatch: engine only (INFOBATCH_TORCH=OFF)")
+    return()
+  endif()
+  find_package(InfoBatchTorch MODULE)
+  if(InfoBatchTorch_FOUND)
+    set(INFOBATCH_HAVE_TORCH ON PARENT_SCOPE)
+  elseif(INFOBATCH_TORCH STREQUAL "AUTO")
+    message(STATUS "InfoBatch: engine only, no torch found; 'make demo' or 'make test' installs one, "
+                   "or set CMAKE_PREFIX_PATH or Torch_DIR to yours")
+  else()
+    message(FATAL_ERROR "InfoBatch: INFOBATCH_TORCH=ON, but ${InfoBatchTorch_NOT_FOUND_MESSAGE}")
+  endif()
+endfunction()

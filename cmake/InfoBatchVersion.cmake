@@ -1,0 +1,13 @@
+# The version stands once, in infobatch/version.hpp.
+function(infobatch_read_version out header)
+  file(READ "${header}" text)
+  set(parts "")
+  foreach(part MAJOR MINOR PATCH)
+    if(NOT text MATCHES "#define INFOBATCH_VERSION_${part} ([0-9]+)")
+      message(FATAL_ERROR "InfoBatch: ${header} has no INFOBATCH_VERSION_${part}")
+    endif()
+    list(APPEND parts "${CMAKE_MATCH_1}")
+  endforeach()
+  list(JOIN parts "." version)
+  set(${out} "${version}" PARENT_SCOPE)
+endfunction()

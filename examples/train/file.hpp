@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+
+namespace infobatch::train {
+
+/// All bytes of a file.
+/// @throws std::runtime_error  "cannot read PATH: reason".
+std::string read_file(const std::string& path);
+
+/// Replaces a file: after a crash at any moment it holds the old bytes or the new ones, whole.
+/// Written beside it under the name PATH.tmp, synced, renamed.
+/// @throws std::runtime_error  "cannot write PATH: reason"; the old file is still there.
+void write_file_atomically(const std::string& path, const std::string& bytes);
+
+/// Whether there is something of that name.
+bool file_exists(const std::string& path);
+
+}  // namespace infobatch::train

@@ -1,0 +1,115 @@
+#include <examples/train/progress.hpp>
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+
+namespace infobatch::train {
+namespace {
+
+constexpr double kRedrawSeconds = 0.1;
+constexpr std::size_t kBarCells = 24;
+
+double seconds_now() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+std::size_t terminal_columns(std::FILE* stream) {
+  winsize size{};
+  if (ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+std::string bar_text(double fraction) {
+  const auto full = static_cast<std::size_t>(std::clamp(fraction, 0.0, 1.0) * kBarCells);
+  return "[" + std::string(full, '#') + std::string(kBarCells - full, '.') + "] ";
+}
+
+template <typename... Values>
+std::string format(const char* pattern, Values... values) {
+  char text[256];
+  std::snprintf(text, sizeof text, pattern, values...);
+  return text;
+}
+
+}  // namespace
+
+std::string duration_text(double seconds) {
+  const auto total = static_cast<long>(std::lround(std::max(0.0, seconds)));
+  if (total < 60) return format("%ld s", total);
+  if (total < 3600) return format("%ld min %02ld s", total / 60, total % 60);
+  return format("%ld h %02ld min", total / 3600, total / 60 % 60);
+}
+
+std::string progress_line(const Run& run, bool epoch_ended) {
+  const Figures& figures = run.figures();
+  const EpochFigures& epoch = epoch_ended ? figures.history.back() : run.epoch_figures();
+  std::string line = format("%-19s seed %-3llu epoch %lld/%lld  kept %lld  loss %.3f",
+                            figures.arm.c_str(),
+                            static_cast<unsigned long long>(figures.seed),
+                            static_cast<long long>(epoch.epoch + 1),
+                            static_cast<long long>(run.epochs()),
+                            static_cast<long long>(epoch.kept),
+                            epoch.loss);
+  if (epoch_ended) line += format("  test %.2f %%", epoch.accuracy);
+  line += format("  %.1f s", figures.time.wall);
+  const double done = run.progress();
+  if (!run.finished() && done > 0.0) {
+    line += "  ETA " + duration_text(figures.time.wall * (1.0 - done) / done);
+  }
+  return line;
+}
+
+Progress::Progress(std::FILE* stream) : stream_(stream), terminal_(isatty(fileno(stream)) == 1) {}
+
+Progress::~Progress() { std::fflush(stream_); }
+
+void Progress::note(const std::string& text) {
+  erase();
+  std::fprintf(stream_, "%s\n", text.c_str());
+  draw();
+}
+
+void Progress::update(std::size_t key, const Run& run, bool epoch_ended) {
+  if (!terminal_) {
+    if (epoch_ended) note(progress_line(run, true));
+    return;
+  }
+  const auto same = [key](const Bar& bar) { return bar.key == key; };
+  auto bar = std::find_if(bars_.begin(), bars_.end(), same);
+  if (bar == bars_.end()) bar = bars_.insert(bars_.end(), {key, ""});
+  const double now = seconds_now();
+  if (!epoch_ended && !bar->text.empty() && now - last_draw_ < kRedrawSeconds) return;
+  last_draw_ = now;
+  const double fraction = run.finished() ? 1.0 : run.progress();
+  const std::string text = bar_text(fraction) + progress_line(run, epoch_ended);
+  if (run.finished()) {
+    bars_.erase(bar);
+    note(text);
+  } else {
+    bar->text = text;
+    erase();
+    draw();
+  }
+}
+
+void Progress::erase() {
+  for (; drawn_ > 0; --drawn_) std::fprintf(stream_, "\x1b[1A\x1b[2K");
+}
+
+void Progress::draw() {
+  const std::size_t columns = terminal_columns(stream_);
+  for (const Bar& bar : bars_) {
+    // A line that wraps would be two lines to erase.
+    std::fprintf(stream_, "%s\n", bar.text.substr(0, columns - 1).c_str());
+  }
+  drawn_ = bars_.size();
+  std::fflush(stream_);
+}
+
+}  // namespace infobatch::train

@@ -1,0 +1,209 @@
+#include <examples/train/run.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+#include <torch/torch.h>
+
+namespace infobatch::train {
+namespace {
+
+constexpr std::int64_t kEvaluationBatch = 500;
+constexpr int kWarmUpSteps = 5;
+
+infobatch::Options run_options(const TrainOptions& options,
+                               const Dataset& data,
+                               const Arm& arm,
+                               std::uint64_t seed,
+                               const Target& target) {
+  auto result = sampler_options(arm, options, seed, target.share);
+  if (std::string(arm.name) == "full-short") {
+    const std::int64_t epoch = full_samples(options, data) / options.epochs;
+    result.epochs((target.samples + epoch - 1) / epoch);
+  }
+  return result;
+}
+
+/// Percent of the test images whose largest logit is that of their label.
+double test_accuracy(Classifier& model, const Dataset& data, const Precision& precision) {
+  const torch::NoGradGuard no_grad;
+  model.eval();
+  ImageBatches images(data, data.test);
+  std::int64_t right = 0;
+  std::vector<std::size_t> ids;
+  for (std::int64_t begin = 0; begin < data.test.size(); begin += kEvaluationBatch) {
+    const std::int64_t end = std::min(begin + kEvaluationBatch, data.test.size());
+    ids.resize(static_cast<std::size_t>(end - begin));
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::size_t>(begin) + i;
+    const Batch batch = images.get_batch(ids);
+    const auto logits = forward(model, batch.images.to(precision.dtype), precision);
+    right += logits.argmax(1).eq(batch.labels).sum().item<std::int64_t>();
+  }
+  model.train();
+  return 100.0 * static_cast<double>(right) / static_cast<double>(data.test.size());
+}
+
+}  // namespace
+
+std::int64_t full_samples(const TrainOptions& options, const Dataset& data) {
+  return options.epochs * (data.train.size() / options.batch_size) * options.batch_size;
+}
+
+Run::Run(const TrainOptions& options,
+         const Dataset& data,
+         const Arm& arm,
+         std::uint64_t seed,
+         const Target& target)
+    : options_(options),
+      data_(data),
+      precision_(precision_of(options.dtype)),
+      sampler_options_(run_options(options, data, arm, seed, target)),
+      ib_(data.train.size(), sampler_options_),
+      sample_limit_(std::string(arm.name) == "full-short" ? target.samples
+                                                          : full_samples(options, data)),
+      run_epochs_(static_cast<double>(sample_limit_) * static_cast<double>(options.epochs) /
+                  static_cast<double>(full_samples(options, data))),
+      batches_(ImageBatches(data, data.train).augmented(seed)) {
+  torch::manual_seed(seed);
+  model_ = make_model(options.model, data.classes);
+  model_->to(precision_.dtype);
+  model_->train();
+  optimizer_ = make_optimizer(*model_, options);
+  // drop_last: every step has the same shape. Rests of ever new sizes would make the convolution
+  // library compile kernels in every pruned epoch, at the cost of some steps.
+  loader_ = torch::data::make_data_loader(
+      batches_,
+      ib_.sampler(),
+      torch::data::DataLoaderOptions(static_cast<std::size_t>(options.batch_size)).drop_last(true));
+  figures_.arm = arm.name;
+  figures_.seed = seed;
+  figures_.samples_full = full_samples(options, data);
+}
+
+void Run::on_warning(std::function<void(const std::string&)> handler) {
+  ib_.session()->set_warning_handler(std::move(handler));
+}
+
+double Run::progress() const {
+  return std::min(1.0, ib_.progress() * static_cast<double>(epochs()) / run_epochs_);
+}
+
+void Run::begin_epoch() {
+  if (!inside_epoch_) {
+    epoch_ = EpochFigures{};
+    epoch_.epoch = static_cast<std::int64_t>(figures_.history.size());
+    loss_sum_ = 0.0;
+    ib_.set_epoch(epoch_.epoch);
+    epoch_.kept = ib_.size();
+    inside_epoch_ = true;
+  }
+  batches_.set_epoch(epoch_.epoch);
+  position_ = loader_->begin();
+}
+
+void Run::train_batch(const Batch& batch) {
+  set_learning_rate(*optimizer_, one_cycle(options_.lr, progress()));
+  optimizer_->zero_grad();
+  const auto logits = forward(*model_, batch.images.to(precision_.dtype), precision_);
+  const auto losses = sample_losses(logits, batch.labels, options_.label_smoothing);
+  const auto loss = ib_.update(losses);
+  loss.backward();
+  optimizer_->step();
+  loss_sum_ += losses.detach().sum(torch::kFloat64).item<double>();
+  const std::int64_t count = batch.labels.size(0);
+  epoch_.trained += count;
+  figures_.samples_trained += count;
+  ++figures_.steps;
+}
+
+bool Run::step() {
+  const Stopwatch stopwatch;
+  if (!position_) begin_epoch();
+  bool more = *position_ != loader_->end();
+  if (more) {
+    train_batch(**position_);
+    ++*position_;
+    more = figures_.samples_trained < sample_limit_ && *position_ != loader_->end();
+  }
+  const Span span = stopwatch.elapsed();
+  epoch_.time += span;
+  figures_.time += span;
+  if (epoch_.trained > 0) epoch_.loss = loss_sum_ / static_cast<double>(epoch_.trained);
+  if (!more) end_epoch();
+  return !more;
+}
+
+void Run::end_epoch() {
+  position_.reset();
+  inside_epoch_ = false;
+  epoch_.accuracy = evaluate();
+  figures_.history.push_back(epoch_);
+  figures_.planned_share = ib_.statistics().actual_saved;
+  figures_.finished = static_cast<std::int64_t>(figures_.history.size()) == epochs() ||
+                      figures_.samples_trained >= sample_limit_;
+}
+
+double Run::evaluate() { return test_accuracy(*model_, data_, precision_); }
+
+nlohmann::json Run::save(torch::serialize::OutputArchive& archive) const {
+  torch::serialize::OutputArchive model;
+  torch::serialize::OutputArchive optimizer;
+  torch::serialize::OutputArchive sampler;
+  model_->save(model);
+  optimizer_->save(optimizer);
+  ib_.save(sampler);
+  archive.write("model", model);
+  archive.write("optimizer", optimizer);
+  archive.write("sampler", sampler);
+  return {{"figures", to_json(figures_)},
+          {"inside_epoch", inside_epoch_},
+          {"epoch", epoch_.epoch},
+          {"kept", epoch_.kept},
+          {"trained", epoch_.trained},
+          {"loss", epoch_.loss},
+          {"loss_sum", loss_sum_},
+          {"epoch_seconds", epoch_.time.wall},
+          {"epoch_cpu_seconds", epoch_.time.cpu}};
+}
+
+void Run::load(torch::serialize::InputArchive& archive, const nlohmann::json& state) {
+  torch::serialize::InputArchive model;
+  torch::serialize::InputArchive optimizer;
+  torch::serialize::InputArchive sampler;
+  archive.read("model", model);
+  archive.read("optimizer", optimizer);
+  archive.read("sampler", sampler);
+  model_->load(model);
+  optimizer_->load(optimizer);
+  ib_.load(sampler);
+  figures_ = figures_from_json(state.at("figures"));
+  state.at("inside_epoch").get_to(inside_epoch_);
+  state.at("epoch").get_to(epoch_.epoch);
+  state.at("kept").get_to(epoch_.kept);
+  state.at("trained").get_to(epoch_.trained);
+  epoch_.loss = number_or_nan(state.at("loss"));
+  loss_sum_ = number_or_nan(state.at("loss_sum"));
+  state.at("epoch_seconds").get_to(epoch_.time.wall);
+  state.at("epoch_cpu_seconds").get_to(epoch_.time.cpu);
+}
+
+void warm_up(const TrainOptions& options, const Dataset& data) {
+  const Precision precision = precision_of(options.dtype);
+  const auto model = make_model(options.model, data.classes);
+  model->to(precision.dtype);
+  const auto optimizer = make_optimizer(*model, options);
+  ImageBatches batches = ImageBatches(data, data.train).augmented(0);
+  std::vector<std::size_t> ids(static_cast<std::size_t>(options.batch_size));
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = i;
+  for (int step = 0; step < kWarmUpSteps; ++step) {
+    const Batch batch = batches.get_batch(ids);
+    optimizer->zero_grad();
+    const auto logits = forward(*model, batch.images.to(precision.dtype), precision);
+    sample_losses(logits, batch.labels, options.label_smoothing).mean().backward();
+    optimizer->step();
+  }
+  test_accuracy(*model, data, precision);
+}
+
+}  // namespace infobatch::train

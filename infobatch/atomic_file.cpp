@@ -1,0 +1,89 @@
+#include <infobatch/atomic_file.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include <infobatch/error.hpp>
+
+namespace infobatch::detail {
+namespace {
+
+[[noreturn]] void fail(const char* function, const char* step, const std::string& path) {
+  throw FileError(message(function, ": cannot ", step, " ", path, ": ", std::strerror(errno)));
+}
+
+/// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return number_; }
+
+ private:
+  int number_;
+};
+
+void write_all(const std::string& path, std::string_view bytes) {
+  const Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (file.get() < 0) fail("save", "create", path);
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(file.get(), bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) fail("save", "write", path);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+  if (::fsync(file.get()) != 0) fail("save", "flush", path);
+}
+
+/// The rename itself reaches the disk only with the folder.
+void flush_folder_of(const std::string& path) {
+  const std::size_t slash = path.find_last_of('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (opened.get() >= 0) ::fsync(opened.get());  // not every file system can; the file is whole
+}
+
+}  // namespace
+
+void write_file_atomically(const std::string& path, std::string_view bytes) {
+  const std::string unfinished = path + ".tmp";  // one name: a killed save leaves one file at most
+  try {
+    write_all(unfinished, bytes);
+    if (std::rename(unfinished.c_str(), path.c_str()) != 0) fail("save", "replace", path);
+  } catch (...) {
+    ::unlink(unfinished.c_str());
+    throw;
+  }
+  flush_folder_of(path);
+}
+
+std::string read_file(const std::string& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) fail("load", "open", path);
+  struct stat status;
+  if (::fstat(file.get(), &status) != 0) fail("load", "examine", path);
+  std::string bytes;
+  bytes.resize(static_cast<std::size_t>(status.st_size));
+  std::size_t done = 0;
+  while (true) {
+    if (done == bytes.size()) bytes.resize(done + 4096);  // it may have grown, or be no plain file
+    const ssize_t got = ::read(file.get(), &bytes[done], bytes.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail("load", "read", path);
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+}  // namespace infobatch::detail

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include <infobatch/annealing.hpp>
+#include <infobatch/config.hpp>
+
+namespace infobatch {
+
+/// Samples that the whole run promises to leave out: floor(target_saved * E * N).
+inline std::int64_t promised_samples(const Config& config, std::int64_t size) {
+  return floor_share(billionths(config.target_saved.value_or(0.0)), config.epochs * size);
+}
+
+/// Rule 14: the share of N that epoch `epoch` has to leave out, when what is left of the promise is
+/// spread evenly over the pruned epochs that are left. What chance added or withheld in an epoch is
+/// made good in the next ones.
+/// @param pruned_before  samples left out in the epochs before.
+inline double share_to_prune(const Config& config, std::int64_t size, std::int64_t epoch,
+                             std::int64_t pruned_before) {
+  const std::int64_t epochs_left = annealing_start(config) - epoch;
+  const std::int64_t samples_left = promised_samples(config, size) - pruned_before;
+  if (epochs_left <= 0 || samples_left <= 0 || size == 0) return 0.0;
+  return static_cast<double>(samples_left) / static_cast<double>(epochs_left) /
+         static_cast<double>(size);
+}
+
+/// Whether the run ends its pruned epochs noticeably short of its promise: by more than the last
+/// epoch's Bernoulli draws explain (six standard deviations).
+inline bool falls_short(const Config& config, std::int64_t size, std::int64_t pruned) {
+  const double tolerance = 3.0 * std::sqrt(static_cast<double>(size)) + 1.0;
+  return static_cast<double>(promised_samples(config, size) - pruned) > tolerance;
+}
+
+}  // namespace infobatch

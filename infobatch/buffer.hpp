@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+namespace infobatch {
+
+namespace detail {
+
+/// Uninitialised memory, aligned to 64 bytes; from 2 MiB on aligned to 2 MiB and, on Linux, backed
+/// by huge pages where the system has them. Pages that are never touched cost nothing.
+/// @throws std::bad_alloc
+void* allocate_pages(std::size_t bytes);
+/// Frees what allocate_pages(bytes) returned.
+void free_pages(void* data, std::size_t bytes) noexcept;
+/// Gives the memory behind the first `used` bytes back to the system; the addresses stay valid,
+/// their content is lost.
+void release_tail(void* data, std::size_t bytes, std::size_t used) noexcept;
+
+}  // namespace detail
+
+/// An owning array without initialisation, movable, for trivial types.
+///
+/// Large arrays come straight from the system (see detail::allocate_pages), so capacity that is
+/// never touched takes no memory.
+template <typename T>
+class Buffer {
+  static_assert(std::is_trivial_v<T>, "Buffer holds trivial types only");
+
+ public:
+  Buffer() = default;
+  /// An array of `size` elements with undefined content.
+  /// @throws std::bad_alloc
+  explicit Buffer(std::int64_t size)
+      : data_(static_cast<T*>(detail::allocate_pages(bytes_of(size)))),
+        size_(size),
+        capacity_(size) {}
+  ~Buffer() { reset(); }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        capacity_(std::exchange(other.capacity_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    if (this != &other) {
+      reset();
+      data_ = std::exchange(other.data_, nullptr);
+      size_ = std::exchange(other.size_, 0);
+      capacity_ = std::exchange(other.capacity_, 0);
+    }
+    return *this;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  std::int64_t size() const { return size_; }
+  /// Elements that resize() can reach without new memory.
+  std::int64_t capacity() const { return capacity_; }
+  T& operator[](std::int64_t i) { return data_[i]; }
+  const T& operator[](std::int64_t i) const { return data_[i]; }
+  T* begin() { return data_; }
+  T* end() { return data_ + size_; }
+  const T* begin() const { return data_; }
+  const T* end() const { return data_ + size_; }
+
+  /// Makes room for `size` elements; the content is undefined when the capacity did not suffice.
+  /// @throws std::bad_alloc; the buffer is then empty.
+  void resize(std::int64_t size) {
+    if (size > capacity_) {
+      reset();
+      *this = Buffer(size);
+    }
+    size_ = size;
+  }
+
+  /// Keeps the first `size` (<= size()) elements in place and gives whole pages behind them back to
+  /// the system. The capacity stays: growing again takes fresh pages.
+  void shrink(std::int64_t size) {
+    size_ = size;
+    if (data_ != nullptr) detail::release_tail(data_, bytes_of(capacity_), bytes_of(size));
+  }
+
+ private:
+  static std::size_t bytes_of(std::int64_t size) {
+    return static_cast<std::size_t>(size) * sizeof(T);
+  }
+  void reset() {
+    if (data_ != nullptr) detail::free_pages(data_, bytes_of(capacity_));
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
+
+  T* data_ = nullptr;
+  std::int64_t size_ = 0;
+  std::int64_t capacity_ = 0;
+};
+
+}  // namespace infobatch

@@ -1,0 +1,212 @@
+/* The C interface of InfoBatch: the whole engine behind plain functions.
+ *
+ * Conventions. Every function that can fail returns an `ib_status`; on failure nothing was changed
+ * and ib_last_error() tells, for the calling thread, which function, which rule and which value.
+ * Structs that may grow begin with `struct_size`, the caller's sizeof: a program compiled against
+ * an older header works with a newer library of the same IB_ABI_VERSION.
+ * Calls on one session must not overlap in time; different sessions are independent.
+ *
+ *     ib_config config;
+ *     ib_config_init(&config, sizeof config);
+ *     config.epochs = 200;
+ *     ib_session* session;
+ *     ib_session_create(50000, &config, 0, &session);
+ *     ib_session_begin(session);                           // the loop begins an epoch
+ *     ib_slice batch;
+ *     while (ib_session_next(session, 128, &batch) == IB_OK && batch.count > 0) {
+ *       ... losses of batch.ids[0 .. count) ...
+ *       ib_session_update(session, losses, batch.count, IB_MEAN, &loss);
+ *     }
+ */
+#ifndef INFOBATCH_C_API_H_
+#define INFOBATCH_C_API_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <infobatch/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Changes only when a program has to be compiled anew; compare with ib_abi_version(). */
+#define IB_ABI_VERSION 1
+
+typedef enum ib_status {
+  IB_OK = 0,
+  IB_INVALID_ARGUMENT = 1, /**< an argument or option breaks its rule */
+  IB_INDEX_ERROR = 2,      /**< a sample id outside the data set or the plan */
+  IB_STATE_ERROR = 3,      /**< the call does not fit the state of the session */
+  IB_FILE_ERROR = 4,       /**< a file cannot be read or written, or is damaged */
+  IB_OUT_OF_MEMORY = 5,
+  IB_INTERNAL_ERROR = 6
+} ib_status;
+
+typedef enum ib_reduction {
+  IB_MEAN = 0,         /**< sum(w * loss) / count */
+  IB_SUM = 1,          /**< sum(w * loss) */
+  IB_NONE = 2,         /**< w * loss of each sample */
+  IB_WEIGHTED_MEAN = 3 /**< sum(w * loss) / sum(w) */
+} ib_reduction;
+
+/** A run: scores, plan, position. */
+typedef struct ib_session ib_session;
+/** The plan of one epoch, immutable, counted references. */
+typedef struct ib_plan ib_plan;
+
+/** The options; their rules and defaults are those of infobatch/config.hpp. */
+typedef struct ib_config {
+  size_t struct_size;
+  int64_t epochs;
+  double prune_ratio;
+  double delta;
+  int64_t warmup;
+  uint64_t seed;
+  const char* policy; /**< borrowed until ib_session_create returns, as all pointers here */
+  const char* keep;
+  int32_t rescale;          /**< 0 or 1 */
+  int32_t has_target_saved; /**< 0 or 1 */
+  double target_saved;
+  double max_prune_ratio;
+  const double* quantiles; /**< NULL: the default */
+  size_t quantiles_count;
+  const double* quantile_keep; /**< NULL: the default */
+  size_t quantile_keep_count;
+  double score_ema;
+} ib_config;
+
+/** A part of a plan; the pointers live as long as the plan (see ib_session_plan), at least until
+ *  the next call on the session that begins another epoch. */
+typedef struct ib_slice {
+  const int64_t* ids;   /**< [count] */
+  const float* weights; /**< [count] */
+  int64_t begin;        /**< position of the first sample in the plan */
+  int64_t count;
+} ib_slice;
+
+/** Figures of an epoch and of the run so far: see infobatch/statistics.hpp. */
+typedef struct ib_statistics {
+  size_t struct_size;
+  int64_t epoch;
+  int64_t size;
+  int32_t planned;
+  int32_t prunes;
+  int64_t kept;
+  int64_t pruned;
+  int64_t candidates;
+  double prune_ratio;
+  int64_t observed;
+  double mean_score; /**< NaN while there is no score */
+  int64_t samples_full;
+  int64_t samples_planned;
+  double saved;
+  double promised_saved; /**< NaN without a target */
+  double actual_saved;
+  int64_t non_finite_epoch;
+  int64_t non_finite_total;
+} ib_statistics;
+
+/** Receives a warning; `text` lives until the function returns. */
+typedef void (*ib_warning_handler)(const char* text, void* user_data);
+
+/* --- library ------------------------------------------------------------------------------- */
+
+INFOBATCH_API int32_t ib_abi_version(void);
+/** "0.1.0" */
+INFOBATCH_API const char* ib_version(void);
+/** What was wrong with the calling thread's last failed call; "" before the first. Lives until the
+ *  thread's next failed call. */
+INFOBATCH_API const char* ib_last_error(void);
+/** Names of the policies in a NULL-terminated array that lives for ever. */
+INFOBATCH_API const char* const* ib_policy_names(void);
+
+/* --- options ------------------------------------------------------------------------------- */
+
+/** Fills in the defaults. @param struct_size  sizeof(ib_config) of the caller. */
+INFOBATCH_API void ib_config_init(ib_config* config, size_t struct_size);
+/** Every broken rule of the options in one message; IB_OK when there is none. */
+INFOBATCH_API ib_status ib_config_validate(const ib_config* config);
+
+/* --- session ------------------------------------------------------------------------------- */
+
+/** @param size     number of samples, [0, 2^40].
+ *  @param threads  of the epoch boundary; 0: as many as the process may use. Never changes a plan. */
+INFOBATCH_API ib_status ib_session_create(int64_t size, const ib_config* config, int32_t threads,
+                                          ib_session** session);
+/** The same from the options as JSON (`Config::to_json`). */
+INFOBATCH_API ib_status ib_session_create_json(int64_t size, const char* config_json,
+                                               int32_t threads, ib_session** session);
+/** NULL is fine. Plans obtained with ib_session_plan stay valid. */
+INFOBATCH_API void ib_session_destroy(ib_session* session);
+/** The options as JSON; lives as long as the session. */
+INFOBATCH_API ib_status ib_session_config_json(ib_session* session, const char** json);
+/** NULL: back to standard error. */
+INFOBATCH_API ib_status ib_session_set_warning_handler(ib_session* session,
+                                                       ib_warning_handler handler, void* user_data);
+
+/** Number N of samples. */
+INFOBATCH_API ib_status ib_session_size(const ib_session* session, int64_t* size);
+/** The epoch that an iteration begun now delivers. */
+INFOBATCH_API ib_status ib_session_epoch(const ib_session* session, int64_t* epoch);
+INFOBATCH_API ib_status ib_session_set_epoch(ib_session* session, int64_t epoch);
+/** Number of samples that this epoch delivers. Plans it if need be: O(N). */
+INFOBATCH_API ib_status ib_session_length(ib_session* session, int64_t* length);
+/** The epoch's plan, to be released with ib_plan_release. */
+INFOBATCH_API ib_status ib_session_plan(ib_session* session, ib_plan** plan);
+/** Forgets what the epoch observed; it begins anew. */
+INFOBATCH_API ib_status ib_session_discard_epoch(ib_session* session);
+
+/** An iteration begins: the next epoch, or the same one while nothing was observed. */
+INFOBATCH_API ib_status ib_session_begin(ib_session* session);
+/** The next samples, at most `count`; slice->count is 0 at the end of the epoch. */
+INFOBATCH_API ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice);
+
+/** Records the losses of the next `count` samples in order; `slice` (may be NULL) receives the
+ *  samples and their weights. */
+INFOBATCH_API ib_status ib_session_observe(ib_session* session, const float* losses, int64_t count,
+                                           ib_slice* slice);
+/** The same with the samples named; `weights` [count] receives their weights. */
+INFOBATCH_API ib_status ib_session_observe_ids(ib_session* session, const float* losses,
+                                               const int64_t* ids, int64_t count, float* weights);
+/** ib_session_observe, then the reduced loss into out[0], or out[0 .. count) for IB_NONE.
+ *  @param reduction  an ib_reduction. */
+INFOBATCH_API ib_status ib_session_update(ib_session* session, const float* losses, int64_t count,
+                                          int32_t reduction, float* out);
+
+/** Fraction of the run that is done, [0, 1]. */
+INFOBATCH_API ib_status ib_session_progress(const ib_session* session, double* progress);
+/** Samples of the running epoch that were observed. */
+INFOBATCH_API ib_status ib_session_position(const ib_session* session, int64_t* position);
+/** E * ceil(N / batch_size). */
+INFOBATCH_API ib_status ib_session_max_steps(const ib_session* session, int64_t batch_size,
+                                             int64_t* steps);
+/** [N] scores, NaN: never observed. Valid until the next call that begins an epoch or loads. */
+INFOBATCH_API ib_status ib_session_scores(const ib_session* session, const float** scores);
+/** Set struct_size first: ib_statistics s; s.struct_size = sizeof s; */
+INFOBATCH_API ib_status ib_session_statistics(const ib_session* session, ib_statistics* statistics);
+
+/** Writes the state to a file, atomically. */
+INFOBATCH_API ib_status ib_session_save(ib_session* session, const char* path);
+/** Goes on from a file. @param report  NULL, or receives what differs and may, one option a line,
+ *  "" when nothing does; lives until the next load on this session. */
+INFOBATCH_API ib_status ib_session_load(ib_session* session, const char* path, const char** report);
+/** The state as bytes; they live until the next call of this function on this session. */
+INFOBATCH_API ib_status ib_session_serialize(ib_session* session, const char** bytes, size_t* size);
+INFOBATCH_API ib_status ib_session_deserialize(ib_session* session, const char* bytes, size_t size,
+                                               const char** report);
+
+/* --- plan ---------------------------------------------------------------------------------- */
+
+/** The whole plan as one slice. */
+INFOBATCH_API ib_status ib_plan_view(const ib_plan* plan, ib_slice* slice);
+/** The epoch it belongs to. */
+INFOBATCH_API ib_status ib_plan_epoch(const ib_plan* plan, int64_t* epoch);
+/** NULL is fine. */
+INFOBATCH_API void ib_plan_release(ib_plan* plan);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* INFOBATCH_C_API_H_ */

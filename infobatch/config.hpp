@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <infobatch/export.h>
+
+namespace infobatch {
+
+/// Version of the rules that turn (config, scores, epoch) into a plan. A saved state is accepted
+/// only by the version that wrote it, because another one would plan other epochs.
+constexpr int kRuleVersion = 1;
+
+/// Largest data set: 2^40 samples.
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 40;
+
+/// Largest number of epochs: epochs are counted in 32 bits by the random draws.
+constexpr std::int64_t kMaxEpochs = (std::int64_t{1} << 32) - 1;
+
+/// Everything a user may choose. Plain data; `validate` says what is wrong with it.
+struct INFOBATCH_API Config {
+  /// E >= 1: epochs of the whole run. E <= 2 prunes nothing.
+  std::int64_t epochs = 1;
+  /// r in [0, 1): chance that a candidate is left out. Not the share saved, which is
+  /// r * P(loss < mean); see `target_saved`.
+  double prune_ratio = 0.5;
+  /// delta in (0, 1], read as round(delta * 1e9) parts: epochs from floor(delta * E) on are full.
+  double delta = 0.875;
+  /// Full epochs at the start, >= 1 (without scores there is nothing to judge by).
+  std::int64_t warmup = 1;
+  /// Key of every draw. The engine's default is a constant; the skins take their framework's seed.
+  std::uint64_t seed = 0x1f0ba7c4;
+  /// Name of a registered policy; see `policy_names`.
+  std::string policy = "infobatch";
+  /// "bernoulli": each candidate on its own (the paper). "exact": max(1, floor((1-r) * n)) of the n
+  /// candidates (the official code), with r read as round(r * 1e9) parts.
+  std::string keep = "bernoulli";
+  /// Whether kept candidates weigh the inverse of their keep probability. Without it the update
+  /// is biased towards hard samples.
+  bool rescale = true;
+  /// Share of all E * N samples to save, in [0, 1); the policy's parameter is then solved for at
+  /// the beginning of each pruned epoch (`prune_ratio` is not used).
+  std::optional<double> target_saved;
+  /// r_max in (0, 1): the largest prune ratio that `target_saved` may lead to.
+  double max_prune_ratio = 0.9;
+  /// infobatch_quantile: increasing quantiles of the scores, each in (0, 1), 1 to 14 of them.
+  std::vector<double> quantiles = {0.2, 0.85};
+  /// infobatch_quantile: keep ratio in (0, 1] of the samples up to each quantile.
+  std::vector<double> quantile_keep = {0.25, 0.5};
+  /// a in [0, 1): a sample's score becomes a * score + (1 - a) * loss; 0: the last loss.
+  double score_ema = 0.0;
+
+  /// Every broken rule, one sentence each with the value; empty when the config is valid.
+  std::vector<std::string> problems() const;
+  /// @throws InvalidArgument  with all problems in one message.
+  void validate() const;
+
+  /// The config as JSON text. Doubles are written so that they read back equal to the bit.
+  std::string to_json() const;
+  /// Reads what `to_json` wrote; missing keys keep their defaults.
+  /// @throws InvalidArgument  listing every problem at once: malformed JSON, unknown keys, wrong
+  ///                          types, broken rules.
+  static Config from_json(const std::string& text);
+
+  bool operator==(const Config& other) const;
+  bool operator!=(const Config& other) const { return !(*this == other); }
+};
+
+}  // namespace infobatch

@@ -1,0 +1,442 @@
+#include <infobatch/detail/kernels.hpp>
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
+    defined(__AVX512VL__) && defined(__BMI2__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC's own intrinsics start from a variable that is left undefined on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+
+#include <infobatch/detail/sum_lanes.hpp>
+
+namespace infobatch {
+namespace detail {
+namespace {
+
+inline __m512i lane_numbers() {
+  return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+}
+
+// ---- random words -------------------------------------------------------------------------------
+
+// Sixteen Philox calls side by side: the four words of each counter, lane by lane.
+struct Philox16 {
+  __m512i x0, x1, x2, x3;
+};
+
+// High and low halves of the products of 16 words with one constant.
+inline void multiply(__m512i x, __m512i constant, __m512i* high, __m512i* low) {
+  const __m512i even = _mm512_mul_epu32(x, constant);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), constant);
+  // The high halves of even lanes move down, those of odd lanes are in place already.
+  *high = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+  *low = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+}
+
+inline void philox_round(Philox16* p, __m512i key0, __m512i key1) {
+  const __m512i factor0 = _mm512_set1_epi64(0xD2511F53);
+  const __m512i factor1 = _mm512_set1_epi64(0xCD9E8D57);
+  __m512i high0, low0, high1, low1;
+  multiply(p->x0, factor0, &high0, &low0);
+  multiply(p->x2, factor1, &high1, &low1);
+  constexpr int kXor3 = 0x96;
+  p->x0 = _mm512_ternarylogic_epi32(high1, p->x1, key0, kXor3);
+  p->x2 = _mm512_ternarylogic_epi32(high0, p->x3, key1, kXor3);
+  p->x1 = low1;
+  p->x3 = low0;
+}
+
+inline Philox16 counters(std::uint64_t block, __m512i epoch, __m512i stream) {
+  const std::uint64_t call = block * 16;  // the 16 calls of a block share the upper 60 bits
+  return {_mm512_or_si512(_mm512_set1_epi32(static_cast<int>(call)), lane_numbers()),
+          _mm512_set1_epi32(static_cast<int>(call >> 32)), epoch, stream};
+}
+
+inline void store(const Philox16& p, std::uint32_t* out) {
+  _mm512_storeu_si512(out, p.x0);
+  _mm512_storeu_si512(out + 16, p.x1);
+  _mm512_storeu_si512(out + 32, p.x2);
+  _mm512_storeu_si512(out + 48, p.x3);
+}
+
+// Rounds of `kBlocks` blocks interleaved: the latency of one hides behind the others.
+template <int kBlocks>
+inline void fill_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block,
+                        std::uint32_t* out) {
+  Philox16 p[static_cast<unsigned>(kBlocks)];
+  for (int b = 0; b < kBlocks; ++b) {
+    p[b] = counters(block + static_cast<std::uint64_t>(b), epoch, stream);
+  }
+  auto key0 = static_cast<std::uint32_t>(seed);
+  auto key1 = static_cast<std::uint32_t>(seed >> 32);
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; ++round) {
+    const __m512i keys0 = _mm512_set1_epi32(static_cast<int>(key0));
+    const __m512i keys1 = _mm512_set1_epi32(static_cast<int>(key1));
+    for (int b = 0; b < kBlocks; ++b) philox_round(&p[b], keys0, keys1);
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  for (int b = 0; b < kBlocks; ++b) store(p[b], out + 64 * b);
+}
+
+void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
+                std::uint64_t first_block, std::int64_t n_blocks, std::uint32_t* out) {
+  const __m512i epochs = _mm512_set1_epi32(static_cast<int>(epoch));
+  const __m512i streams = _mm512_set1_epi32(static_cast<int>(stream));
+  std::int64_t block = 0;
+  for (; block + 4 <= n_blocks; block += 4) {
+    fill_blocks<4>(seed, epochs, streams, first_block + static_cast<std::uint64_t>(block),
+                   out + 64 * block);
+  }
+  for (; block < n_blocks; ++block) {
+    fill_blocks<1>(seed, epochs, streams, first_block + static_cast<std::uint64_t>(block),
+                   out + 64 * block);
+  }
+}
+
+// ---- sums ---------------------------------------------------------------------------------------
+
+constexpr int kLanes = 32;    // four vectors of eight doubles
+constexpr int kLaneBits = 7;  // 4096 scores over 32 lanes
+
+inline __m512d low_half(__m512 x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
+inline __m512d high_half(__m512 x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)); }
+
+inline __mmask16 lanes_below(int count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xFFFFu : (1u << count) - 1u);
+}
+
+void store_lanes(const __m512d* vectors, double* lanes) {
+  for (int v = 0; v < 4; ++v) _mm512_storeu_pd(lanes + 8 * v, vectors[v]);
+}
+
+// Range of the scores, NaN and what lies behind `count` left out; and how many were observed.
+sum_lanes::Range observed_range(const float* scores, int count, std::int64_t* observed) {
+  __m512i max_abs = _mm512_setzero_si512();
+  __m512i min_abs = _mm512_set1_epi32(-1);
+  *observed = 0;
+  for (int i = 0; i < count; i += 16) {
+    const __mmask16 valid = lanes_below(count - i);
+    const __m512i bits = _mm512_maskz_loadu_epi32(valid, scores + i);
+    const __m512i abs = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
+    const __mmask16 seen =
+        _mm512_mask_cmple_epu32_mask(valid, abs, _mm512_set1_epi32(0x7F800000));
+    *observed += __builtin_popcount(seen);
+    max_abs = _mm512_mask_max_epu32(max_abs, seen, max_abs, abs);
+    min_abs = _mm512_mask_min_epu32(min_abs, seen, min_abs,
+                                    _mm512_sub_epi32(abs, _mm512_set1_epi32(1)));
+  }
+  return {_mm512_reduce_max_epu32(max_abs), _mm512_reduce_min_epu32(min_abs)};
+}
+
+// Adds up the observed scores; with kSplit in two parts, the first on the grid of `rounder`.
+template <bool kSplit>
+void add_observed(const float* scores, int count, double rounder, double* high, double* low) {
+  const __m512d rounders = _mm512_set1_pd(rounder);
+  __m512d highs[4], lows[4];
+  for (int v = 0; v < 4; ++v) highs[v] = lows[v] = _mm512_setzero_pd();
+  for (int i = 0; i < count; i += 32) {
+    for (int half = 0; half < 2; ++half) {
+      const int start = i + 16 * half;
+      if (start >= count) break;
+      __m512 x = _mm512_maskz_loadu_ps(lanes_below(count - start), scores + start);
+      x = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_ORD_Q), x);
+      const __m512d parts[2] = {low_half(x), high_half(x)};
+      for (int part = 0; part < 2; ++part) {
+        const int v = 2 * half + part;
+        if (kSplit) {
+          const __m512d rounded =
+              _mm512_sub_pd(_mm512_add_pd(parts[part], rounders), rounders);
+          highs[v] = _mm512_add_pd(highs[v], rounded);
+          lows[v] = _mm512_add_pd(lows[v], _mm512_sub_pd(parts[part], rounded));
+        } else {
+          highs[v] = _mm512_add_pd(highs[v], parts[part]);
+        }
+      }
+    }
+  }
+  store_lanes(highs, high);
+  store_lanes(lows, low);
+}
+
+// The usual block: whole, all observed, of a moderate range. One pass finds out and adds up.
+bool sum_whole_block(const float* scores, BlockSum* sum) {
+  const __m512i abs_mask = _mm512_set1_epi32(0x7FFFFFFF);
+  const __m512i one = _mm512_set1_epi32(1);
+  __m512i max_abs = _mm512_setzero_si512();
+  __m512i min_abs = _mm512_set1_epi32(-1);
+  __m512d sums[4];
+  for (int v = 0; v < 4; ++v) sums[v] = _mm512_setzero_pd();
+  for (int i = 0; i < kSumBlock; i += 32) {
+    const __m512 x0 = _mm512_loadu_ps(scores + i);
+    const __m512 x1 = _mm512_loadu_ps(scores + i + 16);
+    const __m512i abs0 = _mm512_and_si512(_mm512_castps_si512(x0), abs_mask);
+    const __m512i abs1 = _mm512_and_si512(_mm512_castps_si512(x1), abs_mask);
+    max_abs = _mm512_max_epu32(max_abs, _mm512_max_epu32(abs0, abs1));
+    min_abs = _mm512_min_epu32(min_abs, _mm512_min_epu32(_mm512_sub_epi32(abs0, one),
+                                                         _mm512_sub_epi32(abs1, one)));
+    sums[0] = _mm512_add_pd(sums[0], low_half(x0));
+    sums[1] = _mm512_add_pd(sums[1], high_half(x0));
+    sums[2] = _mm512_add_pd(sums[2], low_half(x1));
+    sums[3] = _mm512_add_pd(sums[3], high_half(x1));
+  }
+  const sum_lanes::Range range{_mm512_reduce_max_epu32(max_abs), _mm512_reduce_min_epu32(min_abs)};
+  const int grid = sum_lanes::grid(range);
+  if (!sum_lanes::is_plain(range) || !sum_lanes::fits(sum_lanes::top(range), grid, kLaneBits)) {
+    return false;
+  }
+  double lanes[kLanes];
+  store_lanes(sums, lanes);
+  *sum = BlockSum{};
+  sum->count = kSumBlock;
+  sum->high = sum_lanes::total(lanes, kLanes, grid);
+  sum->high_exponent = grid;
+  return true;
+}
+
+bool sum_block(const float* scores, int count, BlockSum* sum) {
+  if (count == kSumBlock && sum_whole_block(scores, sum)) return true;
+  *sum = BlockSum{};
+  const sum_lanes::Range range = observed_range(scores, count, &sum->count);
+  if (!sum_lanes::is_plain(range)) return false;
+  double high[kLanes], low[kLanes];
+  sum->low_exponent = sum_lanes::grid(range);
+  if (sum_lanes::fits(sum_lanes::top(range), sum->low_exponent, kLaneBits)) {
+    add_observed<false>(scores, count, 0.0, high, low);
+    sum->high_exponent = sum->low_exponent;
+  } else if (sum_lanes::split_fits(range, kLaneBits)) {
+    sum->high_exponent = sum_lanes::high_grid(range, kLaneBits);
+    add_observed<true>(scores, count, sum_lanes::rounder(sum->high_exponent), high, low);
+    sum->low = sum_lanes::total(low, kLanes, sum->low_exponent);
+  } else {
+    return false;
+  }
+  sum->high = sum_lanes::total(high, kLanes, sum->high_exponent);
+  return true;
+}
+
+// ---- classes and the keep decision --------------------------------------------------------------
+
+void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
+  const __m512 cutoffs = _mm512_set1_ps(cutoff);
+  const __m128i ones = _mm_set1_epi8(1);
+  std::int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __mmask16 below =
+        _mm512_cmp_ps_mask(_mm512_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(klass + i), _mm_maskz_mov_epi8(below, ones));
+  }
+  for (; i < count; ++i) klass[i] = scores[i] < cutoff;
+}
+
+// Stores the chosen ones of 16 items one after the other; returns where the next ones go.
+inline std::uint32_t* append(std::uint32_t* out, __mmask16 chosen, __m512i items) {
+  // A compressing store is microcode on some processors; compressing in a register is not.
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(chosen, items));
+  return out + __builtin_popcount(chosen);
+}
+
+// The items of 64 samples, for any number of classes: table look-ups by class.
+struct ManyClasses {
+  explicit ManyClasses(const KeepTable& table)
+      : last(_mm512_loadu_si512(table.last)),
+        allowed(_mm512_srlv_epi32(_mm512_set1_epi32(static_cast<int>(table.allowed)),
+                                  lane_numbers())),
+        class_shift(_mm_cvtsi32_si128(table.id_bits)) {}
+
+  std::uint64_t keep(__m512i bytes, __mmask64 valid, const std::uint32_t* words, __m512i ids,
+                     std::uint32_t** out) const {
+    alignas(64) std::uint8_t klass[64];
+    _mm512_store_si512(klass, bytes);
+    std::uint64_t keeps = 0;
+    for (int part = 0; part < 4; ++part) {
+      const __m512i classes = _mm512_cvtepu8_epi32(
+          _mm_load_si128(reinterpret_cast<const __m128i*>(klass + 16 * part)));
+      __mmask16 mask = _mm512_mask_test_epi32_mask(
+          static_cast<__mmask16>(valid >> 16 * part),
+          _mm512_permutexvar_epi32(classes, allowed), _mm512_set1_epi32(1));
+      mask = _mm512_mask_cmple_epu32_mask(mask, _mm512_loadu_si512(words + 16 * part),
+                                          _mm512_permutexvar_epi32(classes, last));
+      *out = append(*out, mask, _mm512_or_si512(ids, _mm512_sll_epi32(classes, class_shift)));
+      keeps |= static_cast<std::uint64_t>(mask) << 16 * part;
+      ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
+    }
+    return keeps;
+  }
+
+  __m512i last;
+  __m512i allowed;
+  __m128i class_shift;
+};
+
+// The same for classes 0 and 1: masks take the place of the look-ups.
+struct TwoClasses {
+  explicit TwoClasses(const KeepTable& table)
+      : last0(_mm512_set1_epi32(static_cast<int>(table.last[0]))),
+        last1(_mm512_set1_epi32(static_cast<int>(table.last[1]))),
+        allowed0((table.allowed & 1u) != 0 ? ~std::uint64_t{0} : 0),
+        allowed1((table.allowed & 2u) != 0 ? ~std::uint64_t{0} : 0),
+        class1(_mm512_set1_epi32(
+            static_cast<int>(static_cast<std::uint32_t>(std::uint64_t{1} << table.id_bits)))) {}
+
+  std::uint64_t keep(__m512i bytes, __mmask64 valid, const std::uint32_t* words, __m512i ids,
+                     std::uint32_t** out) const {
+    const std::uint64_t ones = _mm512_test_epi8_mask(bytes, bytes);
+    const std::uint64_t candidates = valid & ((ones & allowed1) | (~ones & allowed0));
+    std::uint64_t keeps = 0;
+    for (int part = 0; part < 4; ++part) {
+      const auto is_one = static_cast<__mmask16>(ones >> 16 * part);
+      const __mmask16 mask = _mm512_mask_cmple_epu32_mask(
+          static_cast<__mmask16>(candidates >> 16 * part), _mm512_loadu_si512(words + 16 * part),
+          _mm512_mask_mov_epi32(last0, is_one, last1));
+      *out = append(*out, mask, _mm512_mask_or_epi32(ids, is_one, ids, class1));
+      keeps |= static_cast<std::uint64_t>(mask) << 16 * part;
+      ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
+    }
+    return keeps;
+  }
+
+  __m512i last0, last1;
+  std::uint64_t allowed0, allowed1;
+  __m512i class1;
+};
+
+template <typename Classes>
+int keep_items_of(const std::uint8_t* klass, const std::uint32_t* words, int count,
+                  std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
+                  std::int64_t* members, std::int64_t* kept) {
+  const Classes classes(table);
+  const __m512i largest = _mm512_set1_epi8(static_cast<char>(table.n_classes - 1));
+  std::int64_t members_of[kTableClasses] = {};
+  std::int64_t kept_of[kTableClasses] = {};
+  std::uint32_t* const begin = out;
+  __mmask64 beyond = 0;
+  for (int i = 0; i < count; i += 64) {
+    const int left = count - i;
+    const __mmask64 valid = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+    const __m512i bytes = _mm512_maskz_loadu_epi8(valid, klass + i);
+    beyond |= _mm512_cmpgt_epu8_mask(bytes, largest);
+    const __m512i ids = _mm512_add_epi32(
+        _mm512_set1_epi32(static_cast<int>(first_id + static_cast<unsigned>(i))), lane_numbers());
+    const std::uint64_t keeps = classes.keep(bytes, valid, words + i, ids, &out);
+    kept_of[0] += __builtin_popcountll(keeps);
+    for (int c = 1; c < table.n_classes; ++c) {
+      const __mmask64 of_class =
+          _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
+      members_of[c] += __builtin_popcountll(of_class);
+      kept_of[c] += __builtin_popcountll(keeps & of_class);
+    }
+  }
+  if (beyond != 0) return -1;
+  members_of[0] = count;
+  for (int c = 1; c < table.n_classes; ++c) {  // so far class 0 stands for all
+    members_of[0] -= members_of[c];
+    kept_of[0] -= kept_of[c];
+  }
+  for (int c = 0; c < table.n_classes; ++c) {
+    members[c] += members_of[c];
+    kept[c] += kept_of[c];
+  }
+  return static_cast<int>(out - begin);
+}
+
+int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
+               std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
+               std::int64_t* members, std::int64_t* kept) {
+  static_assert(kTableClasses == 16, "a table is one vector");
+  const auto keep = table.n_classes <= 2 ? keep_items_of<TwoClasses> : keep_items_of<ManyClasses>;
+  return keep(klass, words, count, first_id, table, out, members, kept);
+}
+
+// ---- shuffle ------------------------------------------------------------------------------------
+
+bool scale_words(const std::uint32_t* words, int count, std::uint32_t first_bound,
+                 std::uint32_t* index) {
+  __m512i bounds =
+      _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first_bound)), lane_numbers());
+  __mmask16 suspicious = 0;
+  for (int i = 0; i < count; i += 16) {
+    const __mmask16 valid = lanes_below(count - i);
+    const __m512i word = _mm512_maskz_loadu_epi32(valid, words + i);
+    const __m512i even = _mm512_mul_epu32(word, bounds);
+    const __m512i odd =
+        _mm512_mul_epu32(_mm512_srli_epi64(word, 32), _mm512_srli_epi64(bounds, 32));
+    const __m512i high = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+    const __m512i low = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+    suspicious = static_cast<__mmask16>(
+        suspicious | _mm512_mask_cmplt_epu32_mask(valid, low, bounds));
+    _mm512_mask_storeu_epi32(index + i, valid, high);
+    bounds = _mm512_add_epi32(bounds, _mm512_set1_epi32(16));
+  }
+  return suspicious != 0;
+}
+
+void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const float* class_weight,
+          std::int64_t* ids, float* weights, bool streaming) {
+  const __m512i id_mask = _mm512_set1_epi32(
+      static_cast<int>(id_bits >= 32 ? ~0u : (1u << id_bits) - 1u));
+  const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
+  const __m512 table = _mm512_loadu_ps(class_weight);
+  const auto emit_one = [&](std::int64_t i) {
+    const std::uint32_t item = items[i];
+    ids[i] = id_bits >= 32 ? item : item & ((1u << id_bits) - 1u);
+    const float weight = class_weight[id_bits >= 32 ? 0 : item >> id_bits];
+    __builtin_memcpy(weights + i, &weight, sizeof(weight));
+  };
+  std::int64_t i = 0;
+  if (streaming) {  // whole cache lines only
+    for (; i < count && (reinterpret_cast<std::uintptr_t>(ids + i) & 63) != 0; ++i) emit_one(i);
+  }
+  for (; i + 16 <= count; i += 16) {
+    const __m512i item = _mm512_loadu_si512(items + i);
+    const __m512i id = _mm512_and_si512(item, id_mask);
+    const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(id));
+    const __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(id, 1));
+    _mm512_storeu_ps(weights + i,
+                     _mm512_permutexvar_ps(_mm512_srl_epi32(item, class_shift), table));
+    if (streaming) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(ids + i), low);
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(ids + i + 8), high);
+    } else {
+      _mm512_storeu_si512(ids + i, low);
+      _mm512_storeu_si512(ids + i + 8, high);
+    }
+  }
+  for (; i < count; ++i) emit_one(i);
+  if (streaming) _mm_sfence();
+}
+
+bool processor_fits() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("bmi2");
+}
+
+}  // namespace
+
+const Kernels* avx512_kernels() {
+  static const Kernels kernels = {fill_words, sum_block,   classify_below,
+                                  keep_items, scale_words, emit};
+  static const bool fits = processor_fits();
+  return fits ? &kernels : nullptr;
+}
+
+}  // namespace detail
+}  // namespace infobatch
+
+#else
+
+namespace infobatch {
+namespace detail {
+
+const Kernels* avx512_kernels() { return nullptr; }
+
+}  // namespace detail
+}  // namespace infobatch
+
+#endif

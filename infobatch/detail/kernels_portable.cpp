@@ -1,0 +1,120 @@
+#include <cstring>
+
+#include <infobatch/detail/kernels.hpp>
+#include <infobatch/detail/sum_lanes.hpp>
+#include <infobatch/philox.hpp>
+
+namespace infobatch {
+namespace detail {
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int kLaneBits = 9;  // 4096 scores over 8 lanes
+static_assert(kSumBlock / kLanes == 1 << kLaneBits, "a lane holds 2^kLaneBits scores");
+
+std::uint32_t bits_of(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+
+void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
+                std::uint64_t first_block, std::int64_t n_blocks, std::uint32_t* out) {
+  for (std::int64_t block = 0; block < n_blocks; ++block, out += 64) {
+    const std::uint64_t first_call = (first_block + static_cast<std::uint64_t>(block)) * 16;
+    for (unsigned lane = 0; lane < 16; ++lane) {
+      const PhiloxWords words = stream_call(seed, epoch, stream, first_call + lane);
+      for (unsigned word = 0; word < 4; ++word) out[word * 16 + lane] = words.word[word];
+    }
+  }
+}
+
+bool sum_block(const float* scores, int count, BlockSum* sum) {
+  sum_lanes::Range range{0, ~std::uint32_t{0}};
+  int observed = 0;
+  for (int i = 0; i < count; ++i) {
+    const std::uint32_t abs = bits_of(scores[i]) & sum_lanes::kAbsMask;
+    if (abs > sum_lanes::kInfinityBits) continue;
+    ++observed;
+    if (abs > range.max_abs) range.max_abs = abs;
+    if (abs - 1 < range.min_abs_minus_1) range.min_abs_minus_1 = abs - 1;
+  }
+  if (!sum_lanes::is_plain(range)) return false;
+  const bool plain = sum_lanes::fits(sum_lanes::top(range), sum_lanes::grid(range), kLaneBits);
+  if (!plain && !sum_lanes::split_fits(range, kLaneBits)) return false;
+
+  const int high_grid =
+      plain ? sum_lanes::grid(range) : sum_lanes::high_grid(range, kLaneBits);
+  const double rounder = plain ? 0.0 : sum_lanes::rounder(high_grid);
+  double high[kLanes] = {};
+  double low[kLanes] = {};
+  for (int i = 0; i < count; ++i) {
+    const std::uint32_t abs = bits_of(scores[i]) & sum_lanes::kAbsMask;
+    const double x = abs > sum_lanes::kInfinityBits ? 0.0 : static_cast<double>(scores[i]);
+    const double rounded = plain ? x : (x + rounder) - rounder;
+    high[i % kLanes] += rounded;
+    low[i % kLanes] += x - rounded;
+  }
+  sum->count = observed;
+  sum->high_exponent = high_grid;
+  sum->high = sum_lanes::total(high, kLanes, high_grid);
+  sum->low_exponent = sum_lanes::grid(range);
+  sum->low = plain ? 0 : sum_lanes::total(low, kLanes, sum->low_exponent);
+  return true;
+}
+
+void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
+  for (std::int64_t i = 0; i < count; ++i) klass[i] = scores[i] < cutoff;
+}
+
+int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
+               std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
+               std::int64_t* members, std::int64_t* kept) {
+  int n = 0;
+  for (int i = 0; i < count; ++i) {
+    const unsigned c = klass[i];
+    if (c >= static_cast<unsigned>(table.n_classes)) return -1;
+    const unsigned keep = (table.allowed >> c & 1u) & (words[i] <= table.last[c] ? 1u : 0u);
+    out[n] = (first_id + static_cast<std::uint32_t>(i)) |
+             static_cast<std::uint32_t>(std::uint64_t{c} << table.id_bits);
+    n += static_cast<int>(keep);
+    ++members[c];
+    kept[c] += keep;
+  }
+  return n;
+}
+
+bool scale_words(const std::uint32_t* words, int count, std::uint32_t first_bound,
+                 std::uint32_t* index) {
+  std::uint32_t suspicious = 0;
+  for (int i = 0; i < count; ++i) {
+    const std::uint32_t bound = first_bound + static_cast<std::uint32_t>(i);
+    const std::uint64_t product = std::uint64_t{words[i]} * bound;
+    index[i] = static_cast<std::uint32_t>(product >> 32);
+    suspicious |= static_cast<std::uint32_t>(product) < bound ? 1u : 0u;
+  }
+  return suspicious != 0;
+}
+
+void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const float* class_weight,
+          std::int64_t* ids, float* weights, bool /*streaming*/) {
+  const std::uint64_t mask = (std::uint64_t{1} << id_bits) - 1;
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint32_t item;
+    std::memcpy(&item, items + i, sizeof(item));
+    ids[i] = static_cast<std::int64_t>(item & mask);
+    const float weight = class_weight[std::uint64_t{item} >> id_bits];
+    std::memcpy(weights + i, &weight, sizeof(weight));
+  }
+}
+
+}  // namespace
+
+const Kernels* portable_kernels() {
+  static const Kernels kernels = {fill_words, sum_block,   classify_below,
+                                  keep_items, scale_words, emit};
+  return &kernels;
+}
+
+}  // namespace detail
+}  // namespace infobatch

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace infobatch {
+
+/// How the kept share of a class is drawn (DESIGN rule 4).
+enum class KeepMode {
+  kBernoulli,  ///< every sample on its own: kept iff its 32-bit draw is below q
+  kExact,      ///< max(1, floor(ratio * n)) of the n members: those with the smallest draws
+};
+
+/// One class of samples that an epoch treats alike.
+struct KeepClass {
+  double keep_ratio = 1.0;  ///< in [0, 1]; 1: always kept, weight 1; 0: never kept
+  bool rescale = true;      ///< weight = inverse of the keep probability used; else weight 1
+};
+
+/// What a policy decides about one epoch: a class for each sample, and how each class is kept.
+///
+/// The engine draws, weighs and shuffles; so a policy that rescales is unbiased by construction.
+struct EpochRule {
+  /// 1 to kMaxClasses classes; class 0 by convention is "kept, weight 1".
+  std::vector<KeepClass> classes;
+  /// Writes the class of the samples [begin, end) to klass[0 .. end - begin). Pure, thread-safe.
+  /// Empty: every sample is of class 0.
+  std::function<void(std::int64_t begin, std::int64_t end, std::uint8_t* klass)> classify;
+  KeepMode mode = KeepMode::kBernoulli;
+
+  static constexpr int kMaxClasses = 16;
+};
+
+}  // namespace infobatch

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <infobatch/epoch_rule.hpp>
+#include <infobatch/plan_builder.hpp>
+#include <infobatch/select.hpp>
+#include <infobatch/threads.hpp>
+
+namespace infobatch {
+namespace detail {
+
+/// num / den rounded once to float32; 1 <= den <= num < 2^42.
+float rounded_quotient(std::uint64_t num, std::uint64_t den);
+
+/// The kept share of a class as the 32-bit bound q of `bernoulli`: round(ratio * 2^32), at least 1
+/// for a positive ratio; 2^32 keeps all.
+std::uint64_t keep_bound(double ratio);
+
+/// How many of n members `exact` keeps: floor(round(ratio * 1e9) * n / 1e9), at least 1 of a
+/// positive share of something.
+std::int64_t exact_kept(double ratio, std::int64_t n);
+
+/// How the samples of one class are kept in an epoch.
+struct ClassRule {
+  enum Kind { kAll, kNone, kBelow, kCut };
+  Kind kind = kAll;
+  std::uint64_t keep_below = 0;  ///< kBelow: kept iff the draw is less
+  DrawCut cut;                   ///< kCut: kept iff (draw64, id) lies before it
+};
+
+/// The kept items in ascending order of their ids, one run for each thread that wrote them.
+struct KeptRuns {
+  struct Run {
+    std::int64_t begin = 0;     ///< index of its first item in the array
+    std::int64_t size = 0;      ///< its number of items
+    std::int64_t position = 0;  ///< kept items before it
+  };
+  std::vector<Run> runs;  ///< one for each thread of the team
+  std::int64_t size = 0;
+};
+
+/// Adds the members of each class among [0, n) to counts[class].members.
+/// @throws InvalidArgument a class number at or above counts.size()
+void count_members(std::int64_t n, const Classify& classify, Team& team,
+                   std::vector<ClassCount>& counts);
+
+/// Slots that keep_samples needs behind the n-th.
+constexpr std::int64_t kKeepSlack = 64;
+
+/// Writes the items (id | class << id_bits) of the kept samples of [0, n) to `items`, which has
+/// n + kKeepSlack slots, and sets members and kept of `counts`.
+/// @throws InvalidArgument a class number at or above rules.size()
+template <typename Item>
+KeptRuns keep_samples(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
+                      const Classify& classify, const std::vector<ClassRule>& rules, int id_bits,
+                      Team& team, Item* items, std::vector<ClassCount>& counts);
+
+}  // namespace detail
+}  // namespace infobatch

@@ -1,0 +1,154 @@
+#include <infobatch/plan_builder.hpp>
+
+#include <utility>
+
+#include <infobatch/detail/plan_options.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/keep.hpp>
+#include <infobatch/select.hpp>
+#include <infobatch/shuffle.hpp>
+#include <infobatch/streams.hpp>
+
+namespace infobatch {
+namespace detail {
+namespace {
+
+constexpr std::uint64_t kDraws = std::uint64_t{1} << 32;
+
+void check(std::int64_t n, const EpochRule& rule) {
+  if (n < 0 || n > kMaxSamples) {
+    throw InvalidArgument(
+        message("build_plan: the number of samples must lie in [0, ", kMaxSamples, "], got ", n));
+  }
+  const std::size_t classes = rule.classes.size();
+  if (classes < 1 || classes > static_cast<std::size_t>(EpochRule::kMaxClasses)) {
+    throw InvalidArgument(message("build_plan: a rule has 1 to ", int{EpochRule::kMaxClasses},
+                                  " classes, got ", classes));
+  }
+  for (const KeepClass& klass : rule.classes) {
+    if (!(klass.keep_ratio >= 0.0 && klass.keep_ratio <= 1.0)) {
+      throw InvalidArgument(
+          message("build_plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
+    }
+  }
+}
+
+int bits_for(std::uint64_t values) {
+  int bits = 0;
+  while (bits < 63 && std::uint64_t{1} << bits < values) ++bits;
+  return bits;
+}
+
+// How the classes are kept, and what that makes of counts[].keep_below.
+std::vector<ClassRule> class_rules(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
+                                   const EpochRule& rule, Team& team,
+                                   std::vector<ClassCount>& counts) {
+  std::vector<ClassRule> rules(rule.classes.size());
+  bool any_exact = false;
+  for (std::size_t c = 0; c < rules.size(); ++c) {
+    const double ratio = rule.classes[c].keep_ratio;
+    if (ratio == 0.0) {
+      rules[c].kind = ClassRule::kNone;
+    } else if (rule.mode == KeepMode::kBernoulli) {
+      rules[c].keep_below = counts[c].keep_below = keep_bound(ratio);
+      rules[c].kind = counts[c].keep_below == kDraws ? ClassRule::kAll : ClassRule::kBelow;
+    } else if (ratio != 1.0) {
+      rules[c].kind = ClassRule::kCut;
+      any_exact = true;
+    }
+  }
+  if (!any_exact) return rules;
+
+  const Classify all_zero = [](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
+    for (std::int64_t i = begin; i < end; ++i) klass[i - begin] = 0;
+  };
+  count_members(n, rule.classify, team, counts);
+  for (std::size_t c = 0; c < rules.size(); ++c) {
+    if (rules[c].kind != ClassRule::kCut) continue;
+    const std::int64_t members = counts[c].members;
+    const std::int64_t kept = exact_kept(rule.classes[c].keep_ratio, members);
+    rules[c].cut = select_smallest_draws(rule.classify ? rule.classify : all_zero,
+                                         static_cast<std::uint8_t>(c), n, members, kept, seed,
+                                         epoch, kStreamExactKeep, team);
+  }
+  return rules;
+}
+
+float class_weight(const KeepClass& klass, const ClassRule& rule, const ClassCount& count) {
+  switch (rule.kind) {
+    case ClassRule::kNone:
+      return 0.0f;
+    case ClassRule::kBelow:
+      return klass.rescale ? rounded_quotient(kDraws, count.keep_below) : 1.0f;
+    case ClassRule::kCut:
+      if (count.kept == 0) return 0.0f;
+      return klass.rescale ? rounded_quotient(static_cast<std::uint64_t>(count.members),
+                                              static_cast<std::uint64_t>(count.kept))
+                           : 1.0f;
+    case ClassRule::kAll:
+      break;
+  }
+  return 1.0f;
+}
+
+// Keeps, weighs and shuffles with items of one width; `spare` holds what does not fit the plan.
+template <typename Item>
+void fill_plan(const PlanOptions& options, std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
+               const EpochRule& rule, int id_bits, Team& team, PlanArrays& plan) {
+  constexpr bool kNarrow = sizeof(Item) == sizeof(float);
+  const std::vector<ClassRule> rules = class_rules(n, seed, epoch, rule, team, plan.counts);
+
+  // Items lie in the memory of the result: kept ones in `ids`, parted ones (narrow) in `weights`.
+  plan.ids.resize(n + kKeepSlack);
+  plan.weights.resize(n + kKeepSlack);
+  Buffer<Item> wide_scatter;
+  Item* const in_ids = reinterpret_cast<Item*>(plan.ids.data());
+  Item* in_weights = reinterpret_cast<Item*>(plan.weights.data());
+  // What is sure to be a single bucket is kept where it is going to be shuffled.
+  const bool in_place = kNarrow && n <= options.shuffle.bucket && team.size() == 1;
+  Item* const kept_items = in_place ? in_weights : in_ids;
+  const KeptRuns kept = keep_samples(n, seed, epoch, rule.classify, rules, id_bits, team,
+                                     kept_items, plan.counts);
+  if constexpr (!kNarrow) {
+    wide_scatter.resize(kept.size);
+    in_weights = wide_scatter.data();
+  }
+
+  float weights[EpochRule::kMaxClasses] = {};
+  for (std::size_t c = 0; c < rules.size(); ++c) {
+    weights[c] = plan.counts[c].weight = class_weight(rule.classes[c], rules[c], plan.counts[c]);
+  }
+  const ShuffleArrays<Item> arrays{kept_items,          in_weights, plan.ids.data(),
+                                   plan.weights.data(), id_bits,    weights};
+  shuffle_items(kept, arrays, seed, epoch, team, options.shuffle);
+  plan.size = kept.size;
+  plan.ids.shrink(kept.size);
+  plan.weights.shrink(kept.size);
+}
+
+}  // namespace
+
+PlanArrays build_plan_with(const PlanOptions& options, std::int64_t n, std::uint64_t seed,
+                           std::uint32_t epoch, const EpochRule& rule, Team& team,
+                           PlanArrays recycled) {
+  check(n, rule);
+  PlanArrays plan = std::move(recycled);
+  plan.size = 0;
+  plan.counts.assign(rule.classes.size(), ClassCount{});
+  const int class_bits = bits_for(rule.classes.size());
+  if (bits_for(static_cast<std::uint64_t>(n)) + class_bits <= 32 && !options.wide_items) {
+    fill_plan<std::uint32_t>(options, n, seed, epoch, rule, 32 - class_bits, team, plan);
+  } else {
+    fill_plan<std::uint64_t>(options, n, seed, epoch, rule, 63 - class_bits, team, plan);
+  }
+  return plan;
+}
+
+}  // namespace detail
+
+PlanArrays build_plan(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
+                      const EpochRule& rule, Team& team, PlanArrays recycled) {
+  return detail::build_plan_with({}, n, seed, epoch, rule, team, std::move(recycled));
+}
+
+}  // namespace infobatch

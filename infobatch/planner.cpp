@@ -1,0 +1,82 @@
+#include <infobatch/planner.hpp>
+
+#include <utility>
+
+#include <infobatch/annealing.hpp>
+#include <infobatch/budget.hpp>
+#include <infobatch/plan_builder.hpp>
+#include <infobatch/score.hpp>
+
+namespace infobatch::detail {
+namespace {
+
+EpochChoice choose(const PlanRequest& request, const PolicyInput& input) {
+  if (request.restored != nullptr) return *request.restored;
+  EpochChoice choice;
+  const bool informed = input.sum.count() > 0 || !request.policy.needs_scores();
+  choice.prunes =
+      informed && request.policy.prunes() && prunes(request.config, request.epoch);
+  if (!choice.prunes) return choice;
+  if (!request.config.target_saved) {
+    choice.strength = request.policy.configured_strength(request.config);
+    return choice;
+  }
+  const double share = share_to_prune(request.config, request.size, request.epoch,
+                                      request.pruned_before);
+  const double wanted = request.policy.solve_strength(input, share);
+  const double largest = request.policy.largest_strength(request.config);
+  choice.limited = wanted > largest;
+  choice.strength = choice.limited ? largest : wanted;
+  return choice;
+}
+
+Statistics describe(const PlanRequest& request, const EpochChoice& choice, const ScoreSum& sum,
+                    const EpochRule& rule, const PlanArrays& arrays) {
+  Statistics statistics;
+  statistics.epoch = request.epoch;
+  statistics.size = request.size;
+  statistics.planned = true;
+  statistics.prunes = choice.prunes;
+  statistics.kept = arrays.size;
+  statistics.pruned = request.size - arrays.size;
+  statistics.prune_ratio = choice.strength;
+  for (std::size_t k = 0; k < arrays.counts.size(); ++k) {
+    if (rule.classes[k].keep_ratio < 1.0) statistics.candidates += arrays.counts[k].members;
+  }
+  statistics.observed = sum.count();
+  if (sum.count() > 0) statistics.mean_score = sum.mean();
+  statistics.promised_saved = request.config.target_saved;
+  return statistics;
+}
+
+}  // namespace
+
+PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
+  Team team(threads_for(request.size, request.threads));
+  const ScoreSum sum = sum_scores(request.scores, request.size, team);
+  const PolicyInput input{request.config, request.epoch, request.size, request.scores,
+                          sum,            sum.cutoff(),  team};
+  PlannedEpoch planned;
+  planned.choice = choose(request, input);
+  EpochRule rule;
+  rule.classes = {KeepClass{}};
+  if (planned.choice.prunes) rule = request.policy.rule(input, planned.choice.strength);
+  PlanArrays arrays = build_plan(request.size, request.config.seed,
+                                 static_cast<std::uint32_t>(request.epoch), rule, team,
+                                 std::move(recycled));
+  planned.statistics = describe(request, planned.choice, sum, rule, arrays);
+  planned.plan = std::make_shared<Plan>(request.epoch, request.size, std::move(arrays));
+  return planned;
+}
+
+std::uint64_t fingerprint(const Plan& plan) {
+  constexpr std::uint64_t kMultiplier = 0x9e3779b97f4a7c15u;
+  std::uint64_t hash = static_cast<std::uint64_t>(plan.size());
+  for (std::int64_t p = 0; p < plan.size(); ++p) {
+    hash ^= static_cast<std::uint64_t>(plan.ids()[p]);
+    hash = (hash ^ (hash >> 29)) * kMultiplier + float_bits(plan.weights()[p]);
+  }
+  return hash ^ (hash >> 32);
+}
+
+}  // namespace infobatch::detail

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <infobatch/config.hpp>
+#include <infobatch/plan.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/statistics.hpp>
+
+namespace infobatch::detail {
+
+/// The two figures that, with the config and the scores, determine a plan to the bit.
+struct EpochChoice {
+  bool prunes = false;    ///< false: every sample, weight 1
+  double strength = 0.0;  ///< the policy's parameter
+  bool limited = false;   ///< the budget asked for more than `max_prune_ratio` allows
+};
+
+/// A plan and the figures of its making.
+struct PlannedEpoch {
+  std::shared_ptr<Plan> plan;
+  EpochChoice choice;
+  Statistics statistics;  ///< those of the plan and of the scores; no sums over the run
+};
+
+/// Scores and everything else that one planning needs.
+struct PlanRequest {
+  const Config& config;
+  const Policy& policy;
+  std::int64_t epoch;
+  std::int64_t size;
+  const float* scores;
+  std::int64_t pruned_before;   ///< samples left out in the epochs before
+  const EpochChoice* restored;  ///< not null: plan with this choice again
+  int threads;
+};
+
+/// Plans one epoch: exact mean, choice of the strength, keep, weigh, shuffle. Cost: O(N).
+PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled);
+
+/// A fingerprint of ids and weights in order, to recognise a plan that was made anew. O(K).
+std::uint64_t fingerprint(const Plan& plan);
+
+}  // namespace infobatch::detail

@@ -1,0 +1,156 @@
+#include <cmath>
+#include <cstdint>
+#include <utility>
+
+#include <infobatch/error.hpp>
+#include <infobatch/score.hpp>
+#include <infobatch/session.hpp>
+
+// The step: losses of a batch are written down beside its samples, and its weights are read.
+
+namespace infobatch {
+
+using detail::message;
+
+namespace {
+
+void check_array(const char* function, const char* name, const void* data, std::int64_t count) {
+  if (count < 0) {
+    throw InvalidArgument(message(function, ": count must be at least 0, got ", count));
+  }
+  if (count > 0 && data == nullptr) {
+    throw InvalidArgument(message(function, ": ", name, " must not be null, got null"));
+  }
+}
+
+}  // namespace
+
+/// Makes room for the losses of a whole epoch, once an epoch.
+void Session::prepare_staged() {
+  if (running_.staged.size() >= running_.plan->size()) return;
+  if (running_.staged.size() == 0) running_.staged = std::move(spare_staged_);
+  running_.staged.resize(running_.plan->size());
+}
+
+/// What a loss is staged as: itself, or its moving average with the sample's score.
+float Session::staged_score(std::int64_t position, float loss) const {
+  if (config_.score_ema == 0.0 || !is_finite(loss)) return score_of_loss(loss);
+  const float old = scores_[running_.plan->ids()[position]];
+  if (!is_finite(old)) return loss;
+  const double a = config_.score_ema;
+  const double kept = a * static_cast<double>(old);
+  const double added = (1.0 - a) * static_cast<double>(loss);
+  return static_cast<float>(kept + added);
+}
+
+Slice Session::observe(const float* losses, std::int64_t count) {
+  check_array("update", "losses", losses, count);
+  const Running& target = shown();
+  if (target.mode == Mode::kIds) {
+    throw StateError(message("update: epoch ", target.epoch,
+                             " is observed by ids, so every batch of it needs them, got ", count,
+                             " losses without ids"));
+  }
+  if (count > target.handed - target.cursor) {
+    throw StateError(message(
+        "update: losses must belong to samples that were handed out and not observed yet, got ",
+        count, " losses for ", target.handed - target.cursor, " such samples (epoch ",
+        target.epoch, "): a second update on one batch, a batch that the sampler did not "
+        "deliver, or a loader without this sampler. Once per batch; or pass the ids, "
+        "update(losses, ids)"));
+  }
+  if (count == 0) return Slice{target.plan, target.cursor, 0};
+  undo_peek();
+  prepare_staged();
+  resumed_ = false;
+  Running& run = running_;
+  float* staged = run.staged.data() + run.cursor;
+  std::int64_t finite = 0;
+  if (config_.score_ema == 0.0) {
+    // Kept apart so that the compiler vectorises it.
+    for (std::int64_t i = 0; i < count; ++i) {
+      staged[i] = score_of_loss(losses[i]);
+      finite += is_finite(losses[i]) ? 1 : 0;
+    }
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) {
+      staged[i] = staged_score(run.cursor + i, losses[i]);
+      finite += is_finite(losses[i]) ? 1 : 0;
+    }
+  }
+  Slice slice{run.plan, run.cursor, count};
+  run.mode = Mode::kCursor;
+  run.non_finite += count - finite;
+  run.cursor += count;
+  run.staged_end = run.cursor;
+  return slice;
+}
+
+void Session::observe_ids(const float* losses, const std::int64_t* ids, std::int64_t count,
+                          float* weights) {
+  check_array("update", "losses", losses, count);
+  check_array("update", "ids", ids, count);
+  check_array("update", "weights", weights, count);
+  if (count == 0) return;
+  if (!peeked_) ensure_plan();
+  Running& target = peeked_ ? previous_ : running_;
+  if (target.mode == Mode::kCursor) {
+    throw StateError(message("update: epoch ", target.epoch,
+                             " is observed in order, without ids, so all of it must be, got ids "
+                             "after ", target.cursor, " samples"));
+  }
+  if (target.positions.empty()) {
+    target.positions.build(target.plan->ids(), target.plan->size(), size_);
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (ids[i] < 0 || ids[i] >= size_) {
+      throw IndexError(message("update: ids must be in [0, ", size_, "), got ", ids[i], " in row ",
+                               i));
+    }
+    if (target.positions.find(ids[i]) < 0) {
+      throw IndexError(message("update: ids must be in the plan of epoch ", target.epoch, ", got ",
+                               ids[i], " in row ", i, ", which this epoch leaves out"));
+    }
+  }
+  undo_peek();
+  prepare_staged();
+  resumed_ = false;
+  Running& run = running_;
+  float* staged = run.staged.data();
+  for (std::int64_t p = run.staged_end; p < run.plan->size(); ++p) staged[p] = unseen();
+  run.staged_end = run.plan->size();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t p = run.positions.find(ids[i]);
+    run.covered += is_unseen(staged[p]) ? 1 : 0;
+    run.non_finite += is_finite(losses[i]) ? 0 : 1;
+    weights[i] = run.plan->weights()[p];
+    staged[p] = staged_score(p, losses[i]);
+  }
+  run.mode = Mode::kIds;
+}
+
+void Session::update(const float* losses, std::int64_t count, Reduction reduction, float* out) {
+  check_array("update", "losses", losses, count);
+  if (out == nullptr) throw InvalidArgument("update: out must not be null, got null");
+  const Slice slice = observe(losses, count);
+  const float* weights = slice.plan != nullptr ? slice.weights() : nullptr;
+  if (reduction == Reduction::kNone) {
+    for (std::int64_t i = 0; i < count; ++i) out[i] = weights[i] * losses[i];
+    return;
+  }
+  // Four sums side by side, because one alone waits for each addition.
+  double sums[4] = {0.0, 0.0, 0.0, 0.0};
+  double totals[4] = {0.0, 0.0, 0.0, 0.0};
+  for (std::int64_t i = 0; i < count; ++i) {
+    sums[i % 4] += static_cast<double>(weights[i]) * static_cast<double>(losses[i]);
+    totals[i % 4] += static_cast<double>(weights[i]);
+  }
+  const double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  const double total = (totals[0] + totals[1]) + (totals[2] + totals[3]);
+  double divisor = 1.0;
+  if (reduction == Reduction::kMean) divisor = static_cast<double>(count);
+  if (reduction == Reduction::kWeightedMean) divisor = total;
+  *out = static_cast<float>(sum / divisor);
+}
+
+}  // namespace infobatch

@@ -1,0 +1,261 @@
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <infobatch/atomic_file.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/safetensors.hpp>
+#include <infobatch/score.hpp>
+#include <infobatch/session.hpp>
+#include <nlohmann/json.hpp>
+
+// The saved state: scores, the staged losses of the running epoch, and the figures that rebuild its
+// plan from the scores, which stand still while an epoch runs.
+
+namespace infobatch {
+namespace {
+
+using detail::message;
+using Json = nlohmann::ordered_json;
+
+constexpr int kSchema = 1;
+constexpr const char* kFormat = "infobatch-state";
+
+template <typename T>
+std::string_view bytes_of(const T* data, std::int64_t count) {
+  return {reinterpret_cast<const char*>(data), static_cast<std::size_t>(count) * sizeof(T)};
+}
+
+void copy_floats(const detail::TensorView& tensor, float* out) {
+  if (!tensor.data.empty()) std::memcpy(out, tensor.data.data(), tensor.data.size());
+}
+
+[[noreturn]] void damaged(const std::string& what) {
+  throw FileError("load: the state must be whole, got " + what);
+}
+
+/// Scores and staged losses are finite or never observed; losses staged by ids may be unseen.
+void check_floats(const float* values, std::int64_t count, const char* name, bool may_be_unseen) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const bool reserved = float_bits(values[i]) == kNeverObservedBits ||
+                          (may_be_unseen && is_unseen(values[i]));
+    if (!is_finite(values[i]) && !reserved) {
+      damaged(message("a non-finite value in ", name, " at ", i));
+    }
+  }
+}
+
+/// The JSON types that nlohmann turns into one another are told apart here: 1.5 is no integer.
+template <typename T>
+bool is_a(const Json& json) {
+  if constexpr (std::is_same_v<T, bool>) return json.is_boolean();
+  if constexpr (std::is_integral_v<T>) return json.is_number_integer();
+  if constexpr (std::is_floating_point_v<T>) return json.is_number();
+  if constexpr (std::is_same_v<T, std::string>) return json.is_string();
+  return true;
+}
+
+/// Fails with FileError where a key is missing or of another type.
+template <typename T>
+T get(const Json& json, const char* key) {
+  const auto it = json.find(key);
+  if (it == json.end()) damaged(message("no ", key));
+  if (!is_a<T>(*it)) damaged(message(key, " = ", it->dump()));
+  return it->template get<T>();
+}
+
+std::int64_t get_count(const Json& json, const char* key, std::int64_t largest) {
+  const auto count = get<std::int64_t>(json, key);
+  if (count < 0 || count > largest) damaged(message(key, " = ", count));
+  return count;
+}
+
+std::string hex(std::uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+/// What a state's metadata and tensors add up to, so that damage anywhere is noticed.
+std::string checksum(std::string_view state, std::string_view scores, std::string_view staged) {
+  return hex(detail::fingerprint_of(
+      staged, detail::fingerprint_of(scores, detail::fingerprint_of(state))));
+}
+
+/// Every option that differs, as "name: saved -> own", in two lists.
+void compare(const Config& saved, const Config& own, std::vector<std::string>& refused,
+             std::vector<std::string>& changed) {
+  const Json a = Json::parse(saved.to_json());
+  const Json b = Json::parse(own.to_json());
+  for (const auto& item : a.items()) {
+    const Json& other = b.at(item.key());
+    if (item.value() == other) continue;
+    const bool may = item.key() == "epochs" || item.key() == "delta";
+    (may ? changed : refused)
+        .push_back(message(item.key(), ": ", item.value().dump(), " -> ", other.dump()));
+  }
+}
+
+}  // namespace
+
+std::string Session::serialize() {
+  undo_peek();
+  const Running& run = running_;
+  const bool by_ids = run.mode == Mode::kIds;
+  Json plan = nullptr;
+  if (run.plan != nullptr) {
+    plan = {{"kept", run.plan->size()},
+            {"prunes", run.choice.prunes},
+            {"strength", run.choice.strength},
+            {"limited", run.choice.limited},
+            {"fingerprint", hex(detail::fingerprint(*run.plan))}};
+  }
+  const Json state = {
+      {"rule_version", kRuleVersion},
+      {"size", size_},
+      {"config", Json::parse(config_.to_json())},
+      {"epoch", run.epoch},
+      {"observed_by", run.mode == Mode::kNone ? "none" : by_ids ? "ids" : "cursor"},
+      {"observed", observed(run)},
+      {"batch", run.batch},
+      {"non_finite", run.non_finite},
+      {"plan", plan},
+      {"totals",
+       {{"epochs", totals_.epochs},
+        {"pruned", totals_.pruned},
+        {"non_finite", totals_.non_finite}}}};
+  const std::string text = state.dump();
+  const std::string_view scores = bytes_of(scores_.data(), size_);
+  const std::string_view staged = bytes_of(run.staged.data(), run.staged_end);
+  detail::SafeTensors content;
+  content.metadata = {{"format", kFormat},
+                      {"schema", std::to_string(kSchema)},
+                      {"state", text},
+                      {"checksum", checksum(text, scores, staged)}};
+  content.tensors = {{"scores", "F32", {size_}, scores},
+                     {"staged", "F32", {run.staged_end}, staged}};
+  return detail::write_safetensors(content);
+}
+
+LoadReport Session::deserialize(const std::string& bytes) {
+  const detail::SafeTensors content = detail::read_safetensors(bytes);
+  const auto meta = [&](const char* key) {
+    const auto it = content.metadata.find(key);
+    return it == content.metadata.end() ? std::string() : it->second;
+  };
+  if (meta("format") != kFormat) damaged("a safetensors file of another program");
+  if (meta("schema") != std::to_string(kSchema)) {
+    throw InvalidArgument(
+        message("load: schema must be ", kSchema, ", got \"", meta("schema"), "\""));
+  }
+  const detail::TensorView& scores = content.vector("scores", "F32");
+  const detail::TensorView& staged = content.vector("staged", "F32");
+  if (meta("checksum") != checksum(meta("state"), scores.data, staged.data)) {
+    damaged("another checksum than the one it was written with");
+  }
+  const Json state = Json::parse(meta("state"), nullptr, /*allow_exceptions=*/false);
+  if (!state.is_object()) damaged("metadata without a state");
+
+  // Is it this run's? Everything that differs is told at once.
+  const auto size = get<std::int64_t>(state, "size");
+  const auto rules = get<int>(state, "rule_version");
+  const Config saved = Config::from_json(get<Json>(state, "config").dump());
+  LoadReport report;
+  std::vector<std::string> refused;
+  if (size != size_) refused.push_back(message("size: ", size, " -> ", size_));
+  if (rules != kRuleVersion) {
+    refused.push_back(message("rule_version: ", rules, " -> ", kRuleVersion));
+  }
+  compare(saved, config_, refused, report.changes);
+  if (!refused.empty()) {
+    throw InvalidArgument("load: the state must be of the same run (only epochs and delta may "
+                          "differ), got saved -> own " + detail::join(refused, ", "));
+  }
+
+  // Everything is read and checked beside the running state, which changes last.
+  if (scores.shape[0] != size_) damaged(message(scores.shape[0], " scores"));
+  Buffer<float> table(size_);
+  copy_floats(scores, table.data());
+  check_floats(table.data(), size_, "scores", /*may_be_unseen=*/false);
+
+  Running run;
+  run.epoch = get_count(state, "epoch", kMaxEpochs);
+  run.batch = get_count(state, "batch", INT64_MAX);
+  run.non_finite = get_count(state, "non_finite", INT64_MAX);
+  Totals totals;
+  const Json sums = get<Json>(state, "totals");
+  totals.epochs = get_count(sums, "epochs", kMaxEpochs);
+  totals.pruned = get_count(sums, "pruned", INT64_MAX);
+  totals.non_finite = get_count(sums, "non_finite", INT64_MAX);
+
+  const auto observed_by = get<std::string>(state, "observed_by");
+  const Json plan = get<Json>(state, "plan");
+  if (plan.is_object()) {
+    run.choice.prunes = get<bool>(plan, "prunes");
+    run.choice.strength = get<double>(plan, "strength");
+    run.choice.limited = get<bool>(plan, "limited");
+    if (!(run.choice.strength >= 0.0) ||
+        run.choice.strength > std::max(policy_->largest_strength(saved),
+                                       policy_->configured_strength(saved))) {
+      damaged(message("strength = ", run.choice.strength));
+    }
+    const detail::PlanRequest request{saved,         *policy_,    run.epoch, size_, table.data(),
+                                      totals.pruned, &run.choice, threads_};
+    detail::PlannedEpoch planned = detail::plan_epoch(request, PlanArrays{});
+    if (hex(detail::fingerprint(*planned.plan)) != get<std::string>(plan, "fingerprint")) {
+      damaged("scores that lead to another plan than the one that was running");
+    }
+    run.plan = std::move(planned.plan);
+    run.statistics = planned.statistics;
+  } else if (observed_by != "none") {
+    damaged("losses without a plan");
+  }
+  const std::int64_t kept = run.plan == nullptr ? 0 : run.plan->size();
+  const std::int64_t seen = get_count(state, "observed", kept);
+  run.staged_end = staged.shape[0];
+  if (observed_by == "cursor") {
+    run.mode = Mode::kCursor;
+    run.cursor = run.handed = seen;
+    if (run.staged_end != seen) damaged(message(run.staged_end, " losses for ", seen));
+  } else if (observed_by == "ids") {
+    run.mode = Mode::kIds;
+    run.covered = seen;
+    run.skips_covered = true;
+    if (run.staged_end != kept) damaged(message(run.staged_end, " losses for ", kept));
+  } else if (observed_by != "none" || run.staged_end != 0) {
+    damaged("observed_by = " + observed_by);
+  }
+  run.staged = Buffer<float>(kept);
+  copy_floats(staged, run.staged.data());
+  check_floats(run.staged.data(), run.staged_end, "staged", run.mode == Mode::kIds);
+  if (run.mode == Mode::kIds) {
+    std::int64_t covered = 0;
+    for (std::int64_t p = 0; p < kept; ++p) covered += is_unseen(run.staged[p]) ? 0 : 1;
+    if (covered != seen) damaged(message(covered, " losses for ", seen));
+    if (covered == kept) run.handed = kept;
+  }
+
+  scores_ = std::move(table);
+  running_ = std::move(run);
+  totals_ = totals;
+  peeked_ = pinned_ = false;
+  previous_ = Running{};
+  resumed_ = running_.mode != Mode::kNone && !over(running_);
+  report.epoch = running_.epoch;
+  report.position = observed(running_);
+  return report;
+}
+
+void Session::save(const std::string& path) { detail::write_file_atomically(path, serialize()); }
+
+LoadReport Session::load(const std::string& path) {
+  return deserialize(detail::read_file(path));
+}
+
+}  // namespace infobatch

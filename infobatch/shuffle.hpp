@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+
+#include <infobatch/buffer.hpp>
+#include <infobatch/host_device.hpp>
+#include <infobatch/keep.hpp>
+#include <infobatch/philox.hpp>
+#include <infobatch/streams.hpp>
+#include <infobatch/threads.hpp>
+
+// The order of a plan (DESIGN rule 8): Rao-Sandelius shuffle of the kept ids, ascending at first.
+//
+// K kept ids are parted into 2^bits buckets, in one or two levels, by independent uniform draws; the
+// parts of a level keep their order. Then each bucket is shuffled by Fisher-Yates. The buckets one
+// after the other are the plan. Every draw is keyed by a position, so the result is a pure function
+// of (seed, epoch, kept ids), and every permutation is equally likely:
+//
+//   level 1   the draw of the item at position p of the kept list is byte (bits1 <= 8) or halfword p
+//             of the stream kStreamBucket1; its top bits1 bits are the part;
+//   level 2   the same with the position after level 1, kStreamBucket2 and bits2;
+//   bucket    with first position s and size n: for i = n-1 down to 1 swap items i and j, where
+//             j = swap_index(seed, epoch, s + i, i + 1).
+
+namespace infobatch {
+namespace detail {
+
+/// The constants of the shuffle; part of the rule, so other values make other plans.
+///
+/// A bucket is large for the sake of CPUs, where a partition costs more than Fisher-Yates in the L2
+/// cache, and just small enough for the shared memory of a GPU (4 bytes an item: 192 KiB).
+struct ShuffleConstants {
+  std::int64_t bucket = 49152;  ///< largest average size of a bucket
+  int most_bits1 = 8;           ///< of level 1
+  int fewest_bits = 5;          ///< of a level: fewer parts make a partition slower, not faster
+};
+
+/// Bits of the two levels; 0 where there is no such level.
+struct ShuffleShape {
+  int bits1 = 0;
+  int bits2 = 0;
+};
+
+/// The levels for K kept items, a function of K alone: none up to the size of a bucket; level 1 alone
+/// if its bits make small enough buckets; otherwise level 2 takes the rest, each at least the
+/// fewest, level 2 at most 16.
+constexpr ShuffleShape shuffle_shape(std::int64_t kept, const ShuffleConstants& constants = {}) {
+  int bits = 0;
+  while (kept >> bits > constants.bucket) ++bits;
+  if (bits == 0) return {};
+  if (bits < constants.fewest_bits) bits = constants.fewest_bits;
+  if (bits <= constants.most_bits1) return {bits, 0};
+  int bits2 = bits - constants.most_bits1;
+  if (bits2 < constants.fewest_bits) bits2 = constants.fewest_bits;
+  if (bits2 > 16) bits2 = 16;
+  int bits1 = bits - bits2;
+  if (bits1 < constants.fewest_bits) bits1 = constants.fewest_bits;
+  return {bits1, bits2};
+}
+
+/// A uniform integer of [0, bound) for the item at `position`, made from word `position` of the
+/// stream kStreamSwap: the high half of word * bound, rejected where the low half is below
+/// 2^32 mod bound; then words 256 position, 256 position + 1, ... of kStreamSwapRetry serve.
+///
+/// @source Lemire, Fast random integer generation in an interval, TOMACS 2019 (arXiv 1805.10941).
+INFOBATCH_HD inline std::uint32_t swap_index(std::uint64_t seed, std::uint32_t epoch,
+                                             std::uint64_t position, std::uint32_t bound,
+                                             std::uint32_t word) {
+  std::uint64_t product = std::uint64_t{word} * bound;
+  if (static_cast<std::uint32_t>(product) < bound) {
+    const std::uint32_t rejected = (0u - bound) % bound;
+    for (std::uint64_t attempt = 0; static_cast<std::uint32_t>(product) < rejected; ++attempt) {
+      word = random_word(seed, epoch, kStreamSwapRetry, 256 * position + attempt);
+      product = std::uint64_t{word} * bound;
+    }
+  }
+  return static_cast<std::uint32_t>(product >> 32);
+}
+
+/// The arrays that a plan is made of, while it is made. Items are id | class << id_bits.
+template <typename Item>
+struct ShuffleArrays {
+  Item* kept;              ///< the runs of kept items, may lie in the memory of `ids`
+  Item* scatter;           ///< K slots, may lie in the memory of `weights` if Item has 32 bits
+  std::int64_t* ids;       ///< [K] result
+  float* weights;          ///< [K] result
+  int id_bits;             ///< where the class begins in an item
+  const float* class_weight;  ///< [16] weight of each class
+};
+
+/// Shuffles the kept items into ids and weights.
+///
+/// When a single bucket holds them all and there is one run, `kept` may equal `scatter`.
+template <typename Item>
+void shuffle_items(const KeptRuns& kept, const ShuffleArrays<Item>& arrays, std::uint64_t seed,
+                   std::uint32_t epoch, Team& team, const ShuffleConstants& constants = {});
+
+}  // namespace detail
+}  // namespace infobatch

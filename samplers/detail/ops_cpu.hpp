@@ -1,0 +1,16 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <infobatch/session.hpp>
+
+/// The CPU kernels of the operators. They trust their arguments, which ops.cpp checked.
+namespace infobatch::detail {
+
+/// One score a row: the mean over its trailing dimensions, to `out` [B].
+void row_scores_cpu(const at::Tensor& losses, float* out);
+
+/// sum over rows b and trailing elements t of weights[b] * losses[b, t], reduced.
+at::Tensor weigh_cpu(const at::Tensor& losses, const at::Tensor& weights, Reduction reduction);
+
+}  // namespace infobatch::detail

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <utility>
+
+#include <c10/util/Exception.h>
+
+#include <infobatch/error.hpp>
+
+namespace infobatch::detail {
+
+/// Runs `body` and turns the engine's exceptions into torch's, with the same text.
+template <typename Body>
+decltype(auto) translated(Body&& body) {
+  try {
+    return std::forward<Body>(body)();
+  } catch (const InvalidArgument& error) {
+    TORCH_CHECK_VALUE(false, error.what());
+  } catch (const IndexError& error) {
+    TORCH_CHECK_INDEX(false, error.what());
+  } catch (const StateError& error) {
+    TORCH_CHECK(false, error.what());
+  } catch (const FileError& error) {
+    TORCH_CHECK(false, error.what());
+  }
+}
+
+}  // namespace infobatch::detail

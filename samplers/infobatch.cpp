@@ -1,0 +1,172 @@
+#include <samplers/infobatch.hpp>
+
+#include <utility>
+
+#include <samplers/detail/archive.hpp>
+#include <samplers/detail/ops_cpu.hpp>
+#include <samplers/detail/translate.hpp>
+
+namespace infobatch {
+
+using detail::translated;
+
+namespace {
+
+std::shared_ptr<Session> make_session(std::int64_t size, const Options& options) {
+  return translated([&] {
+    auto session = std::make_shared<Session>(size, options.config(), options.threads());
+    session->set_warning_handler([](const std::string& text) { TORCH_WARN("infobatch: ", text); });
+    return session;
+  });
+}
+
+bool is_loss_type(at::ScalarType type) {
+  return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat || type == at::kDouble;
+}
+
+void check_on_cpu(const torch::Tensor& tensor, const char* name) {
+  TORCH_CHECK_VALUE(tensor.device().is_cpu(), "update: ", name, " must be on the CPU, got ",
+                    tensor.device(), "; ", name, ".cpu() keeps the gradient");
+}
+
+void check_losses(const torch::Tensor& losses, const char* name) {
+  TORCH_CHECK_VALUE(losses.defined(), "update: ", name,
+                    " must be a tensor, got an undefined one");
+  TORCH_CHECK_VALUE(
+      losses.dim() >= 1, "update: ", name,
+      " must be per sample, [B] or [B, ...], got a scalar: give the criterion reduction = "
+      "torch::kNone; where the loss exists only reduced, use observe(scores) and "
+      "scale_gradient(outputs, weights)");
+  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()), "update: ", name,
+                   " must be float16, bfloat16, float32 or float64, got ", losses.scalar_type());
+  check_on_cpu(losses, name);
+}
+
+void check_ids(const torch::Tensor& ids, std::int64_t batch) {
+  TORCH_CHECK_TYPE(ids.scalar_type() == torch::kInt64, "update: ids must be int64, got ",
+                   ids.scalar_type());
+  TORCH_CHECK_VALUE(ids.dim() == 1 && ids.size(0) == batch, "update: ids must be [", batch,
+                    "], one for each row of the losses, got ", ids.sizes());
+  check_on_cpu(ids, "ids");
+}
+
+void check_scores(const torch::Tensor& scores, std::int64_t batch) {
+  check_losses(scores, "scores");
+  TORCH_CHECK_VALUE(scores.dim() == 1 && scores.size(0) == batch, "update: scores must be [",
+                    batch, "], one for each row of the losses, got ", scores.sizes());
+}
+
+/// One float32 score a row; without a copy where the tensor already is just that.
+torch::Tensor row_scores(const torch::Tensor& losses) {
+  if (losses.dim() == 1 && losses.scalar_type() == torch::kFloat && losses.is_contiguous()) {
+    return losses;
+  }
+  torch::Tensor scores = torch::empty({losses.size(0)}, torch::kFloat);
+  detail::row_scores_cpu(losses, scores.mutable_data_ptr<float>());
+  return scores;
+}
+
+}  // namespace
+
+/// The weights of one plan as a tensor, made once a plan so that a step only takes a slice.
+struct InfoBatch::PlanTensor {
+  std::shared_ptr<const Plan> plan;
+  torch::Tensor weights;
+
+  /// The slice shares the plan's memory and keeps it alive.
+  torch::Tensor slice(const Slice& wanted) {
+    if (plan != wanted.plan) {
+      plan = wanted.plan;
+      weights = torch::from_blob(const_cast<float*>(plan->weights()), {plan->size()},
+                                 [kept = plan](void*) {}, torch::kFloat);
+    }
+    return weights.narrow(0, wanted.begin, wanted.count);
+  }
+};
+
+InfoBatch::InfoBatch(std::int64_t size, const Options& options)
+    : session_(make_session(size, options)), weights_(std::make_shared<PlanTensor>()) {}
+
+InfoBatchSampler InfoBatch::sampler() const { return InfoBatchSampler(session_); }
+
+/// Records the scores of checked rows and returns their weights.
+torch::Tensor InfoBatch::take(const torch::Tensor& scores, const torch::Tensor& ids) {
+  const at::AutoDispatchBelowAutograd constants;  // nothing here is differentiated
+  const torch::Tensor rows = row_scores(scores);
+  const std::int64_t batch = rows.size(0);
+  if (!ids.defined()) {
+    const Slice slice =
+        translated([&] { return session_->observe(rows.const_data_ptr<float>(), batch); });
+    return slice.count == 0 ? torch::empty({0}, torch::kFloat) : weights_->slice(slice);
+  }
+  const torch::Tensor named = ids.contiguous();
+  torch::Tensor weights = torch::empty({batch}, torch::kFloat);
+  translated([&] {
+    session_->observe_ids(rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(),
+                          batch, weights.mutable_data_ptr<float>());
+  });
+  return weights;
+}
+
+torch::Tensor InfoBatch::update(const torch::Tensor& losses, Reduction reduction) {
+  check_losses(losses, "losses");
+  return weigh(losses, take(losses, {}), reduction);
+}
+
+torch::Tensor InfoBatch::update(const torch::Tensor& losses, const torch::Tensor& ids,
+                                const torch::Tensor& scores, Reduction reduction) {
+  check_losses(losses, "losses");
+  if (ids.defined()) check_ids(ids, losses.size(0));
+  if (scores.defined()) check_scores(scores, losses.size(0));
+  return weigh(losses, take(scores.defined() ? scores : losses, ids), reduction);
+}
+
+torch::Tensor InfoBatch::observe(const torch::Tensor& scores, const torch::Tensor& ids) {
+  check_losses(scores, "scores");
+  if (ids.defined()) check_ids(ids, scores.size(0));
+  return take(scores, ids);
+}
+
+double InfoBatch::progress() const { return session_->progress(); }
+
+std::int64_t InfoBatch::max_steps(std::int64_t batch_size) const {
+  return translated([&] { return session_->max_steps(batch_size); });
+}
+
+std::int64_t InfoBatch::epoch() const { return session_->epoch(); }
+
+void InfoBatch::set_epoch(std::int64_t epoch) {
+  translated([&] { session_->set_epoch(epoch); });
+}
+
+std::int64_t InfoBatch::size() const {
+  return translated([&] { return session_->length(); });
+}
+
+std::shared_ptr<const Plan> InfoBatch::plan() const {
+  return translated([&] { return session_->plan(); });
+}
+
+void InfoBatch::discard_epoch() { session_->discard_epoch(); }
+
+Statistics InfoBatch::statistics() const { return session_->statistics(); }
+
+const Config& InfoBatch::config() const { return session_->config(); }
+
+void InfoBatch::save(const std::string& path) const {
+  translated([&] { session_->save(path); });
+}
+
+LoadReport InfoBatch::load(const std::string& path) {
+  return translated([&] { return session_->load(path); });
+}
+
+void InfoBatch::save(torch::serialize::OutputArchive& archive) const {
+  detail::write_state(*session_, archive);
+}
+
+void InfoBatch::load(torch::serialize::InputArchive& archive) {
+  detail::read_state(*session_, archive);
+}
+
+}  // namespace infobatch

@@ -1,0 +1,128 @@
+#pragma once
+
+/// The three lines for libtorch. Beside them: the criterion has `reduction = torch::kNone`, the
+/// loader's own shuffling goes (the plan is shuffled), and the learning rate follows `progress()`.
+///
+///     infobatch::InfoBatch ib(dataset_size, infobatch::Options(/*epochs=*/200).prune_ratio(0.5));
+///     auto loader = torch::data::make_data_loader(std::move(dataset), ib.sampler(), 128);
+///     ... auto loss = ib.update(per_sample_loss);  loss.backward();
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <torch/serialize/archive.h>
+#include <torch/types.h>
+
+#include <infobatch/session.hpp>
+#include <samplers/export.h>
+#include <samplers/indexed.hpp>
+#include <samplers/infobatch_sampler.hpp>
+#include <samplers/ops.hpp>
+#include <samplers/options.hpp>
+
+namespace infobatch {
+
+/// Skips samples that the network has already learned, without changing what the loop converges to.
+///
+/// A cheap handle: copies share one state. Calls on one state must not overlap in time; the data
+/// loader's workers never touch it. CPU tensors.
+class INFOBATCH_SAMPLERS_API InfoBatch {
+ public:
+  /// @param size     N >= 0, number of samples of the data set (ids 0 .. N-1).
+  /// @param options  see `Options`.
+  /// @throws c10::ValueError  listing every problem of the options at once.
+  InfoBatch(std::int64_t size, const Options& options);
+
+  /// The sampler to hand to `torch::data::make_data_loader`. Cheap; all copies share this state.
+  InfoBatchSampler sampler() const;
+
+  /// Line 3. Records the losses of the next B samples in plan order, moves the cursor by B, and
+  /// returns the reduced, re-weighted loss:
+  ///
+  ///     mean           sum(w * loss) / B       the official reduction, default
+  ///     sum            sum(w * loss)           unbiased for the sum over all samples
+  ///     none           w * loss, [B, ...]
+  ///     weighted_mean  sum(w * loss) / sum(w)  keeps the step size; a ratio estimate
+  ///
+  /// @param losses  [B] or [B, ...] float16, bfloat16, float32 or float64, CPU, any stride. The
+  ///                score is the mean over the trailing dimensions, the weight broadcasts. Never
+  ///                modified; gradients flow through.
+  /// @return float32 (float64 for double losses): scalar, or the shape of `losses` for `none`.
+  /// @throws c10::ValueError, c10::TypeError  a scalar loss, a wrong dtype or device.
+  /// @throws c10::Error  more losses than samples handed out (a second update on one batch).
+  /// @note Out of place, no global state, no gather.
+  torch::Tensor update(const torch::Tensor& losses, Reduction reduction = Reduction::kMean);
+
+  /// The same with the samples named: right in any order, for skipped or repeated batches too.
+  ///
+  /// @param ids     [B] int64, CPU: ids of the rows, each of them in the epoch's plan; undefined:
+  ///                the next B samples in order. Of a repeated id every row is weighted, and the
+  ///                last one's score wins.
+  /// @param scores  [B] or undefined: recorded instead of the losses (masked token losses).
+  /// @throws c10::IndexError  an id that is not in the plan; nothing was changed.
+  /// @note The first call of an epoch builds a table of 4 bytes a sample of the data set.
+  torch::Tensor update(const torch::Tensor& losses, const torch::Tensor& ids,
+                       const torch::Tensor& scores = {}, Reduction reduction = Reduction::kMean);
+
+  /// For a loss that exists only reduced: records the scores of the next B samples (or of `ids`)
+  /// and returns their weights, [B] float32. `scale_gradient(outputs, weights)` between the model
+  /// and the criterion then weighs the gradient:
+  ///
+  ///     torch::Tensor weights = ib.observe(scores);           // e.g. a per-sample loss, no grad
+  ///     auto loss = criterion(infobatch::scale_gradient(outputs, weights), target);
+  torch::Tensor observe(const torch::Tensor& scores, const torch::Tensor& ids = {});
+
+  /// Fraction of the run that is done, in [0, 1]: (epoch + position in its plan) / E. Drive the
+  /// learning rate by it: epochs have fewer steps when samples are skipped.
+  double progress() const;
+  /// Upper bound of the number of steps of the run: E * ceil(N / batch_size).
+  std::int64_t max_steps(std::int64_t batch_size) const;
+
+  /// The epoch that the next iteration delivers, 0-based, and its frozen plan.
+  std::int64_t epoch() const;
+  /// Begins `epoch`. Optional: without it, epochs follow one another by themselves.
+  void set_epoch(std::int64_t epoch);
+  /// Number of samples of that epoch (never communicates, never advances anything).
+  std::int64_t size() const;
+  std::shared_ptr<const Plan> plan() const;
+  /// Forgets everything that this epoch observed and begins it anew: undoes the steps of a
+  /// learning-rate finder or a warm-up.
+  void discard_epoch();
+
+  Statistics statistics() const;
+  const Config& config() const;
+
+  /// Writes the whole state to one safetensors file, atomically; any step will do.
+  /// @throws c10::Error  the file cannot be written; an older one is intact.
+  void save(const std::string& path) const;
+  /// Goes on from a saved state exactly where it stood. @return what differs and was allowed to.
+  LoadReport load(const std::string& path);
+  /// The same into an archive of `torch::save` / `torch::load`.
+  void save(torch::serialize::OutputArchive& archive) const;
+  void load(torch::serialize::InputArchive& archive);
+
+  /// The engine underneath, shared by all copies.
+  const std::shared_ptr<Session>& session() const { return session_; }
+
+ private:
+  struct PlanTensor;
+  torch::Tensor take(const torch::Tensor& scores, const torch::Tensor& ids);
+
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<PlanTensor> weights_;  // the running plan's weights as a tensor
+};
+
+/// For `torch::save(ib, path)` and `torch::load(ib, path)`.
+inline torch::serialize::OutputArchive& operator<<(torch::serialize::OutputArchive& archive,
+                                                   const InfoBatch& ib) {
+  ib.save(archive);
+  return archive;
+}
+inline torch::serialize::InputArchive& operator>>(torch::serialize::InputArchive& archive,
+                                                  InfoBatch& ib) {
+  ib.load(archive);
+  return archive;
+}
+
+}  // namespace infobatch

@@ -1,0 +1,39 @@
+#include <samplers/infobatch_sampler.hpp>
+
+#include <utility>
+
+#include <samplers/detail/archive.hpp>
+#include <samplers/detail/translate.hpp>
+
+namespace infobatch {
+
+InfoBatchSampler::InfoBatchSampler(std::shared_ptr<Session> session)
+    : session_(std::move(session)) {}
+
+void InfoBatchSampler::reset(std::optional<std::size_t> new_size) {
+  TORCH_CHECK_VALUE(!new_size || static_cast<std::int64_t>(*new_size) == session_->size(),
+                    "InfoBatchSampler::reset: the data set must keep its ", session_->size(),
+                    " samples, got ", new_size.value_or(0));
+  detail::translated([&] { session_->begin(); });
+}
+
+std::optional<std::vector<std::size_t>> InfoBatchSampler::next(std::size_t batch_size) {
+  const Slice slice =
+      detail::translated([&] { return session_->next(static_cast<std::int64_t>(batch_size)); });
+  if (slice.count == 0) return std::nullopt;  // the loader does not take an empty batch
+  return std::vector<std::size_t>(slice.ids(), slice.ids() + slice.count);
+}
+
+std::size_t InfoBatchSampler::size() const {
+  return static_cast<std::size_t>(detail::translated([&] { return session_->length(); }));
+}
+
+void InfoBatchSampler::save(torch::serialize::OutputArchive& archive) const {
+  detail::write_state(*session_, archive);
+}
+
+void InfoBatchSampler::load(torch::serialize::InputArchive& archive) {
+  detail::read_state(*session_, archive);
+}
+
+}  // namespace infobatch

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <torch/data/samplers/base.h>
+
+#include <infobatch/session.hpp>
+#include <samplers/export.h>
+
+namespace infobatch {
+
+/// Delivers the plan of each epoch to `torch::data::make_data_loader`; made by `InfoBatch::sampler`.
+///
+/// A handle of the size of a pointer: the loader takes the sampler by value, and every copy shares
+/// the state of its `InfoBatch`. Works with any number of workers; the loader calls it on the
+/// thread of the loop.
+class INFOBATCH_SAMPLERS_API InfoBatchSampler : public torch::data::samplers::Sampler<> {
+ public:
+  explicit InfoBatchSampler(std::shared_ptr<Session> session);
+
+  /// An iteration begins; the loader calls this in `begin()`.
+  /// @param new_size  only N is accepted, because scores belong to a fixed data set.
+  /// @throws c10::ValueError  another size.
+  /// @throws c10::Error  batches of the finished epoch were skipped (see `InfoBatch::update`).
+  void reset(std::optional<std::size_t> new_size = std::nullopt) override;
+
+  /// The next ids in plan order, at most `batch_size`; nothing at the end of the epoch.
+  std::optional<std::vector<std::size_t>> next(std::size_t batch_size) override;
+
+  /// Number of samples of the epoch that the next iteration delivers.
+  std::size_t size() const;
+
+  /// The whole state of the run, as `InfoBatch::save`.
+  void save(torch::serialize::OutputArchive& archive) const override;
+  void load(torch::serialize::InputArchive& archive) override;
+
+ private:
+  std::shared_ptr<Session> session_;
+};
+
+}  // namespace infobatch

@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Sets up what a build needs, inside the checkout as far as possible:
+#
+#   scripts/setup.sh demo|test|bench
+#
+# 1. compiler, CMake, Ninja and the header packages: from the system; through apt-get where that may be
+#    used (root or password-less sudo); CMake and Ninja otherwise from pip.
+# 2. torch: the one that Torch_DIR or CMAKE_PREFIX_PATH names; otherwise release $TORCH (default: the pin
+#    in environment.sh) in a virtual environment, .venv or .venv-<release>.
+#
+# Nothing is done twice: where everything is in place this takes a few milliseconds and no network.
+# PYTHON=<path> names the interpreter to use (3.10 or newer).
+set -euo pipefail
+step=set-up
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+goal=${1:-test}
+[[ $goal =~ ^(demo|test|bench)$ ]] || fail "the goal must be demo, test or bench, got '$goal'"
+[[ $(uname -s) == Linux ]] || fail "this script knows Linux only; elsewhere use CMake directly (CONTRIBUTING.md)"
+
+# ---- Is everything in place already? -----------------------------------------------------------------
+
+# What the answer depends on; another value asks again.
+fingerprint="$PWD|${TORCH:-}|${Torch_DIR:-}|${CMAKE_PREFIX_PATH:-}|${PYTHON:-}|$(cksum < scripts/setup.sh)"
+
+in_place() {
+  [[ -f $state ]] || return 1
+  local saved_fingerprint='' saved_goals='' torch_root=''
+  . "$state"
+  [[ $saved_fingerprint == "$fingerprint" && " $saved_goals " == *" $goal "* ]] || return 1
+  [[ -e $torch_root/lib/libtorch_cpu.so && ! -e $venv/.installing ]] || return 1
+  command -v cmake >/dev/null && command -v ninja >/dev/null
+}
+if in_place; then exit 0; fi
+
+# ---- 1. Tools ----------------------------------------------------------------------------------------
+
+has_header() {
+  local prefix prefixes=${CMAKE_PREFIX_PATH:-}
+  echo "#include <$1>" | c++ -x c++ -std=c++17 -E - >/dev/null 2>&1 && return 0
+  for prefix in ${prefixes//[:;]/ }; do
+    [[ -f $prefix/include/$1 ]] && return 0
+  done
+  return 1
+}
+has_cmake() {
+  local version
+  version=$(cmake --version 2>/dev/null | sed -n '1s/[^0-9]*\([0-9.]*\).*/\1/p')
+  [[ -n $version && $(printf '3.22\n%s\n' "$version" | sort -V | head -n 1) == 3.22 ]]
+}
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.1{4,3,2,1,0}; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
+      echo "$candidate"
+      return 0
+    fi
+  done
+  return 1
+}
+has_venv() { "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+python=$(find_python) ||
+  fail "Python 3.10 or newer is needed, found $(python3 --version 2>&1 || true); install one and name it: PYTHON=/path/to/python3 make $goal"
+
+# Debian's names of what is missing; the second list is what this goal cannot do without.
+list_missing() {
+  missing=() required=()
+  command -v c++ >/dev/null || { missing+=(g++) required+=(g++); }
+  has_header nlohmann/json.hpp || { missing+=(nlohmann-json3-dev) required+=(nlohmann-json3-dev); }
+  if ! has_header catch2/catch_all.hpp && ! has_header catch2/catch.hpp; then
+    missing+=(catch2)
+    [[ $goal != test ]] || required+=(catch2)
+  fi
+  if ! has_header benchmark/benchmark.h; then
+    missing+=(libbenchmark-dev)
+    [[ $goal != bench ]] || required+=(libbenchmark-dev)
+  fi
+  has_cmake || missing+=(cmake)
+  command -v ninja >/dev/null || missing+=(ninja-build)
+  command -v ccache >/dev/null || missing+=(ccache)
+  has_venv || missing+=(python3-venv)
+}
+
+mkdir -p .cache
+list_missing
+if ((${#missing[@]})) && command -v apt-get >/dev/null; then
+  as_root=()
+  if ((EUID != 0)); then as_root=(sudo -n); fi
+  if ((EUID == 0)) || sudo -n true 2>/dev/null; then
+    say "system packages: apt-get installs ${missing[*]} (about a minute; log in .cache/apt.log)"
+    if ! { "${as_root[@]}" apt-get update &&
+           "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+             apt-get install -y --no-install-recommends "${missing[@]}"; } >.cache/apt.log 2>&1 </dev/null
+    then
+      tail -n 5 .cache/apt.log >&2
+      say "apt-get did not succeed (its last lines are above); going on with what is there"
+    fi
+    hash -r
+    list_missing
+  fi
+fi
+if ((${#required[@]})); then
+  fail "please install ${required[*]} and run again (Debian, Ubuntu: sudo apt-get install ${missing[*]})"
+fi
+
+# ---- 2. torch ----------------------------------------------------------------------------------------
+
+require_venv() {
+  if [[ -e $venv/.installing ]]; then
+    say "$venv: the last installation was interrupted, starting over (finished downloads are kept by pip)"
+    rm -rf "$venv"
+  fi
+  "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && return 0
+  has_venv ||
+    fail "$python has no venv module; please install it and run again (Debian, Ubuntu: sudo apt-get install python3-venv)"
+  say "$venv: new virtual environment with $("$python" --version)"
+  rm -rf "$venv"
+  "$python" -m venv "$venv" || { rm -rf "$venv"; fail "'$python -m venv $venv' failed, see above"; }
+}
+pip_install() {
+  touch "$venv/.installing"
+  "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar on "$@" ||
+    fail "pip could not install $* (see above): check the network, the free disk space and that this release exists for $("$venv/bin/python" --version), then run again"
+  rm -f "$venv/.installing"
+}
+
+# cmake and ninja from pip, where the system has none of the right age.
+pip_tools=()
+has_cmake || pip_tools+=("cmake>=3.25,<4")
+command -v ninja >/dev/null || pip_tools+=(ninja)
+if ((${#pip_tools[@]})); then
+  require_venv
+  say "$venv: pip installs ${pip_tools[*]}"
+  pip_install "${pip_tools[@]}"
+  mkdir -p "$tools"
+  for tool in cmake ctest ninja; do
+    if [[ -e $venv/bin/$tool ]]; then ln -sf "$PWD/$venv/bin/$tool" "$tools/$tool"; fi
+  done
+  hash -r
+  say "cmake and ninja are in $tools; for use without make: export PATH=\"\$PWD/$tools:\$PATH\""
+fi
+
+torch_root=
+read -r found_version found_root < <(cmake -P cmake/PrintTorch.cmake) || true
+if [[ -n ${found_root:-} ]]; then
+  if [[ -z ${TORCH:-} || $found_version == "$TORCH" ]]; then
+    torch_root=$found_root
+    say "torch $found_version: using the one in $found_root"
+  else
+    say "torch $found_version in $found_root is not the $TORCH that was asked for"
+  fi
+fi
+
+installed_torch() {
+  "$venv/bin/python" -c '
+import os, sys, torch
+ok = torch.__version__.split("+")[0] == sys.argv[1]
+print(os.path.dirname(torch.__file__) if ok else "")' "$torch_version" 2>/dev/null
+}
+if [[ -z $torch_root ]]; then
+  require_venv
+  torch_root=$(installed_torch || true)
+  if [[ -z $torch_root ]]; then
+    free=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
+    ((free >= 8)) || say "only $free GB are free here; a torch with CUDA takes 5 GB and pip's cache 3 GB more"
+    say "torch $torch_version: pip installs it into $venv (up to 5 GB; a minute on a fast line)"
+    pip_install "torch==$torch_version"
+    torch_root=$(installed_torch || true)
+    if [[ -z $torch_root ]]; then
+      # Files of another or a damaged installation are in the way.
+      say "torch $torch_version: installed but cannot be imported, installing it again"
+      pip_install --force-reinstall "torch==$torch_version"
+      torch_root=$(installed_torch) || true
+    fi
+    [[ -n $torch_root ]] ||
+      fail "torch $torch_version cannot be imported; the reason: $("$venv/bin/python" -c 'import torch' 2>&1 | tail -n 1)"
+  fi
+  say "torch $torch_version: in $venv"
+fi
+
+# ---- Remember ----------------------------------------------------------------------------------------
+
+saved_goals=
+if [[ -f $state ]]; then
+  previous=$( . "$state"; [[ ${saved_fingerprint:-} != "$fingerprint" ]] || echo "${saved_goals:-}")
+  saved_goals=$previous
+fi
+{
+  printf 'saved_fingerprint=%q\n' "$fingerprint"
+  printf 'saved_goals=%q\n' "$saved_goals $goal"
+  printf 'torch_root=%q\n' "$torch_root"
+} >"$state.new"
+mv "$state.new" "$state"
+say "done"
