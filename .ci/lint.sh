@@ -39,6 +39,7 @@ else
 fi
 
 scripts/check_layers.py || complain "a layer includes what stands above it"
+scripts/check_sources.py || complain "a source file that is not compiled"
 
 mapfile -t texts < <(files ':!*.json' ':!LICENSE')
 "$venv/bin/codespell" "${texts[@]}" || complain "spelling"

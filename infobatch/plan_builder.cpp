@@ -105,7 +105,7 @@ void fill_plan(const PlanOptions& options, std::int64_t n, std::uint64_t seed, s
   Item* const in_ids = reinterpret_cast<Item*>(plan.ids.data());
   Item* in_weights = reinterpret_cast<Item*>(plan.weights.data());
   // What is sure to be a single bucket is kept where it is going to be shuffled.
-  const bool in_place = kNarrow && n <= options.shuffle.bucket && team.size() == 1;
+  const bool in_place = kNarrow && n <= options.shuffle.large_bucket && team.size() == 1;
   Item* const kept_items = in_place ? in_weights : in_ids;
   const KeptRuns kept = keep_samples(n, seed, epoch, rule.classify, rules, id_bits, team,
                                      kept_items, plan.counts);

@@ -260,8 +260,8 @@ void Session::warn_if_forgotten() {
 Slice Session::next(std::int64_t count) {
   if (count < 1) throw InvalidArgument(message("next: count must be at least 1, got ", count));
   // The loop is still in the finished epoch, although somebody asked for the next one's length.
-  if (peeked_) return Slice{previous_.plan, previous_.plan->size(), 0};
-  if (!running_.begun) begin();
+  if (peeked_ && previous_.begun) return Slice{previous_.plan, previous_.plan->size(), 0};
+  if (peeked_ || !running_.begun) begin();
   pinned_ = false;
   Running& run = running_;
   run.batch = std::max(run.batch, count);

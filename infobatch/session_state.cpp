@@ -121,6 +121,7 @@ std::string Session::serialize() {
       {"size", size_},
       {"config", Json::parse(config_.to_json())},
       {"epoch", run.epoch},
+      {"empty_begun", run.plan != nullptr && run.plan->size() == 0 && run.begun},
       {"observed_by", run.mode == Mode::kNone ? "none" : by_ids ? "ids" : "cursor"},
       {"observed", observed(run)},
       {"batch", run.batch},
@@ -231,6 +232,8 @@ LoadReport Session::deserialize(const std::string& bytes) {
   } else if (observed_by != "none" || run.staged_end != 0) {
     damaged("observed_by = " + observed_by);
   }
+  // An empty epoch has nothing to observe: it is over when it has begun.
+  run.begun = get<bool>(state, "empty_begun") && run.plan != nullptr && kept == 0;
   run.staged = Buffer<float>(kept);
   copy_floats(staged, run.staged.data());
   check_floats(run.staged.data(), run.staged_end, "staged", run.mode == Mode::kIds);

@@ -97,9 +97,25 @@ void count_parts_of(const Level& level, std::int64_t position, std::int64_t size
   for (std::size_t i = 0; i < tables.size(); ++i) counts[i % parts] += tables[i];
 }
 
+// Up to four parts: by vector instructions.
+constexpr int kFewBits = 2;
+
+void count_few_parts(const Level& level, std::int64_t position, std::int64_t size,
+                     std::vector<std::uint32_t>& counts) {
+  counts.assign(level.parts(), 0);
+  Draws<std::uint8_t> draws(level);
+  for (std::int64_t done = 0; done < size; done += kDrawChunk) {
+    const std::int64_t count = std::min(kDrawChunk, size - done);
+    kernels().count_few(draws.read(position + done, count), count, level.bits, counts.data());
+  }
+}
+
 template <typename Slot>
 void count_parts(const Level& level, std::int64_t position, std::int64_t size,
                  std::vector<Slot>& counts) {
+  if constexpr (sizeof(Slot) == sizeof(std::uint32_t)) {
+    if (level.bits <= kFewBits) return count_few_parts(level, position, size, counts);
+  }
   if (level.bits <= 8) return count_parts_of<std::uint8_t>(level, position, size, counts);
   count_parts_of<std::uint16_t>(level, position, size, counts);
 }
@@ -120,9 +136,24 @@ void scatter_of(const Level& level, std::int64_t position, const Item* items, st
   }
 }
 
+void scatter_few_parts(const Level& level, std::int64_t position, const std::uint32_t* items,
+                       std::int64_t size, std::uint32_t* next, std::uint32_t* out) {
+  Draws<std::uint8_t> draws(level);
+  for (std::int64_t done = 0; done < size; done += kDrawChunk) {
+    const std::int64_t count = std::min(kDrawChunk, size - done);
+    kernels().scatter_few(draws.read(position + done, count), items + done, count, level.bits,
+                          next, out);
+  }
+}
+
 template <typename Item>
 void scatter(const Level& level, std::int64_t position, const Item* items, std::int64_t size,
              Item* next, Item* out) {
+  if constexpr (sizeof(Item) == sizeof(std::uint32_t)) {
+    if (level.bits <= kFewBits) {
+      return scatter_few_parts(level, position, items, size, next, out);
+    }
+  }
   if (level.bits <= 8) {
     return scatter_of<std::uint8_t>(level, position, items, size, next, out);
   }
@@ -136,11 +167,51 @@ void accumulate(std::vector<Slot>& sizes) {
   for (Slot& size : sizes) begin += std::exchange(size, begin);
 }
 
+// swap_index() of the words of n_blocks blocks, bound by bound from first_bound on; bounds below 1
+// are left out.
+void exact_indices(std::uint64_t seed, std::uint32_t epoch, std::int64_t first_block,
+                   std::int64_t n_blocks, std::int64_t first_bound, std::uint32_t* index) {
+  fill_random_words(seed, epoch, kStreamSwap, static_cast<std::uint64_t>(first_block), n_blocks,
+                    index);
+  const std::int64_t first_word = first_block * kWordsPerBlock;
+  for (std::int64_t k = std::max<std::int64_t>(1 - first_bound, 0); k < n_blocks * kWordsPerBlock;
+       ++k) {
+    index[k] = swap_index(seed, epoch, static_cast<std::uint64_t>(first_word + k),
+                          static_cast<std::uint32_t>(first_bound + k), index[k]);
+  }
+}
+
+// For i = last down to first: swaps items[i] with items[index[i - first]].
+template <typename Item>
+void swap_down(Item* items, std::int64_t first, std::int64_t last, const std::uint32_t* index) {
+  index -= first;
+  for (std::int64_t i = last; i >= first; --i) std::swap(items[i], items[index[i]]);
+}
+
+// Two final items go out in one store.
+void swap_down(std::uint32_t* items, std::int64_t first, std::int64_t last,
+               const std::uint32_t* index) {
+  index -= first;
+  std::int64_t i = last;
+  for (; i > first; i -= 2) {
+    std::uint64_t pair;
+    std::memcpy(&pair, index + i - 1, sizeof(pair));
+    const auto j_high = static_cast<std::uint32_t>(pair >> 32);
+    const auto j_low = static_cast<std::uint32_t>(pair);
+    const std::uint32_t high = items[j_high];
+    items[j_high] = items[i];
+    const std::uint32_t low = items[j_low];
+    items[j_low] = items[i - 1];
+    pair = std::uint64_t{high} << 32 | low;
+    std::memcpy(items + i - 1, &pair, sizeof(pair));
+  }
+  if (i == first) std::swap(items[i], items[index[i]]);
+}
+
 // Fisher-Yates of the bucket whose first item has the position `base`.
 template <typename Item>
 void shuffle_bucket(Item* items, std::int64_t size, std::int64_t base, std::uint64_t seed,
                     std::uint32_t epoch) {
-  alignas(64) std::uint32_t words[kSwapChunk];
   alignas(64) std::uint32_t index[kSwapChunk];
   for (std::int64_t top = size; top > 1;) {
     // The words of positions [first_word, base + top) are whole blocks but for the last.
@@ -149,17 +220,14 @@ void shuffle_bucket(Item* items, std::int64_t size, std::int64_t base, std::uint
         std::max(last_block + 1 - kSwapChunk / kWordsPerBlock, base / kWordsPerBlock);
     const std::int64_t first_word = first_block * kWordsPerBlock;
     const std::int64_t low = std::max<std::int64_t>(first_word - base, 0);
-    fill_random_words(seed, epoch, kStreamSwap, static_cast<std::uint64_t>(first_block),
-                      last_block - first_block + 1, words);
-    const std::uint32_t* word = words + (base + low - first_word);
-    const auto count = static_cast<int>(top - low);
-    if (kernels().scale_words(word, count, static_cast<std::uint32_t>(low + 1), index)) {
-      for (int k = 0; k < count; ++k) {
-        index[k] = swap_index(seed, epoch, static_cast<std::uint64_t>(base + low + k),
-                              static_cast<std::uint32_t>(low + k + 1), word[k]);
-      }
+    const std::int64_t skipped = base + low - first_word;
+    const std::int64_t blocks = last_block - first_block + 1;
+    const std::int64_t first_bound = low - skipped + 1;
+    if (kernels().swap_indices(seed, epoch, kStreamSwap, static_cast<std::uint64_t>(first_block),
+                               blocks, static_cast<std::int32_t>(first_bound), index)) {
+      exact_indices(seed, epoch, first_block, blocks, first_bound, index);
     }
-    for (std::int64_t i = top - 1; i >= low; --i) std::swap(items[i], items[index[i - low]]);
+    swap_down(items, low, top - 1, index + skipped);
     top = low;
   }
 }

@@ -27,12 +27,14 @@ namespace detail {
 
 /// The constants of the shuffle; part of the rule, so other values make other plans.
 ///
-/// A bucket is large for the sake of CPUs, where a partition costs more than Fisher-Yates in the L2
-/// cache, and just small enough for the shared memory of a GPU (4 bytes an item: 192 KiB).
+/// Few large buckets suit a small plan best: they lie in the L2 cache of a CPU. In a large plan a
+/// bucket just fits the shared memory of a GPU (4 bytes an item: 192 KiB).
 struct ShuffleConstants {
-  std::int64_t bucket = 49152;  ///< largest average size of a bucket
-  int most_bits1 = 8;           ///< of level 1
-  int fewest_bits = 5;          ///< of a level: fewer parts make a partition slower, not faster
+  std::int64_t large_bucket = std::int64_t{1} << 18;  ///< largest average size of a large bucket
+  int large_bucket_bits = 2;                          ///< large ones are at most 2^this many
+  std::int64_t bucket = 49152;                        ///< largest average size beyond
+  int most_bits1 = 8;                                 ///< of level 1
+  int fewest_bits = 5;  ///< of a level: fewer parts do not make a partition faster
 };
 
 /// Bits of the two levels; 0 where there is no such level.
@@ -41,13 +43,20 @@ struct ShuffleShape {
   int bits2 = 0;
 };
 
-/// The levels for K kept items, a function of K alone: none up to the size of a bucket; level 1 alone
-/// if its bits make small enough buckets; otherwise level 2 takes the rest, each at least the
+/// The fewest bits that make 2^bits buckets of at most this average size.
+constexpr int bucket_bits(std::int64_t kept, std::int64_t bucket) {
+  int bits = 0;
+  while (kept >> bits > bucket) ++bits;
+  return bits;
+}
+
+/// The levels for K kept items, a function of K alone: level 1 alone where large buckets will do or
+/// where its bits make small enough buckets; otherwise level 2 takes the rest, each at least the
 /// fewest, level 2 at most 16.
 constexpr ShuffleShape shuffle_shape(std::int64_t kept, const ShuffleConstants& constants = {}) {
-  int bits = 0;
-  while (kept >> bits > constants.bucket) ++bits;
-  if (bits == 0) return {};
+  int bits = bucket_bits(kept, constants.large_bucket);
+  if (bits <= constants.large_bucket_bits) return {bits, 0};
+  bits = bucket_bits(kept, constants.bucket);
   if (bits < constants.fewest_bits) bits = constants.fewest_bits;
   if (bits <= constants.most_bits1) return {bits, 0};
   int bits2 = bits - constants.most_bits1;

@@ -1,6 +1,6 @@
 #include <samplers/infobatch.hpp>
 
-#include <utility>
+#include <algorithm>
 
 #include <samplers/detail/archive.hpp>
 #include <samplers/detail/ops_cpu.hpp>
@@ -24,36 +24,44 @@ bool is_loss_type(at::ScalarType type) {
   return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat || type == at::kDouble;
 }
 
-void check_on_cpu(const torch::Tensor& tensor, const char* name) {
-  TORCH_CHECK_VALUE(tensor.device().is_cpu(), "update: ", name, " must be on the CPU, got ",
+void check_on_cpu(const char* function, const char* name, const torch::Tensor& tensor) {
+  TORCH_CHECK_VALUE(tensor.device().is_cpu(), function, ": ", name, " must be on the CPU, got ",
                     tensor.device(), "; ", name, ".cpu() keeps the gradient");
 }
 
-void check_losses(const torch::Tensor& losses, const char* name) {
-  TORCH_CHECK_VALUE(losses.defined(), "update: ", name,
+void check_losses(const char* function, const char* name, const torch::Tensor& losses) {
+  TORCH_CHECK_VALUE(losses.defined(), function, ": ", name,
                     " must be a tensor, got an undefined one");
   TORCH_CHECK_VALUE(
-      losses.dim() >= 1, "update: ", name,
+      losses.dim() >= 1, function, ": ", name,
       " must be per sample, [B] or [B, ...], got a scalar: give the criterion reduction = "
       "torch::kNone; where the loss exists only reduced, use observe(scores) and "
       "scale_gradient(outputs, weights)");
-  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()), "update: ", name,
+  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()), function, ": ", name,
                    " must be float16, bfloat16, float32 or float64, got ", losses.scalar_type());
-  check_on_cpu(losses, name);
+  TORCH_CHECK_VALUE(losses.layout() == at::kStrided, function, ": ", name,
+                    " must be dense, got ", losses.layout());
+  check_on_cpu(function, name, losses);
 }
 
-void check_ids(const torch::Tensor& ids, std::int64_t batch) {
-  TORCH_CHECK_TYPE(ids.scalar_type() == torch::kInt64, "update: ids must be int64, got ",
+void check_ids(const char* function, const torch::Tensor& ids, std::int64_t batch) {
+  TORCH_CHECK_TYPE(ids.scalar_type() == torch::kInt64, function, ": ids must be int64, got ",
                    ids.scalar_type());
-  TORCH_CHECK_VALUE(ids.dim() == 1 && ids.size(0) == batch, "update: ids must be [", batch,
-                    "], one for each row of the losses, got ", ids.sizes());
-  check_on_cpu(ids, "ids");
+  TORCH_CHECK_VALUE(ids.dim() == 1 && ids.size(0) == batch, function, ": ids must be [", batch,
+                    "], one for each row, got ", ids.sizes());
+  check_on_cpu(function, "ids", ids);
 }
 
 void check_scores(const torch::Tensor& scores, std::int64_t batch) {
-  check_losses(scores, "scores");
+  check_losses("update", "scores", scores);
   TORCH_CHECK_VALUE(scores.dim() == 1 && scores.size(0) == batch, "update: scores must be [",
                     batch, "], one for each row of the losses, got ", scores.sizes());
+}
+
+void check_reduction(Reduction reduction) {
+  TORCH_CHECK_VALUE(reduction >= Reduction::kMean && reduction <= Reduction::kWeightedMean,
+                    "update: reduction must be one of infobatch::Reduction, got ",
+                    static_cast<int>(reduction));
 }
 
 /// One float32 score a row; without a copy where the tensor already is just that.
@@ -61,69 +69,60 @@ torch::Tensor row_scores(const torch::Tensor& losses) {
   if (losses.dim() == 1 && losses.scalar_type() == torch::kFloat && losses.is_contiguous()) {
     return losses;
   }
-  torch::Tensor scores = torch::empty({losses.size(0)}, torch::kFloat);
+  torch::Tensor scores = at::empty({losses.size(0)}, at::kFloat);
   detail::row_scores_cpu(losses, scores.mutable_data_ptr<float>());
   return scores;
 }
 
 }  // namespace
 
-/// The weights of one plan as a tensor, made once a plan so that a step only takes a slice.
-struct InfoBatch::PlanTensor {
-  std::shared_ptr<const Plan> plan;
-  torch::Tensor weights;
-
-  /// The slice shares the plan's memory and keeps it alive.
-  torch::Tensor slice(const Slice& wanted) {
-    if (plan != wanted.plan) {
-      plan = wanted.plan;
-      weights = torch::from_blob(const_cast<float*>(plan->weights()), {plan->size()},
-                                 [kept = plan](void*) {}, torch::kFloat);
-    }
-    return weights.narrow(0, wanted.begin, wanted.count);
-  }
-};
-
 InfoBatch::InfoBatch(std::int64_t size, const Options& options)
-    : session_(make_session(size, options)), weights_(std::make_shared<PlanTensor>()) {}
+    : session_(make_session(size, options)) {}
 
 InfoBatchSampler InfoBatch::sampler() const { return InfoBatchSampler(session_); }
 
 /// Records the scores of checked rows and returns their weights.
+///
+/// The weights are a copy of the plan's: writing to them cannot change a frozen plan, and a graph
+/// that outlives its epoch does not keep the plan's memory from serving the next one.
 torch::Tensor InfoBatch::take(const torch::Tensor& scores, const torch::Tensor& ids) {
   const at::AutoDispatchBelowAutograd constants;  // nothing here is differentiated
   const torch::Tensor rows = row_scores(scores);
   const std::int64_t batch = rows.size(0);
+  torch::Tensor weights = at::empty({batch}, at::kFloat);
+  float* out = weights.mutable_data_ptr<float>();
   if (!ids.defined()) {
     const Slice slice =
         translated([&] { return session_->observe(rows.const_data_ptr<float>(), batch); });
-    return slice.count == 0 ? torch::empty({0}, torch::kFloat) : weights_->slice(slice);
+    if (slice.count > 0) std::copy_n(slice.weights(), slice.count, out);
+    return weights;
   }
   const torch::Tensor named = ids.contiguous();
-  torch::Tensor weights = torch::empty({batch}, torch::kFloat);
   translated([&] {
     session_->observe_ids(rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(),
-                          batch, weights.mutable_data_ptr<float>());
+                          batch, out);
   });
   return weights;
 }
 
 torch::Tensor InfoBatch::update(const torch::Tensor& losses, Reduction reduction) {
-  check_losses(losses, "losses");
+  check_losses("update", "losses", losses);
+  check_reduction(reduction);
   return weigh(losses, take(losses, {}), reduction);
 }
 
 torch::Tensor InfoBatch::update(const torch::Tensor& losses, const torch::Tensor& ids,
                                 const torch::Tensor& scores, Reduction reduction) {
-  check_losses(losses, "losses");
-  if (ids.defined()) check_ids(ids, losses.size(0));
+  check_losses("update", "losses", losses);
+  check_reduction(reduction);
+  if (ids.defined()) check_ids("update", ids, losses.size(0));
   if (scores.defined()) check_scores(scores, losses.size(0));
   return weigh(losses, take(scores.defined() ? scores : losses, ids), reduction);
 }
 
 torch::Tensor InfoBatch::observe(const torch::Tensor& scores, const torch::Tensor& ids) {
-  check_losses(scores, "scores");
-  if (ids.defined()) check_ids(ids, scores.size(0));
+  check_losses("observe", "scores", scores);
+  if (ids.defined()) check_ids("observe", ids, scores.size(0));
   return take(scores, ids);
 }
 

@@ -71,6 +71,8 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   ///
   ///     torch::Tensor weights = ib.observe(scores);           // e.g. a per-sample loss, no grad
   ///     auto loss = criterion(infobatch::scale_gradient(outputs, weights), target);
+  ///
+  /// The weights are the caller's own copy. Errors as `update`.
   torch::Tensor observe(const torch::Tensor& scores, const torch::Tensor& ids = {});
 
   /// Fraction of the run that is done, in [0, 1]: (epoch + position in its plan) / E. Drive the
@@ -106,11 +108,9 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   const std::shared_ptr<Session>& session() const { return session_; }
 
  private:
-  struct PlanTensor;
   torch::Tensor take(const torch::Tensor& scores, const torch::Tensor& ids);
 
   std::shared_ptr<Session> session_;
-  std::shared_ptr<PlanTensor> weights_;  // the running plan's weights as a tensor
 };
 
 /// For `torch::save(ib, path)` and `torch::load(ib, path)`.

@@ -1,5 +1,7 @@
 #include <samplers/infobatch_sampler.hpp>
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 #include <samplers/detail/archive.hpp>
@@ -18,8 +20,9 @@ void InfoBatchSampler::reset(std::optional<std::size_t> new_size) {
 }
 
 std::optional<std::vector<std::size_t>> InfoBatchSampler::next(std::size_t batch_size) {
-  const Slice slice =
-      detail::translated([&] { return session_->next(static_cast<std::int64_t>(batch_size)); });
+  constexpr std::size_t kMost = std::numeric_limits<std::int64_t>::max();
+  const auto count = static_cast<std::int64_t>(std::min(batch_size, kMost));
+  const Slice slice = detail::translated([&] { return session_->next(count); });
   if (slice.count == 0) return std::nullopt;  // the loader does not take an empty batch
   return std::vector<std::size_t>(slice.ids(), slice.ids() + slice.count);
 }

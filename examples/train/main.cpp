@@ -19,6 +19,7 @@
 #include <examples/train/file.hpp>
 #include <examples/train/options.hpp>
 #include <examples/train/report.hpp>
+#include <examples/train/waiting.hpp>
 
 namespace {
 
@@ -71,6 +72,7 @@ int train(const TrainOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  wait_passively(argv);
   try {
     const TrainOptions options = parse_options(std::vector<std::string>(argv + 1, argv + argc));
     if (options.help) {

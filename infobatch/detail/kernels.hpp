@@ -52,10 +52,18 @@ struct Kernels {
   int (*keep_items)(const std::uint8_t* klass, const std::uint32_t* words, int count,
                     std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
                     std::int64_t* members, std::int64_t* kept);
-  /// index[i] = high half of words[i] * (first_bound + i); returns whether some low half is below
-  /// its bound, that is, whether a word might have to be rejected.
-  bool (*scale_words)(const std::uint32_t* words, int count, std::uint32_t first_bound,
-                      std::uint32_t* index);
+  /// index[i] = high half of word[i] * (first_bound + i) for the words of n_blocks blocks, where
+  /// bounds below 1 are of no interest. Returns whether some low half is below its bound, that is,
+  /// whether a word might have to be rejected.
+  bool (*swap_indices)(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
+                       std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+                       std::uint32_t* index);
+  /// counts[part] += draws whose top `bits` bits are `part`; bits is 1 or 2.
+  void (*count_few)(const std::uint8_t* draws, std::int64_t count, int bits,
+                    std::uint32_t* counts);
+  /// out[next[part]++] = items[i], where `part` is the top `bits` bits of draws[i]; bits is 1 or 2.
+  void (*scatter_few)(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
+                      int bits, std::uint32_t* next, std::uint32_t* out);
   /// ids[i] and weights[i] of the items; `weights` may be the memory of `items` itself.
   /// `streaming` bypasses the caches for ids.
   void (*emit)(const std::uint32_t* items, std::int64_t count, int id_bits,

@@ -1,5 +1,295 @@
 #include <infobatch/detail/kernels.hpp>
 
+#if defined(__AVX2__) && defined(__BMI2__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC's own intrinsics start from a variable that is left undefined on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+
+#include <infobatch/detail/sum_lanes.hpp>
+
+namespace infobatch {
+namespace detail {
+namespace {
+
+inline __m256i lane_numbers() { return _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0); }
+
+inline __m256i load(const void* from) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(from));
+}
+
+inline void store(void* to, __m256i x) { _mm256_storeu_si256(static_cast<__m256i*>(to), x); }
+
+// ---- random words -------------------------------------------------------------------------------
+
+// High and low halves of the products of 8 words with 8 factors.
+inline void multiply(__m256i x, __m256i even_factors, __m256i odd_factors, __m256i* high,
+                     __m256i* low) {
+  const __m256i even = _mm256_mul_epu32(x, even_factors);
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), odd_factors);
+  *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+  *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+}
+
+// Eight Philox calls side by side, lane by lane.
+struct Philox8 {
+  __m256i x0, x1, x2, x3;
+};
+
+inline void philox_round(Philox8* p, __m256i key0, __m256i key1) {
+  const __m256i factor0 = _mm256_set1_epi64x(0xD2511F53);
+  const __m256i factor1 = _mm256_set1_epi64x(0xCD9E8D57);
+  __m256i high0, low0, high1, low1;
+  multiply(p->x0, factor0, factor0, &high0, &low0);
+  multiply(p->x2, factor1, factor1, &high1, &low1);
+  p->x0 = _mm256_xor_si256(_mm256_xor_si256(high1, p->x1), key0);
+  p->x2 = _mm256_xor_si256(_mm256_xor_si256(high0, p->x3), key1);
+  p->x1 = low1;
+  p->x3 = low0;
+}
+
+void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
+                std::uint64_t first_block, std::int64_t n_blocks, std::uint32_t* out) {
+  for (std::int64_t block = 0; block < n_blocks; ++block, out += 64) {
+    const std::uint64_t call = (first_block + static_cast<std::uint64_t>(block)) * 16;
+    const __m256i calls =
+        _mm256_or_si256(_mm256_set1_epi32(static_cast<int>(call)), lane_numbers());
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(call >> 32));
+    const __m256i epochs = _mm256_set1_epi32(static_cast<int>(epoch));
+    const __m256i streams = _mm256_set1_epi32(static_cast<int>(stream));
+    // The 16 calls of a block in two halves, interleaved.
+    Philox8 p[2] = {{calls, upper, epochs, streams},
+                    {_mm256_or_si256(calls, _mm256_set1_epi32(8)), upper, epochs, streams}};
+    auto key0 = static_cast<std::uint32_t>(seed);
+    auto key1 = static_cast<std::uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+      const __m256i keys0 = _mm256_set1_epi32(static_cast<int>(key0));
+      const __m256i keys1 = _mm256_set1_epi32(static_cast<int>(key1));
+      philox_round(&p[0], keys0, keys1);
+      philox_round(&p[1], keys0, keys1);
+      key0 += 0x9E3779B9u;
+      key1 += 0xBB67AE85u;
+    }
+    for (int half = 0; half < 2; ++half) {
+      store(out + 8 * half, p[half].x0);
+      store(out + 16 + 8 * half, p[half].x1);
+      store(out + 32 + 8 * half, p[half].x2);
+      store(out + 48 + 8 * half, p[half].x3);
+    }
+  }
+}
+
+bool swap_indices(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
+                  std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+                  std::uint32_t* index) {
+  fill_words(seed, epoch, stream, first_block, n_blocks, index);
+  __m256i suspicious = _mm256_setzero_si256();
+  for (std::int64_t i = 0; i < 64 * n_blocks; i += 8) {
+    const __m256i bounds = _mm256_max_epi32(
+        _mm256_add_epi32(_mm256_set1_epi32(first_bound + static_cast<std::int32_t>(i)),
+                         lane_numbers()),
+        _mm256_setzero_si256());
+    __m256i high, low;
+    multiply(load(index + i), bounds, _mm256_srli_epi64(bounds, 32), &high, &low);
+    store(index + i, high);
+    // low >= bound, unsigned, where the larger of the two is low.
+    const __m256i sound = _mm256_cmpeq_epi32(_mm256_max_epu32(low, bounds), low);
+    suspicious = _mm256_or_si256(suspicious,
+                                 _mm256_xor_si256(sound, _mm256_set1_epi32(-1)));
+  }
+  return _mm256_testz_si256(suspicious, suspicious) == 0;
+}
+
+// ---- sums ---------------------------------------------------------------------------------------
+
+constexpr int kLanes = 16;    // four vectors of four doubles
+constexpr int kLaneBits = 8;  // 4096 scores over 16 lanes
+
+inline __m256d low_half(__m256 x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
+inline __m256d high_half(__m256 x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
+
+// 8 scores from `start` on; what lies behind `count` reads as NaN, that is, as not observed.
+inline __m256 load_observed(const float* scores, int start, int count) {
+  const __m256i valid = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - start), lane_numbers());
+  return _mm256_or_ps(_mm256_maskload_ps(scores + start, valid),
+                      _mm256_castsi256_ps(_mm256_xor_si256(valid, _mm256_set1_epi32(-1))));
+}
+
+sum_lanes::Range observed_range(const float* scores, int count, std::int64_t* observed) {
+  __m256i max_abs = _mm256_setzero_si256();
+  __m256i min_abs = _mm256_set1_epi32(-1);
+  *observed = 0;
+  for (int i = 0; i < count; i += 8) {
+    const __m256 x = load_observed(scores, i, count);
+    const __m256 seen = _mm256_cmp_ps(x, x, _CMP_ORD_Q);
+    *observed += __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(seen)));
+    const __m256i mask = _mm256_castps_si256(seen);
+    const __m256i abs = _mm256_and_si256(
+        _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFFFFFF)), mask);
+    max_abs = _mm256_max_epu32(max_abs, abs);  // not observed: 0, and so 2^32 - 1 below
+    min_abs = _mm256_min_epu32(min_abs, _mm256_sub_epi32(abs, _mm256_set1_epi32(1)));
+  }
+  alignas(32) std::uint32_t max_lanes[8], min_lanes[8];
+  store(max_lanes, max_abs);
+  store(min_lanes, min_abs);
+  sum_lanes::Range range{0, ~std::uint32_t{0}};
+  for (int lane = 0; lane < 8; ++lane) {
+    if (max_lanes[lane] > range.max_abs) range.max_abs = max_lanes[lane];
+    if (min_lanes[lane] < range.min_abs_minus_1) range.min_abs_minus_1 = min_lanes[lane];
+  }
+  return range;
+}
+
+// Adds up the observed scores; with kSplit in two parts, the first on the grid of `rounder`.
+template <bool kSplit>
+void add_observed(const float* scores, int count, double rounder, double* high, double* low) {
+  const __m256d rounders = _mm256_set1_pd(rounder);
+  __m256d highs[4], lows[4];
+  for (int v = 0; v < 4; ++v) highs[v] = lows[v] = _mm256_setzero_pd();
+  for (int i = 0; i < count; i += 16) {
+    for (int half = 0; half < 2; ++half) {
+      const int start = i + 8 * half;
+      if (start >= count) break;
+      const __m256 loaded = load_observed(scores, start, count);
+      const __m256 x = _mm256_and_ps(loaded, _mm256_cmp_ps(loaded, loaded, _CMP_ORD_Q));
+      const __m256d parts[2] = {low_half(x), high_half(x)};
+      for (int part = 0; part < 2; ++part) {
+        const int v = 2 * half + part;
+        if (kSplit) {
+          const __m256d rounded = _mm256_sub_pd(_mm256_add_pd(parts[part], rounders), rounders);
+          highs[v] = _mm256_add_pd(highs[v], rounded);
+          lows[v] = _mm256_add_pd(lows[v], _mm256_sub_pd(parts[part], rounded));
+        } else {
+          highs[v] = _mm256_add_pd(highs[v], parts[part]);
+        }
+      }
+    }
+  }
+  for (int v = 0; v < 4; ++v) {
+    _mm256_storeu_pd(high + 4 * v, highs[v]);
+    _mm256_storeu_pd(low + 4 * v, lows[v]);
+  }
+}
+
+bool sum_block(const float* scores, int count, BlockSum* sum) {
+  *sum = BlockSum{};
+  const sum_lanes::Range range = observed_range(scores, count, &sum->count);
+  if (!sum_lanes::is_plain(range)) return false;
+  double high[kLanes], low[kLanes];
+  sum->low_exponent = sum_lanes::grid(range);
+  if (sum_lanes::fits(sum_lanes::top(range), sum->low_exponent, kLaneBits)) {
+    add_observed<false>(scores, count, 0.0, high, low);
+    sum->high_exponent = sum->low_exponent;
+  } else if (sum_lanes::split_fits(range, kLaneBits)) {
+    sum->high_exponent = sum_lanes::high_grid(range, kLaneBits);
+    add_observed<true>(scores, count, sum_lanes::rounder(sum->high_exponent), high, low);
+    sum->low = sum_lanes::total(low, kLanes, sum->low_exponent);
+  } else {
+    return false;
+  }
+  sum->high = sum_lanes::total(high, kLanes, sum->high_exponent);
+  return true;
+}
+
+// ---- classes and the keep decision --------------------------------------------------------------
+
+void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
+  const __m256 cutoffs = _mm256_set1_ps(cutoff);
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const auto below = static_cast<unsigned>(_mm256_movemask_ps(
+        _mm256_cmp_ps(_mm256_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ)));
+    const std::uint64_t bytes = _pdep_u64(below, 0x0101010101010101u);
+    __builtin_memcpy(klass + i, &bytes, sizeof(bytes));
+  }
+  for (; i < count; ++i) klass[i] = scores[i] < cutoff;
+}
+
+// Moves the chosen ones of 8 lanes to the front.
+inline __m256i compress(__m256i items, unsigned chosen) {
+  const std::uint64_t bytes = _pdep_u64(chosen, 0x0101010101010101u) * 0xFF;
+  const std::uint64_t lanes = _pext_u64(0x0706050403020100u, bytes);
+  return _mm256_permutevar8x32_epi32(
+      items, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(lanes))));
+}
+
+int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
+               std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
+               std::int64_t* members, std::int64_t* kept) {
+  // All bits of the classes that can be kept at all.
+  alignas(32) std::uint32_t allowed[kTableClasses];
+  for (int c = 0; c < kTableClasses; ++c) allowed[c] = (table.allowed >> c & 1u) != 0 ? ~0u : 0u;
+  std::uint32_t* const begin = out;
+  int i = 0;
+  for (; i + 8 <= count; i += 8) {
+    std::uint64_t bytes;
+    __builtin_memcpy(&bytes, klass + i, sizeof(bytes));
+    const __m256i classes =
+        _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
+    const __m256i beyond = _mm256_cmpgt_epi32(classes, _mm256_set1_epi32(table.n_classes - 1));
+    if (_mm256_testz_si256(beyond, beyond) == 0) return -1;
+    const __m256i word = load(words + i);
+    const __m256i last =
+        _mm256_i32gather_epi32(reinterpret_cast<const int*>(table.last), classes, 4);
+    const __m256i can = _mm256_i32gather_epi32(reinterpret_cast<const int*>(allowed), classes, 4);
+    const __m256i keep =
+        _mm256_and_si256(can, _mm256_cmpeq_epi32(_mm256_min_epu32(word, last), word));
+    const auto mask =
+        static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(keep)));
+    const __m256i ids = _mm256_add_epi32(
+        _mm256_set1_epi32(static_cast<int>(first_id + static_cast<unsigned>(i))), lane_numbers());
+    const __m256i items =
+        _mm256_or_si256(ids, _mm256_sll_epi32(classes, _mm_cvtsi32_si128(table.id_bits)));
+    store(out, compress(items, mask));
+    out += __builtin_popcount(mask);
+    for (int k = 0; k < 8; ++k) {
+      const auto c = static_cast<unsigned>(bytes >> 8 * k & 0xFF);
+      ++members[c];
+      kept[c] += mask >> k & 1u;
+    }
+  }
+  if (i < count) {
+    const int rest = portable_kernels()->keep_items(klass + i, words + i, count - i,
+                                                    first_id + static_cast<unsigned>(i), table,
+                                                    out, members, kept);
+    if (rest < 0) return -1;
+    out += rest;
+  }
+  return static_cast<int>(out - begin);
+}
+
+bool processor_fits() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+}
+
+Kernels make_kernels() {
+  Kernels kernels = *portable_kernels();
+  kernels.fill_words = fill_words;
+  kernels.sum_block = sum_block;
+  kernels.classify_below = classify_below;
+  kernels.keep_items = keep_items;
+  kernels.swap_indices = swap_indices;
+  return kernels;
+}
+
+}  // namespace
+
+const Kernels* avx2_kernels() {
+  static const bool fits = processor_fits();
+  if (!fits) return nullptr;
+  static const Kernels kernels = make_kernels();
+  return &kernels;
+}
+
+}  // namespace detail
+}  // namespace infobatch
+
+#else
+
 namespace infobatch {
 namespace detail {
 
@@ -7,3 +297,5 @@ const Kernels* avx2_kernels() { return nullptr; }
 
 }  // namespace detail
 }  // namespace infobatch
+
+#endif

@@ -55,32 +55,35 @@ inline Philox16 counters(std::uint64_t block, __m512i epoch, __m512i stream) {
           _mm512_set1_epi32(static_cast<int>(call >> 32)), epoch, stream};
 }
 
-inline void store(const Philox16& p, std::uint32_t* out) {
-  _mm512_storeu_si512(out, p.x0);
-  _mm512_storeu_si512(out + 16, p.x1);
-  _mm512_storeu_si512(out + 32, p.x2);
-  _mm512_storeu_si512(out + 48, p.x3);
-}
-
-// Rounds of `kBlocks` blocks interleaved: the latency of one hides behind the others.
-template <int kBlocks>
-inline void fill_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block,
-                        std::uint32_t* out) {
-  Philox16 p[static_cast<unsigned>(kBlocks)];
-  for (int b = 0; b < kBlocks; ++b) {
-    p[b] = counters(block + static_cast<std::uint64_t>(b), epoch, stream);
-  }
+// The words of consecutive blocks. The rounds of kBlocks blocks are interleaved: the latency of one
+// hides behind the others.
+template <unsigned kBlocks>
+inline void make_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block,
+                        Philox16 (&p)[kBlocks]) {
+  for (unsigned b = 0; b < kBlocks; ++b) p[b] = counters(block + b, epoch, stream);
   auto key0 = static_cast<std::uint32_t>(seed);
   auto key1 = static_cast<std::uint32_t>(seed >> 32);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
     const __m512i keys0 = _mm512_set1_epi32(static_cast<int>(key0));
     const __m512i keys1 = _mm512_set1_epi32(static_cast<int>(key1));
-    for (int b = 0; b < kBlocks; ++b) philox_round(&p[b], keys0, keys1);
+    for (unsigned b = 0; b < kBlocks; ++b) philox_round(&p[b], keys0, keys1);
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
-  for (int b = 0; b < kBlocks; ++b) store(p[b], out + 64 * b);
+}
+
+template <unsigned kBlocks>
+inline void fill_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block,
+                        std::uint32_t* out) {
+  Philox16 p[kBlocks];
+  make_blocks(seed, epoch, stream, block, p);
+  for (unsigned b = 0; b < kBlocks; ++b, out += 64) {
+    _mm512_storeu_si512(out, p[b].x0);
+    _mm512_storeu_si512(out + 16, p[b].x1);
+    _mm512_storeu_si512(out + 32, p[b].x2);
+    _mm512_storeu_si512(out + 48, p[b].x3);
+  }
 }
 
 void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
@@ -354,25 +357,105 @@ int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
 
 // ---- shuffle ------------------------------------------------------------------------------------
 
-bool scale_words(const std::uint32_t* words, int count, std::uint32_t first_bound,
-                 std::uint32_t* index) {
-  __m512i bounds =
-      _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first_bound)), lane_numbers());
+// Scales 16 words by their bounds, stores the high halves and adds to `suspicious` the lanes whose
+// low half is below the bound.
+inline void scale_words(__m512i words, __m512i bounds, __mmask16* suspicious,
+                           std::uint32_t* index) {
+  bounds = _mm512_max_epi32(bounds, _mm512_setzero_si512());
+  const __m512i even = _mm512_mul_epu32(words, bounds);
+  const __m512i odd =
+      _mm512_mul_epu32(_mm512_srli_epi64(words, 32), _mm512_srli_epi64(bounds, 32));
+  _mm512_storeu_si512(index, _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB));
+  const __m512i low = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+  *suspicious = static_cast<__mmask16>(*suspicious | _mm512_cmplt_epu32_mask(low, bounds));
+}
+
+template <unsigned kBlocks>
+inline __mmask16 index_blocks(std::uint64_t seed, __m512i epoch, __m512i stream,
+                              std::uint64_t block, std::int32_t first_bound,
+                              std::uint32_t* index) {
+  Philox16 p[kBlocks];
+  make_blocks(seed, epoch, stream, block, p);
   __mmask16 suspicious = 0;
-  for (int i = 0; i < count; i += 16) {
-    const __mmask16 valid = lanes_below(count - i);
-    const __m512i word = _mm512_maskz_loadu_epi32(valid, words + i);
-    const __m512i even = _mm512_mul_epu32(word, bounds);
-    const __m512i odd =
-        _mm512_mul_epu32(_mm512_srli_epi64(word, 32), _mm512_srli_epi64(bounds, 32));
-    const __m512i high = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
-    const __m512i low = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
-    suspicious = static_cast<__mmask16>(
-        suspicious | _mm512_mask_cmplt_epu32_mask(valid, low, bounds));
-    _mm512_mask_storeu_epi32(index + i, valid, high);
-    bounds = _mm512_add_epi32(bounds, _mm512_set1_epi32(16));
+  for (unsigned b = 0; b < kBlocks; ++b) {
+    const __m512i words[4] = {p[b].x0, p[b].x1, p[b].x2, p[b].x3};
+    for (int w = 0; w < 4; ++w, index += 16, first_bound += 16) {
+      scale_words(words[w], _mm512_add_epi32(_mm512_set1_epi32(first_bound), lane_numbers()),
+                  &suspicious, index);
+    }
+  }
+  return suspicious;
+}
+
+bool swap_indices(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
+                  std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+                  std::uint32_t* index) {
+  const __m512i epochs = _mm512_set1_epi32(static_cast<int>(epoch));
+  const __m512i streams = _mm512_set1_epi32(static_cast<int>(stream));
+  const std::uint64_t last_block = first_block + static_cast<std::uint64_t>(n_blocks);
+  __mmask16 suspicious = 0;
+  std::uint64_t block = first_block;
+  for (; block + 4 <= last_block; block += 4, index += 256, first_bound += 256) {
+    suspicious |= index_blocks<4>(seed, epochs, streams, block, first_bound, index);
+  }
+  for (; block < last_block; ++block, index += 64, first_bound += 64) {
+    suspicious |= index_blocks<1>(seed, epochs, streams, block, first_bound, index);
   }
   return suspicious != 0;
+}
+
+void count_few(const std::uint8_t* draws, std::int64_t count, int bits, std::uint32_t* counts) {
+  const int parts = 1 << bits;
+  const __m512i top = _mm512_set1_epi8(static_cast<char>(0x100 - (0x100 >> bits)));
+  for (std::int64_t i = 0; i < count; i += 64) {
+    const std::int64_t left = count - i;
+    const __mmask64 valid = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+    const __m512i bytes = _mm512_and_si512(_mm512_maskz_loadu_epi8(valid, draws + i), top);
+    for (int part = 0; part < parts; ++part) {
+      const __m512i pattern = _mm512_set1_epi8(static_cast<char>(part << (8 - bits)));
+      counts[part] += static_cast<std::uint32_t>(
+          __builtin_popcountll(_mm512_mask_cmpeq_epi8_mask(valid, bytes, pattern)));
+    }
+  }
+}
+
+template <int kParts>
+void scatter_parts(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
+                   int bits, std::uint32_t* next, std::uint32_t* out) {
+  const __m512i top = _mm512_set1_epi8(static_cast<char>(0x100 - (0x100 >> bits)));
+  std::uint32_t* slots[kParts];
+  for (int part = 0; part < kParts; ++part) slots[part] = out + next[part];
+  for (std::int64_t i = 0; i < count; i += 64) {
+    const std::int64_t left = count - i;
+    const __mmask64 valid = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+    const __m512i bytes = _mm512_and_si512(_mm512_maskz_loadu_epi8(valid, draws + i), top);
+    __mmask64 chosen[kParts];
+    for (int part = 0; part < kParts; ++part) {
+      chosen[part] = _mm512_mask_cmpeq_epi8_mask(
+          valid, bytes, _mm512_set1_epi8(static_cast<char>(part << (8 - bits))));
+    }
+    for (int k = 0; k < 64 && k < left; k += 16) {
+      const __m512i group = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(valid >> k),
+                                                     items + i + k);
+      for (int part = 0; part < kParts; ++part) {
+        const auto mask = static_cast<__mmask16>(chosen[part] >> k);
+        const auto n = static_cast<unsigned>(__builtin_popcount(mask));
+        // Exactly n slots are written: what follows belongs to the next part.
+        _mm512_mask_storeu_epi32(slots[part], static_cast<__mmask16>(_bzhi_u32(0xFFFFu, n)),
+                                 _mm512_maskz_compress_epi32(mask, group));
+        slots[part] += n;
+      }
+    }
+  }
+  for (int part = 0; part < kParts; ++part) {
+    next[part] = static_cast<std::uint32_t>(slots[part] - out);
+  }
+}
+
+void scatter_few(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
+                 int bits, std::uint32_t* next, std::uint32_t* out) {
+  const auto scatter = bits == 1 ? scatter_parts<2> : scatter_parts<4>;
+  scatter(draws, items, count, bits, next, out);
 }
 
 void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const float* class_weight,
@@ -420,8 +503,8 @@ bool processor_fits() {
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels kernels = {fill_words, sum_block,   classify_below,
-                                  keep_items, scale_words, emit};
+  static const Kernels kernels = {fill_words,   sum_block, classify_below, keep_items,
+                                  swap_indices, count_few, scatter_few,    emit};
   static const bool fits = processor_fits();
   return fits ? &kernels : nullptr;
 }

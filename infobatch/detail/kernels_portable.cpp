@@ -84,16 +84,28 @@ int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
   return n;
 }
 
-bool scale_words(const std::uint32_t* words, int count, std::uint32_t first_bound,
-                 std::uint32_t* index) {
+bool swap_indices(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
+                  std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+                  std::uint32_t* index) {
+  fill_words(seed, epoch, stream, first_block, n_blocks, index);
   std::uint32_t suspicious = 0;
-  for (int i = 0; i < count; ++i) {
-    const std::uint32_t bound = first_bound + static_cast<std::uint32_t>(i);
-    const std::uint64_t product = std::uint64_t{words[i]} * bound;
+  for (std::int32_t i = 0; i < 64 * n_blocks; ++i) {
+    const std::int32_t bound = first_bound + i;
+    const auto positive = static_cast<std::uint32_t>(bound > 0 ? bound : 0);
+    const std::uint64_t product = std::uint64_t{index[i]} * positive;
     index[i] = static_cast<std::uint32_t>(product >> 32);
-    suspicious |= static_cast<std::uint32_t>(product) < bound ? 1u : 0u;
+    suspicious |= static_cast<std::uint32_t>(product) < positive ? 1u : 0u;
   }
   return suspicious != 0;
+}
+
+void count_few(const std::uint8_t* draws, std::int64_t count, int bits, std::uint32_t* counts) {
+  for (std::int64_t i = 0; i < count; ++i) ++counts[draws[i] >> (8 - bits)];
+}
+
+void scatter_few(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
+                 int bits, std::uint32_t* next, std::uint32_t* out) {
+  for (std::int64_t i = 0; i < count; ++i) out[next[draws[i] >> (8 - bits)]++] = items[i];
 }
 
 void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const float* class_weight,
@@ -111,8 +123,8 @@ void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const flo
 }  // namespace
 
 const Kernels* portable_kernels() {
-  static const Kernels kernels = {fill_words, sum_block,   classify_below,
-                                  keep_items, scale_words, emit};
+  static const Kernels kernels = {fill_words,   sum_block, classify_below, keep_items,
+                                  swap_indices, count_few, scatter_few,    emit};
   return &kernels;
 }
 

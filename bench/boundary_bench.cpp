@@ -1,0 +1,185 @@
+// What the boundary of an epoch costs: exact mean, keep decision, weights and shuffle of N samples
+// with the rule of InfoBatch (prune ratio .5, losses like those of a model in training, about 68 %
+// kept), from the score table to the finished plan. Entries: boundary/<N>/threads:<T>.
+//
+// Counters: ns_per_sample on average, best_ns_per_sample of the fastest boundary; bytes_per_sample of
+// plan and scratch beside the score table, at the most at one time; kept, the share of the samples;
+// times_read, the average against reading the score table with as many threads in this process.
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+#include <infobatch/buffer.hpp>
+#include <infobatch/exact_mean.hpp>
+#include <infobatch/plan_builder.hpp>
+#include <infobatch/random_words.hpp>
+#include <infobatch/select.hpp>
+#include <infobatch/streams.hpp>
+#include <infobatch/threads.hpp>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint64_t kSeed = 20240507;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// A figure of /proc in bytes ("MemAvailable" of meminfo, "VmRSS" and "VmHWM" of self/status), or -1
+/// where the system does not give it.
+std::int64_t proc_bytes(const std::string& file, const std::string& name) {
+  std::ifstream lines("/proc/" + file);
+  for (std::string word; lines >> word;) {
+    std::int64_t kibibytes = 0;
+    if (word == name + ":" && lines >> kibibytes) return kibibytes * 1024;
+  }
+  return -1;
+}
+
+/// Starts VmHWM anew; false where the system does not allow it.
+bool reset_peak() {
+  std::ofstream clear("/proc/self/clear_refs");
+  clear << "5" << std::flush;
+  return static_cast<bool>(clear);
+}
+
+/// The losses of n samples: exponential, with mean 1. One table, the largest so far, serves all.
+const float* losses(std::int64_t n) {
+  static infobatch::Buffer<float> table;
+  static std::int64_t filled = 0;
+  if (n > table.size()) {
+    table = {};
+    table = infobatch::Buffer<float>(n);
+    filled = 0;
+  }
+  if (filled < n) {
+    infobatch::Team team(infobatch::resolve_threads(0));
+    const std::int64_t blocks = (n - filled) / infobatch::kWordsPerBlock + 1;
+    const std::int64_t start = filled;
+    team.run([&](int thread) {
+      std::vector<std::uint32_t> words(infobatch::kWordsPerBlock);
+      const std::int64_t last = blocks * (thread + 1) / team.size();
+      for (std::int64_t block = blocks * thread / team.size(); block < last; ++block) {
+        infobatch::fill_random_words(1, 0, infobatch::kStreamPolicy,
+                                     static_cast<std::uint64_t>(block), 1, words.data());
+        const std::int64_t begin = start + block * infobatch::kWordsPerBlock;
+        const std::int64_t end = std::min(begin + infobatch::kWordsPerBlock, n);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::uint32_t word = words[static_cast<std::size_t>(i - begin)];
+          table[i] = -std::log((static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f);
+        }
+      }
+    });
+    filled = n;
+  }
+  return table.data();
+}
+
+/// Seconds of reading n floats with the team, the best of some runs.
+double read_seconds(const float* scores, std::int64_t n, infobatch::Team& team) {
+  double best = 1e9;
+  for (int run = 0; run < 5; ++run) {
+    std::vector<std::uint64_t> sums(static_cast<std::size_t>(team.size()));
+    const auto begin = Clock::now();
+    team.run([&](int thread) {
+      // 64 sums side by side: the loads are the only thing to wait for.
+      std::uint32_t lanes[64] = {};
+      const std::int64_t last = n * (thread + 1) / team.size();
+      const auto* bits = reinterpret_cast<const unsigned char*>(scores);
+      for (std::int64_t i = n * thread / team.size(); i + 64 <= last; i += 64) {
+        std::uint32_t line[64];
+        __builtin_memcpy(line, bits + 4 * i, sizeof(line));
+        for (int lane = 0; lane < 64; ++lane) lanes[lane] += line[lane];
+      }
+      for (const std::uint32_t lane : lanes) sums[static_cast<std::size_t>(thread)] += lane;
+    });
+    benchmark::DoNotOptimize(sums.data());
+    best = std::min(best, seconds_since(begin));
+  }
+  return best;
+}
+
+/// One boundary, from the score table to the plan.
+infobatch::PlanArrays boundary(const float* scores, std::int64_t n, std::uint32_t epoch,
+                               int threads, infobatch::PlanArrays recycled) {
+  infobatch::Team team(threads);
+  const float cutoff = infobatch::sum_scores(scores, n, team).cutoff();
+  infobatch::EpochRule rule;
+  rule.classes = {{1.0, true}, {0.5, true}};
+  rule.classify = [scores, cutoff](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
+    infobatch::classify_below(scores + begin, end - begin, cutoff, klass);
+  };
+  return infobatch::build_plan(n, kSeed, epoch, rule, team, std::move(recycled));
+}
+
+void BM_Boundary(benchmark::State& state, std::int64_t n, int threads) {
+  // Table and plan, with what the plan reserves but does not touch left aside.
+  const std::int64_t needed = n * 14 + (std::int64_t{256} << 20);
+  const std::int64_t available = proc_bytes("meminfo", "MemAvailable");
+  if (available >= 0 && available < needed) {
+    const std::string reason = "needs " + std::to_string(needed >> 20) + " MiB of memory, " +
+                               std::to_string(available >> 20) + " MiB are available";
+    state.SkipWithError(reason.c_str());
+    return;
+  }
+  const float* const scores = losses(n);
+  infobatch::PlanArrays plan;
+  std::uint32_t epoch = 0;
+  const bool peak_known = reset_peak();
+  const std::int64_t before = proc_bytes("self/status", "VmRSS");
+  plan = boundary(scores, n, ++epoch, threads, std::move(plan));  // touches the memory
+  const std::int64_t peak = proc_bytes("self/status", "VmHWM");
+
+  double total = 0;
+  double best = 1e9;
+  for (auto _ : state) {
+    const auto begin = Clock::now();
+    plan = boundary(scores, n, ++epoch, threads, std::move(plan));
+    const double seconds = seconds_since(begin);
+    total += seconds;
+    best = std::min(best, seconds);
+    benchmark::DoNotOptimize(plan.ids.data());
+  }
+  const double seconds = total / static_cast<double>(state.iterations());
+  const auto size = static_cast<double>(n);
+  infobatch::Team team(threads);
+  state.counters["ns_per_sample"] = seconds * 1e9 / size;
+  state.counters["best_ns_per_sample"] = best * 1e9 / size;
+  state.counters["times_read"] = seconds / read_seconds(scores, n, team);
+  state.counters["kept"] = static_cast<double>(plan.size) / size;
+  if (peak_known && before >= 0 && peak >= 0) {
+    state.counters["bytes_per_sample"] = static_cast<double>(peak - before) / size;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // The sizes of CIFAR, ImageNet-1k, ImageNet-22k and of the web.
+  const std::vector<std::int64_t> sizes = {50000, 1281167, 14000000, 100000000, 1000000000};
+  for (const std::int64_t samples : sizes) {
+    for (const int threads : {1, 2}) {
+      const std::string name =
+          "boundary/" + std::to_string(samples) + "/threads:" + std::to_string(threads);
+      // No options but the unit: the library would append them to the name. Its real_time is the
+      // figure; cpu_time is that of the calling thread alone.
+      benchmark::RegisterBenchmark(name.c_str(), BM_Boundary, samples, threads)
+          ->Unit(benchmark::kMillisecond);
+    }
+  }
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}

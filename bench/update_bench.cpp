@@ -1,0 +1,163 @@
+// What a step costs: `Session::update` and `Session::observe` of the engine, and the third line of
+// the libtorch loop beside the bare `losses.mean()` that it stands for.
+//
+// Time is taken over all steps of an epoch, so reading the clock does not show; the epoch boundary
+// is left out. Counters: bytes_per_sample that a step has to move, times_memcpy the time against a
+// copy of as many bytes in the same process; above_mean_ns what update costs more than
+// losses.mean() (both measured in turn, median over the epochs).
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+#include <torch/torch.h>
+
+#include <samplers/infobatch.hpp>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kSteps = 256;  // of a full epoch
+
+double nanoseconds(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double, std::nano>(end - begin).count();
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Nanoseconds of one copy that reads and writes `bytes` together.
+double copy_time(std::int64_t bytes) {
+  const auto half = static_cast<std::size_t>(bytes / 2);
+  std::vector<char> from(half, 1);
+  std::vector<char> to(half, 0);
+  std::vector<double> times;
+  for (int repeat = 0; repeat < 101; ++repeat) {
+    const auto begin = Clock::now();
+    for (int i = 0; i < 256; ++i) {
+      std::memcpy(to.data(), from.data(), half);
+      benchmark::DoNotOptimize(to.data());
+      benchmark::ClobberMemory();
+    }
+    times.push_back(nanoseconds(begin, Clock::now()) / 256);
+  }
+  return median(std::move(times));
+}
+
+/// Hands out a whole epoch. @return its number of full batches.
+std::int64_t begin_epoch(infobatch::Session& session, std::int64_t batch) {
+  session.begin();
+  while (session.next(batch).count > 0) {
+  }
+  return session.length() / batch;
+}
+
+void report(benchmark::State& state, std::vector<double> times, std::int64_t bytes_per_sample) {
+  const std::int64_t batch = state.range(0);
+  const double step = median(std::move(times));
+  state.counters["median_ns"] = step;
+  state.counters["ns_per_sample"] = step / static_cast<double>(batch);
+  state.counters["bytes_per_sample"] = static_cast<double>(bytes_per_sample);
+  state.counters["times_memcpy"] = step / copy_time(bytes_per_sample * batch);
+}
+
+infobatch::Options options() { return infobatch::Options(1'000'000).threads(1).seed(1); }
+
+/// step(session, losses, batch) for every batch of an epoch.
+template <typename Step>
+void measure_engine(benchmark::State& state, std::int64_t bytes_per_sample, Step step) {
+  const std::int64_t batch = state.range(0);
+  infobatch::Session session(kSteps * batch, options().config(), 1);
+  const torch::Tensor losses = torch::rand({batch});
+  std::vector<double> times;
+  std::int64_t steps = begin_epoch(session, batch);
+  while (state.KeepRunningBatch(steps)) {
+    const auto begin = Clock::now();
+    for (std::int64_t i = 0; i < steps; ++i) step(session, losses.const_data_ptr<float>(), batch);
+    const double time = nanoseconds(begin, Clock::now());
+    state.SetIterationTime(time * 1e-9);
+    times.push_back(time / static_cast<double>(steps));
+    steps = begin_epoch(session, batch);
+  }
+  report(state, std::move(times), bytes_per_sample);
+}
+
+void engine_update(benchmark::State& state) {
+  // Losses and weights are read, the staged losses are written.
+  measure_engine(state, 12, [](infobatch::Session& session, const float* losses, std::int64_t n) {
+    float loss = 0.0F;
+    session.update(losses, n, infobatch::Reduction::kMean, &loss);
+    benchmark::DoNotOptimize(loss);
+  });
+}
+
+void engine_observe(benchmark::State& state) {
+  measure_engine(state, 8, [](infobatch::Session& session, const float* losses, std::int64_t n) {
+    benchmark::DoNotOptimize(session.observe(losses, n).begin);
+  });
+}
+
+/// update(losses) or update(losses, ids), in turn with losses.mean().
+void measure_libtorch(benchmark::State& state, bool by_ids) {
+  const torch::NoGradGuard setup;
+  const std::int64_t batch = state.range(0);
+  infobatch::InfoBatch ib(kSteps * batch, options());
+  const torch::Tensor losses = torch::rand({batch}).requires_grad_();
+  std::vector<double> times;
+  std::vector<double> bare;
+  std::vector<double> above;
+  std::int64_t steps = begin_epoch(*ib.session(), batch);
+  while (state.KeepRunningBatch(steps)) {
+    std::vector<torch::Tensor> ids;
+    const auto plan = ib.plan();
+    for (std::int64_t i = 0; by_ids && i < steps; ++i) {
+      ids.push_back(torch::empty({batch}, torch::kInt64));
+      std::copy_n(plan->ids() + i * batch, batch, ids.back().data_ptr<std::int64_t>());
+    }
+    double with = 0.0;
+    double without = 0.0;
+    constexpr std::int64_t kTurn = 16;
+    const torch::AutoGradMode training(true);
+    for (std::int64_t first = 0; first < steps; first += kTurn) {
+      const std::int64_t last = std::min(first + kTurn, steps);
+      const auto start = Clock::now();
+      for (std::int64_t i = first; i < last; ++i) benchmark::DoNotOptimize(losses.mean());
+      const auto middle = Clock::now();
+      for (std::int64_t i = first; i < last; ++i) {
+        benchmark::DoNotOptimize(
+            by_ids ? ib.update(losses, ids[static_cast<std::size_t>(i)]) : ib.update(losses));
+      }
+      without += nanoseconds(start, middle);
+      with += nanoseconds(middle, Clock::now());
+    }
+    times.push_back(with / static_cast<double>(steps));
+    bare.push_back(without / static_cast<double>(steps));
+    above.push_back(times.back() - bare.back());
+    state.SetIterationTime(with * 1e-9);
+    steps = begin_epoch(*ib.session(), batch);
+  }
+  state.counters["mean_ns"] = median(std::move(bare));
+  state.counters["above_mean_ns"] = median(std::move(above));
+  // The copy of the weights adds a read and a write; ids and the table's positions 8 + 4 bytes.
+  report(state, std::move(times), by_ids ? 32 : 20);
+}
+
+void libtorch_update(benchmark::State& state) { measure_libtorch(state, false); }
+void libtorch_update_ids(benchmark::State& state) { measure_libtorch(state, true); }
+
+}  // namespace
+
+BENCHMARK(engine_update)->Name("update/engine")->Arg(128)->Arg(1024)->UseManualTime();
+BENCHMARK(engine_observe)->Name("observe/engine")->Arg(128)->Arg(1024)->UseManualTime();
+BENCHMARK(libtorch_update)->Name("update/libtorch")->Arg(128)->Arg(1024)->UseManualTime();
+BENCHMARK(libtorch_update_ids)->Name("update/libtorch_ids")->Arg(128)->Arg(1024)->UseManualTime();
+
+BENCHMARK_MAIN();

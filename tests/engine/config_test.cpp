@@ -1,0 +1,101 @@
+#include <tests/support/catch2_shim.hpp>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <infobatch/annealing.hpp>
+#include <infobatch/config.hpp>
+#include <infobatch/error.hpp>
+#include <tests/support/run.hpp>
+
+using namespace infobatch;
+using namespace infobatch::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+std::string refusal(const std::string& json) {
+  return message_of<InvalidArgument>([&] { Config::from_json(json); });
+}
+
+}  // namespace
+
+TEST_CASE("a config survives JSON to the bit", "[engine][config]") {
+  Config config = config_of(123, 0.1 + 0.2);
+  config.delta = 1.0 / 3.0;
+  config.warmup = 5;
+  config.seed = std::numeric_limits<std::uint64_t>::max();
+  config.policy = "infobatch_quantile";
+  config.keep = "exact";
+  config.rescale = false;
+  config.target_saved = 0.1;
+  config.max_prune_ratio = 0.7 + 1e-16;
+  config.quantiles = {1e-9, 0.1 + 0.2, 1.0 - 1e-16};
+  config.quantile_keep = {1.0, 2.0 / 3.0, 0.5};
+  config.score_ema = 5e-324;
+  REQUIRE(Config::from_json(config.to_json()) == config);
+  REQUIRE(Config::from_json(config.to_json()).to_json() == config.to_json());
+  config.target_saved.reset();
+  REQUIRE(Config::from_json(config.to_json()) == config);
+  for (int i = 0; i < 200; ++i) {
+    config.prune_ratio = uniform(7, static_cast<std::uint64_t>(i));
+    REQUIRE(Config::from_json(config.to_json()) == config);
+  }
+}
+
+TEST_CASE("missing keys keep their defaults", "[engine][config]") {
+  REQUIRE(Config::from_json("{}") == Config());
+  Config config;
+  config.epochs = 90;
+  REQUIRE(Config::from_json("{\"epochs\": 90}") == config);
+  REQUIRE(Config::from_json("{\"prune_ratio\": 0}").prune_ratio == 0.0);  // an integer is a number
+}
+
+TEST_CASE("every field counts in the comparison", "[engine][config]") {
+  const std::vector<std::string> others = {
+      "{\"epochs\":2}", "{\"prune_ratio\":0.4}", "{\"delta\":0.5}", "{\"warmup\":2}",
+      "{\"seed\":1}", "{\"policy\":\"full\"}", "{\"keep\":\"exact\"}", "{\"rescale\":false}",
+      "{\"target_saved\":0.0}", "{\"max_prune_ratio\":0.8}", "{\"quantiles\":[0.3,0.85]}",
+      "{\"quantile_keep\":[0.25,0.6]}", "{\"score_ema\":0.5}"};
+  for (const std::string& json : others) {
+    const Config other = Config::from_json(json);
+    REQUIRE(other != Config());
+    for (const std::string& again : others) {
+      REQUIRE((Config::from_json(again) == other) == (again == json));
+    }
+  }
+}
+
+TEST_CASE("JSON of the wrong kind is refused, all problems at once", "[engine][config]") {
+  REQUIRE_THAT(refusal("nonsense"), ContainsSubstring("Config::from_json: the text must be a JSON "
+                                                      "object, got malformed JSON"));
+  REQUIRE_THAT(refusal("[1]"), ContainsSubstring("got array"));
+  REQUIRE_THAT(refusal("{\"epochs\": 10,}"), ContainsSubstring("malformed"));
+  REQUIRE_THAT(refusal("{\"epoch\": 10}"), ContainsSubstring("unknown key \"epoch\""));
+  REQUIRE_THAT(refusal("{\"epochs\": 1.5}"), ContainsSubstring("epochs has the wrong type, got 1.5"));
+  REQUIRE_THAT(refusal("{\"epochs\": true}"), ContainsSubstring("got true"));
+  REQUIRE_THAT(refusal("{\"epochs\": 18446744073709551615}"), ContainsSubstring("wrong type"));
+  REQUIRE_THAT(refusal("{\"seed\": -1}"), ContainsSubstring("seed has the wrong type, got -1"));
+  REQUIRE_THAT(refusal("{\"rescale\": 1}"), ContainsSubstring("rescale has the wrong type"));
+  REQUIRE_THAT(refusal("{\"policy\": 3}"), ContainsSubstring("policy has the wrong type"));
+  REQUIRE_THAT(refusal("{\"quantiles\": [0.1, \"x\"]}"), ContainsSubstring("quantiles"));
+  REQUIRE_THAT(refusal("{\"target_saved\": \"x\"}"), ContainsSubstring("target_saved"));
+  const std::string all = refusal("{\"a\": 1, \"epochs\": 0, \"keep\": [], \"delta\": 7}");
+  for (const char* part : {"unknown key \"a\"", "epochs must be in", "keep has the wrong type",
+                           "delta must be in (0, 1], got 7"}) {
+    REQUIRE_THAT(all, ContainsSubstring(part));
+  }
+}
+
+TEST_CASE("shares are cut down in integers", "[engine][config]") {
+  REQUIRE(floor_share(billionths(0.29), 100) == 29);
+  REQUIRE(floor_share(billionths(0.57), 100) == 57);
+  REQUIRE(floor_share(billionths(1.0), 123) == 123);
+  REQUIRE(floor_share(billionths(0.0), 123) == 0);
+  REQUIRE(floor_share(billionths(0.999999999), 1000000000) == 999999999);
+  const std::int64_t large = std::int64_t{1} << 62;
+  REQUIRE(floor_share(billionths(1.0), large) == large);
+  REQUIRE(floor_share(billionths(0.5), large) == large / 2);
+}

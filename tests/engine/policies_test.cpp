@@ -1,0 +1,209 @@
+#include <tests/support/catch2_shim.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <infobatch/annealing.hpp>
+#include <infobatch/planner.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/session.hpp>
+#include <tests/support/run.hpp>
+
+// The conformance suite: what every registered policy has to satisfy. A policy that is added to the
+// registry is tested here without another line.
+
+using namespace infobatch;
+using namespace infobatch::testing;
+
+namespace {
+
+struct Case {
+  std::string policy;
+  std::string keep;
+  bool rescale;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const std::string& policy : policy_names()) {
+    for (const bool exact : {false, true}) {
+      for (const bool rescale : {false, true}) {
+        all.push_back({policy, exact ? "exact" : "bernoulli", rescale});
+      }
+    }
+  }
+  return all;
+}
+
+Config config_for(const Case& c, std::int64_t epochs) {
+  Config config = config_of(epochs, 0.4);
+  config.policy = c.policy;
+  config.keep = c.keep;
+  config.rescale = c.rescale;
+  return config;
+}
+
+void require_subset(const PlanCopy& plan, std::int64_t size) {
+  std::vector<std::int64_t> sorted = plan.ids;
+  std::sort(sorted.begin(), sorted.end());
+  REQUIRE(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end());
+  if (!sorted.empty()) REQUIRE((sorted.front() >= 0 && sorted.back() < size));
+}
+
+}  // namespace
+
+TEST_CASE("every policy: a plan is a permutation of a subset, at every size", "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  const std::int64_t size = GENERATE(0, 1, 2, 63, 64, 65, 127, 128, 129, 1000, 4097);
+  CAPTURE(c.policy, c.keep, c.rescale, size);
+  Session session(size, config_for(c, 6), 1);
+  for (int epoch = 0; epoch < 6; ++epoch) {
+    const PlanCopy plan = run_epoch(session, 100);
+    require_subset(plan, size);
+    const Statistics figures = session.statistics();
+    REQUIRE(figures.kept == static_cast<std::int64_t>(plan.ids.size()));
+    REQUIRE(figures.kept + figures.pruned == size);
+    REQUIRE(figures.pruned <= figures.candidates);
+    for (const std::uint32_t bits : plan.weights) {
+      REQUIRE(bits_float(bits) >= 1.0f);
+      if (!c.rescale) REQUIRE(bits_float(bits) == 1.0f);
+    }
+  }
+}
+
+TEST_CASE("every policy: warmup and annealed epochs are full, of weight 1", "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  CAPTURE(c.policy, c.keep, c.rescale);
+  const Config config = config_for(c, 10);
+  Session session(500, config, 1);
+  for (int epoch = 0; epoch < 12; ++epoch) {
+    const PlanCopy plan = run_epoch(session, 100);
+    if (prunes(config, epoch)) {
+      REQUIRE((plan.ids.size() < 500) == (c.policy != "full"));
+    } else {
+      REQUIRE(plan.ids.size() == 500);
+      REQUIRE(plan.weights == std::vector<std::uint32_t>(500, float_bits(1.0f)));
+    }
+  }
+}
+
+TEST_CASE("every policy: the plan is the same for 1 to 4 threads", "[engine][policy]") {
+  // Large enough that four threads have work: see kSamplesPerThread.
+  constexpr std::int64_t kSize = 4 * kSamplesPerThread + 77;
+  const std::string policy = GENERATE(from_range(policy_names()));
+  const std::string keep = GENERATE("bernoulli", "exact");
+  CAPTURE(policy, keep);
+  const Config config = config_for({policy, keep, true}, 10);
+  std::vector<std::uint64_t> first;
+  for (const int threads : {1, 2, 3, 4}) {
+    Session session(kSize, config, threads);
+    std::vector<float> losses(kSize);
+    std::vector<std::uint64_t> fingerprints;
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      session.begin();
+      const Slice all = session.next(kSize);
+      fingerprints.push_back(detail::fingerprint(*all.plan));
+      for (std::int64_t i = 0; i < all.count; ++i) {
+        losses[std::size_t(i)] = static_cast<float>(uniform(std::uint64_t(all.ids()[i]), 3));
+      }
+      session.observe(losses.data(), all.count);
+    }
+    fingerprints.push_back(detail::fingerprint(*session.plan()));
+    if (first.empty()) first = fingerprints;
+    REQUIRE(fingerprints == first);
+  }
+}
+
+// H0: a sample is in a plan with probability 1 / (its weight there), so that the weights of a plan
+// sum to N in expectation. alpha = 1e-6 two-sided, sigma estimated from the plans => |z| < 5.2.
+TEST_CASE("every policy: weights are the inverse keep probability", "[engine][policy][statistical]") {
+  const Case c = GENERATE(from_range(cases()));
+  if (!c.rescale) return;
+  CAPTURE(c.policy, c.keep);
+  constexpr int kPlans = 1500;
+  constexpr std::int64_t kSize = 300;
+  Config config = config_for(c, 2 * kPlans);
+  Session session(kSize, config, 1);
+  run_epoch(session, kSize);
+  // By sample: what its weights sum to, which is 1 a plan in expectation.
+  std::vector<double> sum(kSize, 0.0);
+  std::vector<double> square(kSize, 0.0);
+  for (int epoch = 1; epoch <= kPlans; ++epoch) {
+    session.set_epoch(epoch);
+    const std::shared_ptr<const Plan> plan = session.plan();
+    for (std::int64_t p = 0; p < plan->size(); ++p) {
+      const double w = plan->weights()[p];
+      sum[std::size_t(plan->ids()[p])] += w;
+      square[std::size_t(plan->ids()[p])] += w * w;
+    }
+  }
+  // Bonferroni over 300 samples: alpha = 1e-6 / 300 => |z| < 6.2, the estimate's own spread included.
+  for (std::int64_t id = 0; id < kSize; ++id) {
+    const double mean = sum[std::size_t(id)] / kPlans;
+    const double variance = square[std::size_t(id)] / kPlans - mean * mean;
+    if (variance < 1e-12) {
+      REQUIRE(mean == Catch::Approx(1.0));  // always kept
+    } else {
+      REQUIRE(std::abs(mean - 1.0) / std::sqrt(variance / kPlans) < 6.2);
+    }
+  }
+}
+
+TEST_CASE("every policy: the registry and the names agree", "[engine][policy]") {
+  REQUIRE(policy_names() ==
+          std::vector<std::string>{"full", "random", "infobatch", "infobatch_quantile"});
+  for (const std::string& name : policy_names()) {
+    REQUIRE(find_policy(name) != nullptr);
+    REQUIRE(find_policy(name)->name() == name);
+    Config config = config_of(10);
+    const Policy& policy = *find_policy(name);
+    REQUIRE(policy.largest_share(config) <= 1.0);
+    REQUIRE(policy.prunes() == (policy.largest_share(config) > 0.0));
+  }
+  REQUIRE(find_policy("none of them") == nullptr);
+}
+
+TEST_CASE("infobatch_quantile keeps the exact share of every quantile class, ties included",
+          "[engine][policy]") {
+  Config config = config_of(10);
+  config.policy = "infobatch_quantile";
+  config.keep = "exact";
+  const bool ties = GENERATE(false, true);
+  Session session(1000, config, 1);
+  set_scores(session, [&] {
+    std::vector<float> scores;
+    for (std::int64_t id = 0; id < 1000; ++id) scores.push_back(ties ? 1.0f : simulated_loss(id, 0));
+    return scores;
+  }());
+  // 200 at .25, 650 at .5, 150 at 1: 50 + 325 + 150, that is 47.5 % left out.
+  REQUIRE(session.length() == 525);
+  int of_weight_4 = 0;
+  int of_weight_2 = 0;
+  for (const std::uint32_t bits : copy_of(session.plan()).weights) {
+    of_weight_4 += bits_float(bits) == 4.0f ? 1 : 0;
+    of_weight_2 += bits_float(bits) == 2.0f ? 1 : 0;
+  }
+  REQUIRE(of_weight_4 == 50);
+  REQUIRE(of_weight_2 == 325);
+  REQUIRE(session.statistics().candidates == 850);
+}
+
+TEST_CASE("random without rescale or annealing is a fresh uniform subset each epoch",
+          "[engine][policy]") {
+  Config config = config_of(10, 0.3);
+  config.policy = "random";
+  config.keep = "exact";
+  config.rescale = false;
+  config.delta = 1.0;
+  Session session(1000, config, 1);
+  PlanCopy last;
+  for (int epoch = 0; epoch < 10; ++epoch) {
+    const PlanCopy plan = run_epoch(session, 100);
+    REQUIRE(plan.ids.size() == (epoch == 0 ? 1000u : 700u));
+    REQUIRE(plan != last);
+    last = plan;
+  }
+}

@@ -1,0 +1,352 @@
+#include <tests/support/catch2_shim.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
+#include <tests/support/run.hpp>
+
+// DESIGN section 2, rule 15: how epochs follow one another without set_epoch.
+
+using namespace infobatch;
+using namespace infobatch::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+const std::vector<float>& ones() {
+  static const std::vector<float> losses(1000, 1.0f);
+  return losses;
+}
+
+/// Asks everything that can be asked; none of it may change the run.
+void ask(Session& session) {
+  session.length();
+  session.plan();
+  session.epoch();
+  session.statistics();
+  session.position();
+  session.progress();
+}
+
+}  // namespace
+
+TEST_CASE("rule 15: epochs follow one another without set_epoch", "[engine][epochs]") {
+  Session session(100, config_of(8), 1);
+  for (int epoch = 0; epoch < 8; ++epoch) {
+    REQUIRE(session.epoch() == epoch);
+    run_epoch(session, 30);
+    REQUIRE(session.epoch() == epoch + 1);
+    REQUIRE(session.length() == session.plan()->size());
+    REQUIRE(session.plan()->epoch() == epoch + 1);
+  }
+  REQUIRE(session.progress() == 1.0);
+}
+
+TEST_CASE("rule 15: set_epoch and automatic epochs give the same run", "[engine][epochs]") {
+  Session automatic(500, config_of(8), 1);
+  Session manual(500, config_of(8), 1);
+  for (int epoch = 0; epoch < 8; ++epoch) {
+    manual.set_epoch(epoch);
+    manual.set_epoch(epoch);  // twice is once
+    REQUIRE(manual.length() == automatic.length());
+    REQUIRE(run_epoch(manual, 64) == run_epoch(automatic, 64));
+  }
+  REQUIRE(score_bits(manual) == score_bits(automatic));
+}
+
+TEST_CASE("rule 15: iterating or peeking without an update repeats the same plan",
+          "[engine][epochs]") {
+  Session session(200, config_of(8), 1);
+  run_epoch(session, 50);
+  session.begin();
+  const PlanCopy first = copy_of(session.plan());
+  session.begin();  // Python's DataLoader may begin twice
+  REQUIRE(session.next(50).count == 50);  // somebody looks at one batch
+  session.begin();
+  ask(session);
+  REQUIRE(session.epoch() == 1);
+  REQUIRE(run_epoch(session, 50, [](std::int64_t) { return 1.0f; }) == first);
+}
+
+TEST_CASE("rule 15: a loop that breaks off early begins the next epoch with what it saw",
+          "[engine][epochs]") {
+  Session session(100, config_of(8), 1);
+  session.begin();
+  const PlanCopy seen = run_batches(session, 10, [](std::int64_t) { return 2.0f; }, 3);
+  session.next(10);  // handed out and not observed when the loop broke off
+  REQUIRE(session.epoch() == 0);
+  REQUIRE(session.position() == 30);
+  session.begin();
+  REQUIRE(session.epoch() == 1);
+  std::int64_t observed = 0;
+  for (std::int64_t id = 0; id < 100; ++id) observed += is_finite(session.scores()[id]) ? 1 : 0;
+  REQUIRE(observed == 30);
+  for (const std::int64_t id : seen.ids) REQUIRE(session.scores()[id] == 2.0f);
+}
+
+TEST_CASE("rule 15: a dropped tail of less than one batch ends the epoch too",
+          "[engine][epochs]") {
+  Session session(100, config_of(8), 1);
+  session.begin();
+  for (int batch = 0; batch < 3; ++batch) {
+    session.next(30);
+    session.observe(ones().data(), 30);
+  }
+  REQUIRE(session.epoch() == 0);       // not handed out to the end yet
+  REQUIRE(session.next(30).count == 10);  // drop_last throws these away
+  REQUIRE(session.epoch() == 1);
+  REQUIRE(session.length() == session.plan()->size());
+  session.begin();
+  REQUIRE(session.plan()->epoch() == 1);
+}
+
+TEST_CASE("rule 15: length may be asked at any moment", "[engine][epochs]") {
+  // One of the two sessions is asked between all calls, above all between the last full batch and
+  // the tail, when the epoch may or may not be over.
+  const std::int64_t batch = GENERATE(1, 7, 32, 64, 100, 1000);
+  Session quiet(100, config_of(8), 1);
+  Session asked(100, config_of(8), 1);
+  for (int epoch = 0; epoch < 8; ++epoch) {
+    ask(asked);
+    quiet.begin();
+    asked.begin();
+    ask(asked);
+    while (true) {
+      const Slice expected = quiet.next(batch);
+      const Slice slice = asked.next(batch);
+      ask(asked);
+      REQUIRE(slice.count == expected.count);
+      REQUIRE(slice.begin == expected.begin);
+      if (slice.count == 0) break;
+      PlanCopy a;
+      PlanCopy b;
+      append(a, slice);
+      append(b, expected);
+      REQUIRE(a == b);
+      const auto losses = losses_of(slice, [&](std::int64_t id) { return simulated_loss(id, epoch); });
+      quiet.observe(losses.data(), slice.count);
+      asked.observe(losses.data(), slice.count);
+      REQUIRE(asked.position() == quiet.position());
+      ask(asked);
+      REQUIRE(asked.progress() == quiet.progress());
+      REQUIRE(asked.epoch() == quiet.epoch());
+    }
+  }
+  quiet.begin();
+  asked.begin();
+  REQUIRE(score_bits(asked) == score_bits(quiet));
+}
+
+TEST_CASE("rule 15: asking for the next length does not make the running loop endless",
+          "[engine][epochs]") {
+  Session session(64, config_of(8), 1);
+  session.begin();
+  std::int64_t delivered = 0;
+  for (Slice s = session.next(16); s.count > 0 && delivered < 1000; s = session.next(16)) {
+    delivered += s.count;
+    session.observe(ones().data(), s.count);
+    session.length();  // a progress bar
+  }
+  REQUIRE(delivered == 64);
+  REQUIRE(session.next(16).count == 0);
+  REQUIRE(session.epoch() == 1);
+}
+
+TEST_CASE("rule 15: prefetching far ahead is fine, also to the end", "[engine][epochs]") {
+  Session ahead(100, config_of(8), 1);
+  Session in_step(100, config_of(8), 1);
+  for (int epoch = 0; epoch < 6; ++epoch) {
+    ahead.begin();
+    std::vector<Slice> queue;
+    for (Slice s = ahead.next(9); s.count > 0; s = ahead.next(9)) queue.push_back(s);
+    REQUIRE(ahead.epoch() == epoch);  // all handed out, nothing observed
+    PlanCopy seen;
+    for (const Slice& s : queue) {
+      append(seen, s);
+      ahead.observe(losses_of(s, [&](std::int64_t id) { return simulated_loss(id, epoch); }).data(),
+                    s.count);
+    }
+    REQUIRE(seen == run_epoch(in_step, 9));
+  }
+}
+
+TEST_CASE("rule 15: micro-batches are shorter slices", "[engine][epochs]") {
+  Session whole(90, config_of(8), 1);
+  Session parts(90, config_of(8), 1);
+  for (int epoch = 0; epoch < 6; ++epoch) {
+    const PlanCopy expected = run_epoch(whole, 20);
+    parts.begin();
+    PlanCopy seen;
+    for (Slice s = parts.next(20); s.count > 0; s = parts.next(20)) {
+      const auto losses = losses_of(s, [&](std::int64_t id) { return simulated_loss(id, epoch); });
+      for (std::int64_t begin = 0; begin < s.count; begin += 6) {
+        const std::int64_t count = std::min<std::int64_t>(6, s.count - begin);
+        append(seen, parts.observe(losses.data() + begin, count));
+      }
+    }
+    REQUIRE(seen == expected);
+  }
+  whole.begin();
+  parts.begin();
+  REQUIRE(score_bits(parts) == score_bits(whole));
+}
+
+TEST_CASE("rule 15: a second update on one batch raises at once and changes nothing",
+          "[engine][epochs]") {
+  Session session(100, config_of(8), 1);
+  REQUIRE_THROWS_AS(session.observe(ones().data(), 1), StateError);  // nothing handed out
+  session.begin();
+  session.next(20);
+  session.observe(ones().data(), 20);
+  const std::string before = session.serialize();
+  REQUIRE_THROWS_AS(session.observe(ones().data(), 20), StateError);
+  REQUIRE_THROWS_WITH(session.observe(ones().data(), 20),
+                      ContainsSubstring("update: losses must belong to samples that were handed "
+                                        "out") &&
+                          ContainsSubstring("got 20 losses for 0 such samples (epoch 0)") &&
+                          ContainsSubstring("a second update on one batch") &&
+                          ContainsSubstring("update(losses, ids)"));
+  float out = 0.0f;
+  REQUIRE_THROWS_AS(session.update(ones().data(), 20, Reduction::kMean, &out), StateError);
+  REQUIRE(session.serialize() == before);
+}
+
+TEST_CASE("rule 15: a skipped batch raises at the next epoch and names the cure",
+          "[engine][epochs]") {
+  Session session(100, config_of(8), 1);
+  session.begin();
+  for (int batch = 0; batch < 4; ++batch) {
+    session.next(25);
+    if (batch != 1) session.observe(ones().data(), 25);  // one batch fails in the loop
+  }
+  session.next(25);
+  REQUIRE(session.epoch() == 0);
+  for (const std::string function : {"begin: ", "set_epoch: "}) {
+    const std::string text = message_of<StateError>([&] {
+      function == "begin: " ? session.begin() : session.set_epoch(1);
+    });
+    for (const std::string& part :
+         {std::string(function), std::string("got losses of 75 of the 100 samples of epoch 0"),
+          std::string("update(losses, ids)"), std::string("Indexed(dataset)"),
+          std::string("discard_epoch()")}) {
+      REQUIRE_THAT(text, ContainsSubstring(part));
+    }
+  }
+  REQUIRE(session.epoch() == 0);
+  REQUIRE(session.length() == 100);
+
+  session.discard_epoch();  // one cure
+  REQUIRE(session.position() == 0);
+  run_epoch(session, 25);
+  REQUIRE(session.epoch() == 1);
+}
+
+TEST_CASE("rule 15: discard_epoch undoes the steps of the running or just finished epoch",
+          "[engine][epochs]") {
+  const std::int64_t batches = GENERATE(0, 1, 3, 99);
+  const bool look = GENERATE(false, true);
+  Session session(100, config_of(8), 1);
+  run_epoch(session, 30);
+  session.begin();
+  const std::string fresh = session.serialize();
+  const PlanCopy plan = copy_of(session.plan());
+  run_batches(session, 30, [](std::int64_t) { return 77.0f; }, batches);
+  if (look) session.length();
+  session.discard_epoch();
+  REQUIRE(session.epoch() == 1);
+  REQUIRE(session.position() == 0);
+  REQUIRE(copy_of(session.plan()) == plan);
+  REQUIRE(run_epoch(session, 30, [](std::int64_t) { return 1.0f; }) == plan);
+  session.begin();
+  for (std::int64_t id = 0; id < 100; ++id) REQUIRE(session.scores()[id] != 77.0f);
+  session.discard_epoch();
+  session.discard_epoch();  // twice is once
+  REQUIRE(session.epoch() == 2);
+  REQUIRE(fresh.size() > 400);
+}
+
+TEST_CASE("rule 15: a plan handed out to the end without an update warns once",
+          "[engine][epochs]") {
+  const bool with_set_epoch = GENERATE(false, true);
+  Session session(50, config_of(8), 1);
+  const Warnings warnings(session);
+  for (int epoch = 0; epoch < 4; ++epoch) {
+    if (with_set_epoch) session.set_epoch(epoch);
+    session.begin();
+    while (session.next(20).count > 0) {
+    }
+    REQUIRE(warnings.all().size() == (epoch == 0 ? 0u : 1u));
+  }
+  REQUIRE(warnings.count("all 50 samples of epoch 0 were handed out and no loss came back") == 1);
+  REQUIRE(warnings.count("third line") == 1);
+}
+
+TEST_CASE("rule 15: looking at a batch, a discarded epoch or a correct loop warns of nothing",
+          "[engine][epochs]") {
+  Session session(50, config_of(8), 1);
+  const Warnings warnings(session);
+  session.begin();
+  session.next(20);
+  session.begin();
+  run_batches(session, 20, [](std::int64_t) { return 1.0f; });
+  session.discard_epoch();
+  for (int epoch = 0; epoch < 8; ++epoch) {
+    if (epoch % 2 == 0) session.set_epoch(epoch);
+    run_epoch(session, 20);
+  }
+  REQUIRE(warnings.all().empty());
+}
+
+TEST_CASE("rule 15: set_epoch may go back, repeat and jump", "[engine][epochs]") {
+  Session session(100, config_of(10), 1);
+  for (const std::int64_t epoch : {3, 3, 0, 7, 2}) {
+    session.set_epoch(epoch);
+    REQUIRE(session.epoch() == epoch);
+    REQUIRE(session.plan()->epoch() == epoch);
+    run_epoch(session, 40);
+    REQUIRE(session.epoch() == epoch + 1);
+  }
+  // Once more the epoch that just ended: the same plan, also after a look at the next one.
+  const PlanCopy last = [&] {
+    session.set_epoch(5);
+    return run_epoch(session, 40);
+  }();
+  session.length();
+  session.set_epoch(5);
+  REQUIRE(session.epoch() == 5);
+  REQUIRE(run_epoch(session, 40) == last);
+}
+
+TEST_CASE("rule 15: empty data sets run through their epochs", "[engine][epochs]") {
+  Session session(0, config_of(5), 1);
+  for (int epoch = 0; epoch < 5; ++epoch) {
+    REQUIRE(session.epoch() == epoch);
+    REQUIRE(session.length() == 0);
+    session.begin();
+    REQUIRE(session.next(32).count == 0);
+    REQUIRE(session.epoch() == epoch + 1);
+  }
+  REQUIRE(session.max_steps(32) == 0);
+  REQUIRE(session.statistics().saved == 0.0);
+}
+
+TEST_CASE("rule 15: progress and max_steps follow the samples", "[engine][epochs]") {
+  Session session(100, config_of(4), 1);
+  REQUIRE(session.progress() == 0.0);
+  REQUIRE(session.max_steps(30) == 16);
+  REQUIRE(session.max_steps(100) == 4);
+  session.begin();
+  session.next(50);
+  session.observe(ones().data(), 25);
+  REQUIRE(session.progress() == 0.25 / 4.0);
+  session.observe(ones().data(), 25);
+  run_batches(session, 50, [](std::int64_t) { return 1.0f; });
+  REQUIRE(session.progress() == 0.25);
+  session.length();
+  REQUIRE(session.progress() == 0.25);
+  session.set_epoch(9);
+  REQUIRE(session.progress() == 1.0);
+}

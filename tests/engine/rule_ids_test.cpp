@@ -1,0 +1,208 @@
+#include <tests/support/catch2_shim.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
+#include <tests/support/run.hpp>
+
+// DESIGN section 2, rule 11: observation by ids.
+
+using namespace infobatch;
+using namespace infobatch::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+constexpr std::int64_t kSize = 300;
+
+/// A session whose second epoch has begun and leaves some samples out.
+struct Pruned {
+  Pruned() : session(kSize, config_of(20), 1) {
+    run_epoch(session, 50);
+    session.begin();
+    plan = session.plan();
+    std::vector<bool> in(kSize, false);
+    for (std::int64_t p = 0; p < plan->size(); ++p) in[std::size_t(plan->ids()[p])] = true;
+    for (std::int64_t id = 0; id < kSize; ++id) {
+      if (!in[std::size_t(id)]) left_out.push_back(id);
+    }
+  }
+
+  Session session;
+  std::shared_ptr<const Plan> plan;
+  std::vector<std::int64_t> left_out;
+};
+
+}  // namespace
+
+TEST_CASE("rule 11: with ids the batches may come in any order", "[engine][ids]") {
+  Pruned p;
+  std::vector<std::int64_t> ids(p.plan->ids(), p.plan->ids() + p.plan->size());
+  std::map<std::int64_t, float> weight;
+  for (std::int64_t i = 0; i < p.plan->size(); ++i) weight[p.plan->ids()[i]] = p.plan->weights()[i];
+  std::reverse(ids.begin(), ids.end());
+  while (p.session.next(32).count > 0) {
+  }
+  for (std::size_t begin = 0; begin < ids.size(); begin += 32) {
+    const std::size_t count = std::min<std::size_t>(32, ids.size() - begin);
+    std::vector<float> losses;
+    std::vector<float> weights(count);
+    for (std::size_t i = 0; i < count; ++i) losses.push_back(float(ids[begin + i]) + 0.5f);
+    p.session.observe_ids(losses.data(), &ids[begin], std::int64_t(count), weights.data());
+    for (std::size_t i = 0; i < count; ++i) REQUIRE(weights[i] == weight[ids[begin + i]]);
+  }
+  REQUIRE(p.session.position() == p.plan->size());
+  REQUIRE(p.session.epoch() == 2);
+  p.session.begin();
+  for (const std::int64_t id : ids) REQUIRE(p.session.scores()[id] == float(id) + 0.5f);
+  for (const std::int64_t id : p.left_out) {
+    REQUIRE(p.session.scores()[id] == simulated_loss(id, 0));
+  }
+}
+
+TEST_CASE("rule 11: ids and order give the same scores and the same next plan", "[engine][ids]") {
+  Session by_order(kSize, config_of(10), 1);
+  Session by_ids(kSize, config_of(10), 1);
+  for (int epoch = 0; epoch < 6; ++epoch) {
+    const PlanCopy seen = run_epoch(by_order, 32);
+    by_ids.begin();
+    PlanCopy again;
+    for (Slice s = by_ids.next(32); s.count > 0; s = by_ids.next(32)) {
+      append(again, s);
+      const auto losses = losses_of(s, [&](std::int64_t id) { return simulated_loss(id, epoch); });
+      std::vector<float> weights(static_cast<std::size_t>(s.count));
+      by_ids.observe_ids(losses.data(), s.ids(), s.count, weights.data());
+      REQUIRE(std::equal(weights.begin(), weights.end(), s.weights()));
+    }
+    REQUIRE(again == seen);
+    REQUIRE(by_ids.length() == by_order.length());
+  }
+}
+
+TEST_CASE("rule 11: of a repeated id every row is weighted and the last score wins",
+          "[engine][ids]") {
+  Pruned p;
+  const std::int64_t id = p.plan->ids()[5];
+  const std::int64_t other = p.plan->ids()[9];
+  const std::vector<std::int64_t> ids = {id, other, id, id, other};
+  const std::vector<float> losses = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f};
+  std::vector<float> weights(5, -1.0f);
+  p.session.observe_ids(losses.data(), ids.data(), 5, weights.data());
+  for (const std::size_t row : {0u, 2u, 3u}) REQUIRE(weights[row] == p.plan->weights()[5]);
+  for (const std::size_t row : {1u, 4u}) REQUIRE(weights[row] == p.plan->weights()[9]);
+  REQUIRE(p.session.position() == 2);
+  p.session.set_epoch(2);
+  REQUIRE(p.session.scores()[id] == 4.0f);
+  REQUIRE(p.session.scores()[other] == 5.0f);
+}
+
+TEST_CASE("rule 11: the last one wins although it is not finite", "[engine][ids]") {
+  Pruned p;
+  const Warnings quiet(p.session);
+  const std::vector<std::int64_t> ids = {p.plan->ids()[0], p.plan->ids()[0]};
+  const std::vector<float> losses = {1.0f, std::numeric_limits<float>::quiet_NaN()};
+  float weights[2];
+  p.session.observe_ids(losses.data(), ids.data(), 2, weights);
+  REQUIRE(p.session.statistics().non_finite_epoch == 1);
+  p.session.set_epoch(2);
+  REQUIRE(float_bits(p.session.scores()[ids[0]]) == kNeverObservedBits);
+}
+
+TEST_CASE("rule 11: ids outside the data set or the plan are refused and nothing is recorded",
+          "[engine][ids]") {
+  Pruned p;
+  REQUIRE_FALSE(p.left_out.empty());
+  const std::int64_t inside = p.plan->ids()[0];
+  const bool begun = GENERATE(false, true);
+  if (begun) {
+    const float loss = 0.25f;
+    float weight = 0.0f;
+    p.session.observe_ids(&loss, &inside, 1, &weight);
+  }
+  const std::string before = p.session.serialize();
+  const std::vector<float> losses = {7.0f, 7.0f};
+  std::vector<float> weights(2, -1.0f);
+  const auto refused = [&](std::int64_t bad) {
+    const std::vector<std::int64_t> ids = {inside, bad};
+    try {
+      p.session.observe_ids(losses.data(), ids.data(), 2, weights.data());
+    } catch (const IndexError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  REQUIRE_THAT(refused(-1), ContainsSubstring("update: ids must be in [0, 300), got -1 in row 1"));
+  REQUIRE_THAT(refused(kSize), ContainsSubstring("got 300 in row 1"));
+  REQUIRE_THAT(refused(std::int64_t{1} << 40), ContainsSubstring("got 1099511627776"));
+  REQUIRE_THAT(refused(std::numeric_limits<std::int64_t>::min()), ContainsSubstring("row 1"));
+  REQUIRE_THAT(refused(p.left_out[0]),
+               ContainsSubstring("update: ids must be in the plan of epoch 1, got " +
+                                 std::to_string(p.left_out[0]) + " in row 1"));
+  REQUIRE(weights == std::vector<float>(2, -1.0f));
+  REQUIRE(p.session.serialize() == before);
+}
+
+TEST_CASE("rule 11: an epoch is observed by order or by ids, not both", "[engine][ids]") {
+  Pruned p;
+  const float loss = 0.5f;
+  float weight = 0.0f;
+  const std::int64_t id = p.plan->ids()[3];
+  p.session.next(10);
+  SECTION("ids after order") {
+    p.session.observe(&loss, 1);
+    const std::string before = p.session.serialize();
+    REQUIRE_THROWS_AS(p.session.observe_ids(&loss, &id, 1, &weight), StateError);
+    REQUIRE_THROWS_WITH(p.session.observe_ids(&loss, &id, 1, &weight),
+                        ContainsSubstring("update: epoch 1 is observed in order"));
+    REQUIRE(p.session.serialize() == before);
+  }
+  SECTION("order after ids") {
+    p.session.observe_ids(&loss, &id, 1, &weight);
+    const std::string before = p.session.serialize();
+    REQUIRE_THROWS_AS(p.session.observe(&loss, 1), StateError);
+    REQUIRE_THROWS_WITH(p.session.observe(&loss, 1),
+                        ContainsSubstring("update: epoch 1 is observed by ids"));
+    REQUIRE(p.session.serialize() == before);
+  }
+  SECTION("the next epoch is free to change") {
+    p.session.observe_ids(&loss, &id, 1, &weight);
+    p.session.begin();
+    p.session.next(10);
+    p.session.observe(&loss, 1);
+    REQUIRE(p.session.position() == 1);
+  }
+}
+
+TEST_CASE("rule 11: ids of a finished epoch are still taken after a look at the next",
+          "[engine][ids]") {
+  Session session(10, config_of(10), 1);
+  session.begin();
+  const Slice all = session.next(8);
+  const Slice tail = session.next(8);
+  std::vector<float> weights(10);
+  const std::vector<float> losses(10, 0.5f);
+  session.observe_ids(losses.data(), all.ids(), 8, weights.data());
+  REQUIRE(session.length() == 10);
+  REQUIRE(session.epoch() == 1);
+  session.observe_ids(losses.data(), tail.ids(), 2, weights.data());
+  REQUIRE(session.position() == 10);
+  session.begin();
+  for (std::int64_t id = 0; id < 10; ++id) REQUIRE(session.scores()[id] == 0.5f);
+}
+
+TEST_CASE("rule 11: ids beyond 32 bits would be refused by value, not cut", "[engine][ids]") {
+  Session session(4, config_of(10), 1);
+  session.begin();
+  const float loss = 1.0f;
+  float weight = 0.0f;
+  const std::int64_t id = (std::int64_t{1} << 32) + 1;  // 1 in 32 bits
+  REQUIRE_THROWS_WITH(session.observe_ids(&loss, &id, 1, &weight),
+                      ContainsSubstring("got 4294967297"));
+  REQUIRE(session.position() == 0);
+}

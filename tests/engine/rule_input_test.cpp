@@ -1,0 +1,149 @@
+#include <tests/support/catch2_shim.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
+#include <tests/support/run.hpp>
+
+// DESIGN section 2, rule 13: what is refused, in which words, and that nothing changes.
+
+using namespace infobatch;
+using namespace infobatch::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+/// The message of the InvalidArgument that `call` throws.
+std::string refusal(const std::function<void()>& call) {
+  return message_of<InvalidArgument>(call);
+}
+
+struct BadConfig {
+  std::function<void(Config&)> spoil;
+  std::string message;
+};
+
+}  // namespace
+
+TEST_CASE("rule 13: every broken option is refused with its name, its rule and its value",
+          "[engine][input]") {
+  const std::vector<BadConfig> table = {
+      {[](Config& c) { c.epochs = 0; }, "epochs must be in [1, 4294967295], got 0"},
+      {[](Config& c) { c.epochs = -3; }, "got -3"},
+      {[](Config& c) { c.epochs = kMaxEpochs + 1; }, "got 4294967296"},
+      {[](Config& c) { c.prune_ratio = -0.1; }, "prune_ratio must be in [0, 1), got -0.1"},
+      {[](Config& c) { c.prune_ratio = 1.0; }, "prune_ratio must be in [0, 1), got 1"},
+      {[](Config& c) { c.prune_ratio = 1.0 - 1e-12; }, "prune_ratio"},
+      {[](Config& c) { c.prune_ratio = kNan; }, "prune_ratio must be in [0, 1), got nan"},
+      {[](Config& c) { c.delta = 0.0; }, "delta must be in (0, 1], got 0"},
+      {[](Config& c) { c.delta = 1.5; }, "delta must be in (0, 1], got 1.5"},
+      {[](Config& c) { c.delta = kNan; }, "delta"},
+      {[](Config& c) { c.warmup = 0; }, "warmup must be at least 1, got 0"},
+      {[](Config& c) { c.policy = "best"; },
+       "policy must be one of full, random, infobatch, infobatch_quantile; got \"best\""},
+      {[](Config& c) { c.keep = "some"; }, "keep must be bernoulli or exact, got \"some\""},
+      {[](Config& c) { c.score_ema = 1.0; }, "score_ema must be in [0, 1), got 1"},
+      {[](Config& c) { c.score_ema = kNan; }, "score_ema"},
+      {[](Config& c) { c.max_prune_ratio = 1.0; }, "max_prune_ratio must be in (0, 1), got 1"},
+      {[](Config& c) { c.target_saved = 1.0; }, "target_saved must be in [0, 1), got 1"},
+      {[](Config& c) { c.target_saved = -0.5; }, "target_saved must be in [0, 1), got -0.5"},
+      {[](Config& c) { c.quantiles = {}; c.quantile_keep = {}; }, "1 to 14 values, got 0"},
+      {[](Config& c) { c.quantiles = {0.5, 0.5}; }, "increase inside (0, 1), got 0.5 after 0.5"},
+      {[](Config& c) { c.quantiles = {0.5, 1.0}; }, "got 1 after 0.5"},
+      {[](Config& c) { c.quantiles = {kNan, 0.9}; }, "quantiles must increase"},
+      {[](Config& c) { c.quantile_keep = {0.5}; }, "one value per quantile, got 1 for 2"},
+      {[](Config& c) { c.quantile_keep = {0.0, 0.5}; }, "quantile_keep must be in (0, 1]"},
+      {[](Config& c) { c.quantile_keep = {0.5, 1.5}; }, "got 1.5"},
+  };
+  for (const BadConfig& row : table) {
+    Config config = config_of(100);
+    row.spoil(config);
+    REQUIRE(config.problems().size() == 1);
+    REQUIRE_THAT(refusal([&] { config.validate(); }), ContainsSubstring("Config: "));
+    REQUIRE_THAT(refusal([&] { config.validate(); }), ContainsSubstring(row.message));
+    REQUIRE_THAT(refusal([&] { Session session(10, config, 1); }), ContainsSubstring("Session: "));
+    REQUIRE_THAT(refusal([&] { Session session(10, config, 1); }), ContainsSubstring(row.message));
+  }
+  REQUIRE(config_of(100).problems().empty());
+}
+
+TEST_CASE("rule 13: all problems are listed at once", "[engine][input]") {
+  Config config = config_of(0, 2.0);
+  config.delta = -1.0;
+  config.keep = "maybe";
+  const std::string text = refusal([&] { Session session(-5, config, -2); });
+  for (const char* part :
+       {"size must be in [0, 1099511627776], got -5", "threads must be at least 0, got -2",
+        "epochs must be in", "prune_ratio must be in", "delta must be in", "got \"maybe\""}) {
+    REQUIRE_THAT(text, ContainsSubstring(part));
+  }
+}
+
+TEST_CASE("rule 13: sizes and epochs over the limit are refused before memory is asked for",
+          "[engine][input]") {
+  REQUIRE_THAT(refusal([] { Session session(kMaxSize + 1, config_of(10), 1); }),
+               ContainsSubstring("got 1099511627777"));
+  REQUIRE_THAT(refusal([] { Session session(kMaxSize, config_of(kMaxEpochs), 1); }),
+               ContainsSubstring("epochs * size must be at most 2^62"));
+}
+
+TEST_CASE("rule 13: bad calls are refused and change nothing", "[engine][input]") {
+  Session session(100, config_of(10), 1);
+  run_epoch(session, 32);
+  session.begin();
+  session.next(32);
+  const std::vector<float> losses(32, 0.5f);
+  session.observe(losses.data(), 16);
+  const std::string before = session.serialize();
+  float out[32] = {};
+  const std::int64_t id = session.plan()->ids()[0];
+  const struct {
+    std::function<void()> call;
+    const char* message;
+  } table[] = {
+      {[&] { session.next(0); }, "next: count must be at least 1, got 0"},
+      {[&] { session.next(-7); }, "next: count must be at least 1, got -7"},
+      {[&] { session.set_epoch(-1); }, "set_epoch: epoch must be in [0, 4294967295], got -1"},
+      {[&] { session.set_epoch(kMaxEpochs + 1); }, "got 4294967296"},
+      {[&] { session.observe(losses.data(), -1); }, "update: count must be at least 0, got -1"},
+      {[&] { session.observe(nullptr, 4); }, "update: losses must not be null"},
+      {[&] { session.update(losses.data(), 4, Reduction::kMean, nullptr); },
+       "update: out must not be null"},
+      {[&] { session.observe_ids(nullptr, &id, 1, out); }, "losses must not be null"},
+      {[&] { session.observe_ids(losses.data(), nullptr, 1, out); }, "ids must not be null"},
+      {[&] { session.observe_ids(losses.data(), &id, 1, nullptr); }, "weights must not be null"},
+      {[&] { session.observe_ids(losses.data(), &id, -1, out); }, "got -1"},
+      {[&] { session.max_steps(0); }, "max_steps: batch_size must be at least 1, got 0"},
+  };
+  for (const auto& row : table) {
+    REQUIRE_THAT(refusal(row.call), ContainsSubstring(row.message));
+    REQUIRE(session.serialize() == before);
+  }
+  // The run goes on as if nothing had been tried.
+  session.observe(losses.data(), 16);
+  REQUIRE(session.position() == 32);
+}
+
+TEST_CASE("rule 13: counts up to the largest integer do not overflow", "[engine][input]") {
+  constexpr std::int64_t kLargest = std::numeric_limits<std::int64_t>::max();
+  Session session(100, config_of(10), 1);
+  session.begin();
+  REQUIRE(session.next(10).count == 10);
+  const Slice rest = session.next(kLargest);
+  REQUIRE(rest.begin == 10);
+  REQUIRE(rest.count == 90);
+  REQUIRE(session.next(kLargest).count == 0);
+  const float loss = 0.0f;
+  session.observe(&loss, 1);
+  REQUIRE_THROWS_AS(session.observe(&loss, kLargest), StateError);
+  REQUIRE(session.position() == 1);
+  REQUIRE(session.max_steps(kLargest) == 10);
+}

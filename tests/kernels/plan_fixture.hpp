@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include <infobatch/detail/plan_options.hpp>
+#include <infobatch/plan_builder.hpp>
+
+namespace infobatch {
+namespace testing {
+
+/// A rule with two classes, where the odd multiples of 3 and all multiples of 4 are candidates.
+inline EpochRule two_class_rule(double keep_ratio, KeepMode mode = KeepMode::kBernoulli) {
+  EpochRule rule;
+  rule.classes = {{1.0, true}, {keep_ratio, true}};
+  rule.mode = mode;
+  rule.classify = [](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      klass[i - begin] = static_cast<std::uint8_t>(i % 6 == 3 || i % 4 == 0 ? 1 : 0);
+    }
+  };
+  return rule;
+}
+
+inline bool is_candidate(std::int64_t id) { return id % 6 == 3 || id % 4 == 0; }
+
+/// A rule that keeps every sample.
+inline EpochRule keep_all() {
+  EpochRule rule;
+  rule.classes = {{1.0, true}};
+  return rule;
+}
+
+/// A plan as plain vectors.
+struct Plan {
+  std::vector<std::int64_t> ids;
+  std::vector<float> weights;
+  std::vector<ClassCount> counts;
+
+  friend bool operator==(const Plan& a, const Plan& b) {
+    return a.ids == b.ids && a.weights == b.weights;
+  }
+};
+
+inline Plan plan_with(const detail::PlanOptions& options, std::int64_t n, std::uint64_t seed,
+                      std::uint32_t epoch, const EpochRule& rule, int threads = 1) {
+  Team team(threads);
+  PlanArrays arrays = detail::build_plan_with(options, n, seed, epoch, rule, team, {});
+  return {{arrays.ids.data(), arrays.ids.data() + arrays.size},
+          {arrays.weights.data(), arrays.weights.data() + arrays.size},
+          std::move(arrays.counts)};
+}
+
+inline Plan plan(std::int64_t n, std::uint64_t seed, std::uint32_t epoch, const EpochRule& rule,
+                 int threads = 1) {
+  return plan_with({}, n, seed, epoch, rule, threads);
+}
+
+/// FNV-1a over the ids and the bits of the weights.
+inline std::uint64_t digest(const Plan& plan) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  for (std::size_t i = 0; i < plan.ids.size(); ++i) {
+    std::uint32_t bits;
+    static_assert(sizeof(bits) == sizeof(plan.weights[i]), "float32");
+    __builtin_memcpy(&bits, &plan.weights[i], sizeof(bits));
+    hash = (hash ^ static_cast<std::uint64_t>(plan.ids[i])) * 0x100000001b3u;
+    hash = (hash ^ bits) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+}  // namespace testing
+}  // namespace infobatch
