@@ -2,9 +2,20 @@
 // with the rule of InfoBatch (prune ratio .5, losses like those of a model in training, about 68 %
 // kept), from the score table to the finished plan. Entries: boundary/<N>/threads:<T>.
 //
-// Counters: ns_per_sample on average, best_ns_per_sample of the fastest boundary; bytes_per_sample of
-// plan and scratch beside the score table, at the most at one time; kept, the share of the samples;
-// times_read, the average against reading the score table with as many threads in this process.
+// Counters: ns_per_sample on average, best_ns_per_sample of the fastest boundary; bytes_per_sample
+// of plan and scratch beside the score table, at the most at one time; kept, the share of the
+// samples; times_read, the average against reading the score table with as many threads in this
+// process.
+
+#include <infobatch/buffer.hpp>
+#include <infobatch/exact_mean.hpp>
+#include <infobatch/plan_builder.hpp>
+#include <infobatch/random_words.hpp>
+#include <infobatch/select.hpp>
+#include <infobatch/streams.hpp>
+#include <infobatch/threads.hpp>
+
+#include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,16 +25,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <benchmark/benchmark.h>
-
-#include <infobatch/buffer.hpp>
-#include <infobatch/exact_mean.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/random_words.hpp>
-#include <infobatch/select.hpp>
-#include <infobatch/streams.hpp>
-#include <infobatch/threads.hpp>
 
 namespace {
 
@@ -35,8 +36,8 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// A figure of /proc in bytes ("MemAvailable" of meminfo, "VmRSS" and "VmHWM" of self/status), or -1
-/// where the system does not give it.
+/// A figure of /proc in bytes ("MemAvailable" of meminfo, "VmRSS" and "VmHWM" of self/status), or
+/// -1 where the system does not give it.
 std::int64_t proc_bytes(const std::string& file, const std::string& name) {
   std::ifstream lines("/proc/" + file);
   for (std::string word; lines >> word;) {
@@ -70,8 +71,8 @@ const float* losses(std::int64_t n) {
       std::vector<std::uint32_t> words(infobatch::kWordsPerBlock);
       const std::int64_t last = blocks * (thread + 1) / team.size();
       for (std::int64_t block = blocks * thread / team.size(); block < last; ++block) {
-        infobatch::fill_random_words(1, 0, infobatch::kStreamPolicy,
-                                     static_cast<std::uint64_t>(block), 1, words.data());
+        infobatch::fill_random_words(
+            1, 0, infobatch::kStreamPolicy, static_cast<std::uint64_t>(block), 1, words.data());
         const std::int64_t begin = start + block * infobatch::kWordsPerBlock;
         const std::int64_t end = std::min(begin + infobatch::kWordsPerBlock, n);
         for (std::int64_t i = begin; i < end; ++i) {
@@ -110,8 +111,11 @@ double read_seconds(const float* scores, std::int64_t n, infobatch::Team& team) 
 }
 
 /// One boundary, from the score table to the plan.
-infobatch::PlanArrays boundary(const float* scores, std::int64_t n, std::uint32_t epoch,
-                               int threads, infobatch::PlanArrays recycled) {
+infobatch::PlanArrays boundary(const float* scores,
+                               std::int64_t n,
+                               std::uint32_t epoch,
+                               int threads,
+                               infobatch::PlanArrays recycled) {
   infobatch::Team team(threads);
   const float cutoff = infobatch::sum_scores(scores, n, team).cutoff();
   infobatch::EpochRule rule;

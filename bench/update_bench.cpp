@@ -6,17 +6,18 @@
 // copy of as many bytes in the same process; above_mean_ns what update costs more than
 // losses.mean() (both measured in turn, median over the epochs).
 
+#include <samplers/infobatch.hpp>
+
+#include <torch/torch.h>
+
+#include <benchmark/benchmark.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 #include <vector>
-
-#include <benchmark/benchmark.h>
-#include <torch/torch.h>
-
-#include <samplers/infobatch.hpp>
 
 namespace {
 
@@ -132,8 +133,8 @@ void measure_libtorch(benchmark::State& state, bool by_ids) {
       for (std::int64_t i = first; i < last; ++i) benchmark::DoNotOptimize(losses.mean());
       const auto middle = Clock::now();
       for (std::int64_t i = first; i < last; ++i) {
-        benchmark::DoNotOptimize(
-            by_ids ? ib.update(losses, ids[static_cast<std::size_t>(i)]) : ib.update(losses));
+        benchmark::DoNotOptimize(by_ids ? ib.update(losses, ids[static_cast<std::size_t>(i)])
+                                        : ib.update(losses));
       }
       without += nanoseconds(start, middle);
       with += nanoseconds(middle, Clock::now());

@@ -12,7 +12,8 @@ install(EXPORT InfoBatchTargets NAMESPACE InfoBatch:: DESTINATION "${infobatch_p
 
 if(TARGET infobatch_samplers)
   install(TARGETS infobatch_samplers EXPORT InfoBatchSamplersTargets)
-  install(DIRECTORY samplers DESTINATION "${infobatch_include_root}" FILES_MATCHING PATTERN "*.hpp")
+  install(DIRECTORY samplers DESTINATION "${infobatch_include_root}"
+          FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
   install(EXPORT InfoBatchSamplersTargets NAMESPACE InfoBatch:: DESTINATION "${infobatch_package_folder}")
   install(FILES cmake/FindInfoBatchTorch.cmake cmake/InfoBatchLocateTorch.cmake
           DESTINATION "${infobatch_package_folder}")

@@ -30,8 +30,12 @@ void* allocate_pages(std::size_t bytes) {
   }
   // One huge page more than needed, so that the start can be aligned; the rest is unmapped.
   const std::size_t length = round_up(bytes, kHugePage);
-  void* mapped = mmap(nullptr, length + kHugePage, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapped = mmap(nullptr,
+                      length + kHugePage,
+                      PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                      -1,
+                      0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
   const auto address = reinterpret_cast<std::uintptr_t>(mapped);
   const std::size_t before = round_up(address, kHugePage) - address;
@@ -60,11 +64,11 @@ void release_tail(void* data, std::size_t bytes, std::size_t used) noexcept {
 #else
 
 void* allocate_pages(std::size_t bytes) {
-  return ::operator new(bytes + 1, std::align_val_t{kAlignment});
+  return ::operator new (bytes + 1, std::align_val_t{kAlignment});
 }
 
 void free_pages(void* data, std::size_t) noexcept {
-  ::operator delete(data, std::align_val_t{kAlignment});
+  ::operator delete (data, std::align_val_t{kAlignment});
 }
 
 void release_tail(void*, std::size_t, std::size_t) noexcept {}

@@ -43,7 +43,6 @@ void check_quantiles(const Config& config, std::vector<std::string>& found) {
 void check_target(const Config& config, std::vector<std::string>& found) {
   if (!(inside(config.max_prune_ratio, 0.0, 1.0)) || rounds_to_all(config.max_prune_ratio)) {
     found.push_back(message("max_prune_ratio must be in (0, 1), got ", config.max_prune_ratio));
-    return;
   }
   if (!config.target_saved) return;
   const double target = *config.target_saved;

@@ -1,3 +1,4 @@
+#include <infobatch/detail/kernels.hpp>
 #include <infobatch/exact_mean.hpp>
 
 #include <algorithm>
@@ -5,8 +6,6 @@
 #include <cstring>
 #include <limits>
 #include <vector>
-
-#include <infobatch/detail/kernels.hpp>
 
 namespace infobatch {
 namespace {

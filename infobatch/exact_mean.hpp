@@ -1,17 +1,17 @@
 #pragma once
 
+#include <infobatch/threads.hpp>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
-
-#include <infobatch/threads.hpp>
 
 namespace infobatch {
 
 /// The exact sum and number of observed scores (DESIGN rule 2).
 ///
-/// A fixed-point number in units of 2^-149, the smallest float32, wide enough for 2^40 values of any
-/// finite size: nothing is ever rounded, so order and number of threads cannot matter.
+/// A fixed-point number in units of 2^-149, the smallest float32, wide enough for 2^40 values of
+/// any finite size: nothing is ever rounded, so order and number of threads cannot matter.
 class ScoreSum {
  public:
   /// Number of scores in the sum.

@@ -1,13 +1,12 @@
+#include <infobatch/detail/kernels.hpp>
+#include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
+#include <infobatch/random_words.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
-
-#include <infobatch/detail/kernels.hpp>
-#include <infobatch/error.hpp>
-#include <infobatch/random_words.hpp>
 
 namespace infobatch {
 namespace detail {
@@ -29,7 +28,9 @@ struct Chunk {
   alignas(64) std::uint32_t cut_words[2 * kChunk];
 };
 
-void classify_chunk(const Classify& classify, std::int64_t begin, std::int64_t end,
+void classify_chunk(const Classify& classify,
+                    std::int64_t begin,
+                    std::int64_t end,
                     std::uint8_t* klass) {
   if (classify) {
     classify(begin, end, klass);
@@ -38,22 +39,27 @@ void classify_chunk(const Classify& classify, std::int64_t begin, std::int64_t e
   }
 }
 
-[[noreturn]] void refuse_class(const std::uint8_t* klass, std::int64_t count,
+[[noreturn]] void refuse_class(const std::uint8_t* klass,
+                               std::int64_t count,
                                std::size_t n_classes) {
   const int largest = count > 0 ? *std::max_element(klass, klass + count) : 0;
-  throw InvalidArgument(message("build_plan: the class of a sample must be below ", n_classes,
-                                ", the number of classes, got ", largest));
+  throw InvalidArgument(message("build_plan: the class of a sample must be below ",
+                                n_classes,
+                                ", the number of classes, got ",
+                                largest));
 }
 
 // Turns the 64-bit draws of a chunk into words that are 0 for what lies before its class's cut.
-void apply_cuts(const std::vector<ClassRule>& rules, std::int64_t begin, std::int64_t count,
+void apply_cuts(const std::vector<ClassRule>& rules,
+                std::int64_t begin,
+                std::int64_t count,
                 Chunk& chunk) {
   for (std::int64_t i = 0; i < count; ++i) {
     if (chunk.klass[i] >= rules.size()) refuse_class(chunk.klass, count, rules.size());
     const ClassRule& rule = rules[chunk.klass[i]];
     if (rule.kind != ClassRule::kCut) continue;
-    const std::uint64_t draw =
-        chunk.cut_words[2 * i] | std::uint64_t{chunk.cut_words[2 * i + 1]} << 32;
+    const std::uint64_t draw = chunk.cut_words[2 * i] | std::uint64_t{chunk.cut_words[2 * i + 1]}
+                                                            << 32;
     chunk.words[i] = rule.cut.covers(draw, begin + i) ? 0 : kAlways;
   }
 }
@@ -66,26 +72,43 @@ KeepTable table_of(const std::vector<ClassRule>& rules, int id_bits) {
     const ClassRule& rule = rules[c];
     if (rule.kind == ClassRule::kNone) continue;
     table.allowed |= 1u << c;
-    table.last[c] = rule.kind == ClassRule::kAll   ? kAlways
-                    : rule.kind == ClassRule::kCut ? 0
-                                                   : static_cast<std::uint32_t>(rule.keep_below - 1);
+    table.last[c] = rule.kind == ClassRule::kAll ? kAlways
+                    : rule.kind == ClassRule::kCut
+                        ? 0
+                        : static_cast<std::uint32_t>(rule.keep_below - 1);
   }
   return table;
 }
 
 bool any_of_kind(const std::vector<ClassRule>& rules, ClassRule::Kind kind) {
-  return std::any_of(rules.begin(), rules.end(),
-                     [kind](const ClassRule& rule) { return rule.kind == kind; });
+  return std::any_of(
+      rules.begin(), rules.end(), [kind](const ClassRule& rule) { return rule.kind == kind; });
 }
 
-int keep_chunk(const Chunk& chunk, int count, std::int64_t first_id, const KeepTable& table,
-               std::uint32_t* out, Counts& members, Counts& kept) {
-  return kernels().keep_items(chunk.klass, chunk.words, count, static_cast<std::uint32_t>(first_id),
-                              table, out, members.data(), kept.data());
+int keep_chunk(const Chunk& chunk,
+               int count,
+               std::int64_t first_id,
+               const KeepTable& table,
+               std::uint32_t* out,
+               Counts& members,
+               Counts& kept) {
+  return kernels().keep_items(chunk.klass,
+                              chunk.words,
+                              count,
+                              static_cast<std::uint32_t>(first_id),
+                              table,
+                              out,
+                              members.data(),
+                              kept.data());
 }
 
-int keep_chunk(const Chunk& chunk, int count, std::int64_t first_id, const KeepTable& table,
-               std::uint64_t* out, Counts& members, Counts& kept) {
+int keep_chunk(const Chunk& chunk,
+               int count,
+               std::int64_t first_id,
+               const KeepTable& table,
+               std::uint64_t* out,
+               Counts& members,
+               Counts& kept) {
   int n = 0;
   for (int i = 0; i < count; ++i) {
     const unsigned c = chunk.klass[i];
@@ -131,7 +154,9 @@ std::int64_t exact_kept(double ratio, std::int64_t n) {
   return std::max<std::int64_t>(static_cast<std::int64_t>(kept), 1);
 }
 
-void count_members(std::int64_t n, const Classify& classify, Team& team,
+void count_members(std::int64_t n,
+                   const Classify& classify,
+                   Team& team,
                    std::vector<ClassCount>& counts) {
   std::vector<Counts> parts(static_cast<std::size_t>(team.size()), Counts{});
   team.run([&](int thread) {
@@ -154,9 +179,15 @@ void count_members(std::int64_t n, const Classify& classify, Team& team,
 }
 
 template <typename Item>
-KeptRuns keep_samples(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
-                      const Classify& classify, const std::vector<ClassRule>& rules, int id_bits,
-                      Team& team, Item* items, std::vector<ClassCount>& counts) {
+KeptRuns keep_samples(std::int64_t n,
+                      std::uint64_t seed,
+                      std::uint32_t epoch,
+                      const Classify& classify,
+                      const std::vector<ClassRule>& rules,
+                      int id_bits,
+                      Team& team,
+                      Item* items,
+                      std::vector<ClassCount>& counts) {
   const KeepTable table = table_of(rules, id_bits);
   const bool draws = any_of_kind(rules, ClassRule::kBelow);
   const bool cuts = any_of_kind(rules, ClassRule::kCut);
@@ -185,12 +216,12 @@ KeptRuns keep_samples(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
         fill_random_words(seed, epoch, kStreamKeep, first_block, blocks, chunk.words);
       }
       if (cuts) {
-        fill_random_words(seed, epoch, kStreamExactKeep, 2 * first_block, 2 * blocks,
-                          chunk.cut_words);
+        fill_random_words(
+            seed, epoch, kStreamExactKeep, 2 * first_block, 2 * blocks, chunk.cut_words);
         apply_cuts(rules, begin, end - begin, chunk);
       }
-      const int n_kept = keep_chunk(chunk, static_cast<int>(end - begin), begin, table, out,
-                                    part.members, part.kept);
+      const int n_kept = keep_chunk(
+          chunk, static_cast<int>(end - begin), begin, table, out, part.members, part.kept);
       if (n_kept < 0) refuse_class(chunk.klass, end - begin, rules.size());
       out += n_kept;
     }
@@ -212,11 +243,23 @@ KeptRuns keep_samples(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
   return kept;
 }
 
-template KeptRuns keep_samples(std::int64_t, std::uint64_t, std::uint32_t, const Classify&,
-                               const std::vector<ClassRule>&, int, Team&, std::uint32_t*,
+template KeptRuns keep_samples(std::int64_t,
+                               std::uint64_t,
+                               std::uint32_t,
+                               const Classify&,
+                               const std::vector<ClassRule>&,
+                               int,
+                               Team&,
+                               std::uint32_t*,
                                std::vector<ClassCount>&);
-template KeptRuns keep_samples(std::int64_t, std::uint64_t, std::uint32_t, const Classify&,
-                               const std::vector<ClassRule>&, int, Team&, std::uint64_t*,
+template KeptRuns keep_samples(std::int64_t,
+                               std::uint64_t,
+                               std::uint32_t,
+                               const Classify&,
+                               const std::vector<ClassRule>&,
+                               int,
+                               Team&,
+                               std::uint64_t*,
                                std::vector<ClassCount>&);
 
 }  // namespace detail

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
 #include <infobatch/epoch_rule.hpp>
 #include <infobatch/plan_builder.hpp>
 #include <infobatch/select.hpp>
 #include <infobatch/threads.hpp>
+
+#include <cstdint>
+#include <vector>
 
 namespace infobatch {
 namespace detail {
@@ -43,7 +43,9 @@ struct KeptRuns {
 
 /// Adds the members of each class among [0, n) to counts[class].members.
 /// @throws InvalidArgument a class number at or above counts.size()
-void count_members(std::int64_t n, const Classify& classify, Team& team,
+void count_members(std::int64_t n,
+                   const Classify& classify,
+                   Team& team,
                    std::vector<ClassCount>& counts);
 
 /// Slots that keep_samples needs behind the n-th.
@@ -53,9 +55,15 @@ constexpr std::int64_t kKeepSlack = 64;
 /// n + kKeepSlack slots, and sets members and kept of `counts`.
 /// @throws InvalidArgument a class number at or above rules.size()
 template <typename Item>
-KeptRuns keep_samples(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
-                      const Classify& classify, const std::vector<ClassRule>& rules, int id_bits,
-                      Team& team, Item* items, std::vector<ClassCount>& counts);
+KeptRuns keep_samples(std::int64_t n,
+                      std::uint64_t seed,
+                      std::uint32_t epoch,
+                      const Classify& classify,
+                      const std::vector<ClassRule>& rules,
+                      int id_bits,
+                      Team& team,
+                      Item* items,
+                      std::vector<ClassCount>& counts);
 
 }  // namespace detail
 }  // namespace infobatch

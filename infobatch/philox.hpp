@@ -1,8 +1,8 @@
 #pragma once
 
-#include <cstdint>
-
 #include <infobatch/host_device.hpp>
+
+#include <cstdint>
 
 namespace infobatch {
 
@@ -14,7 +14,8 @@ struct PhiloxWords {
 /// Philox4x32 with 10 rounds: the bijection of `counter` under the key (key0, key1).
 ///
 /// @source Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.
-INFOBATCH_HD inline PhiloxWords philox4x32_10(PhiloxWords counter, std::uint32_t key0,
+INFOBATCH_HD inline PhiloxWords philox4x32_10(PhiloxWords counter,
+                                              std::uint32_t key0,
                                               std::uint32_t key1) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53u} * counter.word[0];
@@ -31,39 +32,50 @@ INFOBATCH_HD inline PhiloxWords philox4x32_10(PhiloxWords counter, std::uint32_t
 
 /// The four words of one Philox call of a random stream: words `16 * w + lane` (w = 0..3) of the
 /// 64-word block `call / 16`, where `lane = call % 16`.
-INFOBATCH_HD inline PhiloxWords stream_call(std::uint64_t seed, std::uint32_t epoch,
-                                            std::uint32_t stream, std::uint64_t call) {
-  return philox4x32_10({{static_cast<std::uint32_t>(call), static_cast<std::uint32_t>(call >> 32),
-                         epoch, stream}},
-                       static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+INFOBATCH_HD inline PhiloxWords stream_call(std::uint64_t seed,
+                                            std::uint32_t epoch,
+                                            std::uint32_t stream,
+                                            std::uint64_t call) {
+  return philox4x32_10(
+      {{static_cast<std::uint32_t>(call), static_cast<std::uint32_t>(call >> 32), epoch, stream}},
+      static_cast<std::uint32_t>(seed),
+      static_cast<std::uint32_t>(seed >> 32));
 }
 
 /// Word `index` of the random stream (seed, epoch, stream): a pure function, uniform on 32 bits.
 ///
 /// Every 64 consecutive words come from 16 Philox calls, laid out so that 16 vector lanes make
 /// them without a transpose.
-INFOBATCH_HD inline std::uint32_t random_word(std::uint64_t seed, std::uint32_t epoch,
-                                              std::uint32_t stream, std::uint64_t index) {
+INFOBATCH_HD inline std::uint32_t random_word(std::uint64_t seed,
+                                              std::uint32_t epoch,
+                                              std::uint32_t stream,
+                                              std::uint64_t index) {
   const std::uint64_t call = (index >> 6) * 16 + (index & 15);
   return stream_call(seed, epoch, stream, call).word[(index >> 4) & 3];
 }
 
 /// The 64-bit draw `index` of the stream: words 2 index (low half) and 2 index + 1 (high half).
-INFOBATCH_HD inline std::uint64_t random_draw64(std::uint64_t seed, std::uint32_t epoch,
-                                                std::uint32_t stream, std::uint64_t index) {
+INFOBATCH_HD inline std::uint64_t random_draw64(std::uint64_t seed,
+                                                std::uint32_t epoch,
+                                                std::uint32_t stream,
+                                                std::uint64_t index) {
   const std::uint64_t low = random_word(seed, epoch, stream, 2 * index);
   return low | std::uint64_t{random_word(seed, epoch, stream, 2 * index + 1)} << 32;
 }
 
 /// Halfword `index` of the stream, its words read as little-endian memory.
-INFOBATCH_HD inline std::uint32_t random_half(std::uint64_t seed, std::uint32_t epoch,
-                                              std::uint32_t stream, std::uint64_t index) {
+INFOBATCH_HD inline std::uint32_t random_half(std::uint64_t seed,
+                                              std::uint32_t epoch,
+                                              std::uint32_t stream,
+                                              std::uint64_t index) {
   return random_word(seed, epoch, stream, index >> 1) >> 16 * (index & 1) & 0xFFFFu;
 }
 
 /// Byte `index` of the stream, its words read as little-endian memory.
-INFOBATCH_HD inline std::uint32_t random_byte(std::uint64_t seed, std::uint32_t epoch,
-                                              std::uint32_t stream, std::uint64_t index) {
+INFOBATCH_HD inline std::uint32_t random_byte(std::uint64_t seed,
+                                              std::uint32_t epoch,
+                                              std::uint32_t stream,
+                                              std::uint64_t index) {
   return random_word(seed, epoch, stream, index >> 2) >> 8 * (index & 3) & 0xFFu;
 }
 

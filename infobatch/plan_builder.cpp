@@ -1,13 +1,12 @@
-#include <infobatch/plan_builder.hpp>
-
-#include <utility>
-
 #include <infobatch/detail/plan_options.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
+#include <infobatch/plan_builder.hpp>
 #include <infobatch/select.hpp>
 #include <infobatch/shuffle.hpp>
 #include <infobatch/streams.hpp>
+
+#include <utility>
 
 namespace infobatch {
 namespace detail {
@@ -22,8 +21,8 @@ void check(std::int64_t n, const EpochRule& rule) {
   }
   const std::size_t classes = rule.classes.size();
   if (classes < 1 || classes > static_cast<std::size_t>(EpochRule::kMaxClasses)) {
-    throw InvalidArgument(message("build_plan: a rule has 1 to ", int{EpochRule::kMaxClasses},
-                                  " classes, got ", classes));
+    throw InvalidArgument(message(
+        "build_plan: a rule has 1 to ", int{EpochRule::kMaxClasses}, " classes, got ", classes));
   }
   for (const KeepClass& klass : rule.classes) {
     if (!(klass.keep_ratio >= 0.0 && klass.keep_ratio <= 1.0)) {
@@ -40,8 +39,11 @@ int bits_for(std::uint64_t values) {
 }
 
 // How the classes are kept, and what that makes of counts[].keep_below.
-std::vector<ClassRule> class_rules(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
-                                   const EpochRule& rule, Team& team,
+std::vector<ClassRule> class_rules(std::int64_t n,
+                                   std::uint64_t seed,
+                                   std::uint32_t epoch,
+                                   const EpochRule& rule,
+                                   Team& team,
                                    std::vector<ClassCount>& counts) {
   std::vector<ClassRule> rules(rule.classes.size());
   bool any_exact = false;
@@ -68,8 +70,14 @@ std::vector<ClassRule> class_rules(std::int64_t n, std::uint64_t seed, std::uint
     const std::int64_t members = counts[c].members;
     const std::int64_t kept = exact_kept(rule.classes[c].keep_ratio, members);
     rules[c].cut = select_smallest_draws(rule.classify ? rule.classify : all_zero,
-                                         static_cast<std::uint8_t>(c), n, members, kept, seed,
-                                         epoch, kStreamExactKeep, team);
+                                         static_cast<std::uint8_t>(c),
+                                         n,
+                                         members,
+                                         kept,
+                                         seed,
+                                         epoch,
+                                         kStreamExactKeep,
+                                         team);
   }
   return rules;
 }
@@ -93,8 +101,14 @@ float class_weight(const KeepClass& klass, const ClassRule& rule, const ClassCou
 
 // Keeps, weighs and shuffles with items of one width; `spare` holds what does not fit the plan.
 template <typename Item>
-void fill_plan(const PlanOptions& options, std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
-               const EpochRule& rule, int id_bits, Team& team, PlanArrays& plan) {
+void fill_plan(const PlanOptions& options,
+               std::int64_t n,
+               std::uint64_t seed,
+               std::uint32_t epoch,
+               const EpochRule& rule,
+               int id_bits,
+               Team& team,
+               PlanArrays& plan) {
   constexpr bool kNarrow = sizeof(Item) == sizeof(float);
   const std::vector<ClassRule> rules = class_rules(n, seed, epoch, rule, team, plan.counts);
 
@@ -107,8 +121,8 @@ void fill_plan(const PlanOptions& options, std::int64_t n, std::uint64_t seed, s
   // What is sure to be a single bucket is kept where it is going to be shuffled.
   const bool in_place = kNarrow && n <= options.shuffle.large_bucket && team.size() == 1;
   Item* const kept_items = in_place ? in_weights : in_ids;
-  const KeptRuns kept = keep_samples(n, seed, epoch, rule.classify, rules, id_bits, team,
-                                     kept_items, plan.counts);
+  const KeptRuns kept =
+      keep_samples(n, seed, epoch, rule.classify, rules, id_bits, team, kept_items, plan.counts);
   if constexpr (!kNarrow) {
     wide_scatter.resize(kept.size);
     in_weights = wide_scatter.data();
@@ -118,8 +132,8 @@ void fill_plan(const PlanOptions& options, std::int64_t n, std::uint64_t seed, s
   for (std::size_t c = 0; c < rules.size(); ++c) {
     weights[c] = plan.counts[c].weight = class_weight(rule.classes[c], rules[c], plan.counts[c]);
   }
-  const ShuffleArrays<Item> arrays{kept_items,          in_weights, plan.ids.data(),
-                                   plan.weights.data(), id_bits,    weights};
+  const ShuffleArrays<Item> arrays{
+      kept_items, in_weights, plan.ids.data(), plan.weights.data(), id_bits, weights};
   shuffle_items(kept, arrays, seed, epoch, team, options.shuffle);
   plan.size = kept.size;
   plan.ids.shrink(kept.size);
@@ -128,8 +142,12 @@ void fill_plan(const PlanOptions& options, std::int64_t n, std::uint64_t seed, s
 
 }  // namespace
 
-PlanArrays build_plan_with(const PlanOptions& options, std::int64_t n, std::uint64_t seed,
-                           std::uint32_t epoch, const EpochRule& rule, Team& team,
+PlanArrays build_plan_with(const PlanOptions& options,
+                           std::int64_t n,
+                           std::uint64_t seed,
+                           std::uint32_t epoch,
+                           const EpochRule& rule,
+                           Team& team,
                            PlanArrays recycled) {
   check(n, rule);
   PlanArrays plan = std::move(recycled);
@@ -146,8 +164,12 @@ PlanArrays build_plan_with(const PlanOptions& options, std::int64_t n, std::uint
 
 }  // namespace detail
 
-PlanArrays build_plan(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
-                      const EpochRule& rule, Team& team, PlanArrays recycled) {
+PlanArrays build_plan(std::int64_t n,
+                      std::uint64_t seed,
+                      std::uint32_t epoch,
+                      const EpochRule& rule,
+                      Team& team,
+                      PlanArrays recycled) {
   return detail::build_plan_with({}, n, seed, epoch, rule, team, std::move(recycled));
 }
 

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
 #include <infobatch/buffer.hpp>
 #include <infobatch/epoch_rule.hpp>
 #include <infobatch/threads.hpp>
+
+#include <cstdint>
+#include <vector>
 
 namespace infobatch {
 
@@ -36,7 +36,11 @@ constexpr std::int64_t kMaxSamples = std::int64_t{1} << 40;
 ///         [0, 1]; std::bad_alloc. A class number at or above the number of classes is refused too.
 /// @note Memory: 12 bytes a kept sample (20 above 2^28 samples with 16 classes, 2^31 with two)
 ///       beside address space for n, plus a megabyte or so a thread.
-PlanArrays build_plan(std::int64_t n, std::uint64_t seed, std::uint32_t epoch,
-                      const EpochRule& rule, Team& team, PlanArrays recycled = {});
+PlanArrays build_plan(std::int64_t n,
+                      std::uint64_t seed,
+                      std::uint32_t epoch,
+                      const EpochRule& rule,
+                      Team& team,
+                      PlanArrays recycled = {});
 
 }  // namespace infobatch

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <cstdint>
-#include <functional>
-#include <limits>
-
 #include <infobatch/philox.hpp>
 #include <infobatch/streams.hpp>
 #include <infobatch/threads.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <limits>
 
 namespace infobatch {
 
@@ -33,9 +33,15 @@ struct DrawCut {
 /// The members are the samples of [0, n) to which `classify` gives `klass`; there are n_members of
 /// them, and m is in [0, n_members].
 /// @note One pass over the n samples, O(sqrt(n)) memory.
-DrawCut select_smallest_draws(const Classify& classify, std::uint8_t klass, std::int64_t n,
-                              std::int64_t n_members, std::int64_t m, std::uint64_t seed,
-                              std::uint32_t epoch, std::uint32_t stream, Team& team);
+DrawCut select_smallest_draws(const Classify& classify,
+                              std::uint8_t klass,
+                              std::int64_t n,
+                              std::int64_t n_members,
+                              std::int64_t m,
+                              std::uint64_t seed,
+                              std::uint32_t epoch,
+                              std::uint32_t stream,
+                              Team& team);
 
 /// A cut in the order (score, draw64 of the stream `rank ties`, sample id), where -0 == +0.
 struct RankCut {
@@ -47,8 +53,12 @@ struct RankCut {
 
 /// The cut that exactly `rank` observed (not NaN) samples lie before; rank in [0, observed].
 /// @note Three or four passes over the scores.
-RankCut select_rank(const float* scores, std::int64_t n, std::int64_t rank, std::uint64_t seed,
-                    std::uint32_t epoch, Team& team);
+RankCut select_rank(const float* scores,
+                    std::int64_t n,
+                    std::int64_t rank,
+                    std::uint64_t seed,
+                    std::uint32_t epoch,
+                    Team& team);
 
 /// Whether the sample lies before the cut; never for NaN.
 inline bool before(const RankCut& cut, float score, std::int64_t id) {
@@ -60,8 +70,12 @@ inline bool before(const RankCut& cut, float score, std::int64_t id) {
 
 /// klass[i] for the samples [begin, end): 1 + the index of the lowest cut that the sample lies
 /// before; 0 for a sample behind all cuts or never observed. `cuts` ascend.
-void classify_by_ranks(const float* scores, std::int64_t begin, std::int64_t end,
-                       const RankCut* cuts, int n_cuts, std::uint8_t* klass);
+void classify_by_ranks(const float* scores,
+                       std::int64_t begin,
+                       std::int64_t end,
+                       const RankCut* cuts,
+                       int n_cuts,
+                       std::uint8_t* klass);
 
 /// klass[i] = 1 where scores[i] < cutoff, otherwise (NaN included) 0, for i in [0, count).
 void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass);

@@ -1,13 +1,13 @@
+#include <infobatch/detail/kernels.hpp>
+#include <infobatch/random_words.hpp>
 #include <infobatch/shuffle.hpp>
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <utility>
 #include <vector>
-
-#include <infobatch/detail/kernels.hpp>
-#include <infobatch/random_words.hpp>
 
 namespace infobatch {
 namespace detail {
@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::int64_t kDrawChunk = 4096;  // bucket draws at a time
 constexpr std::int64_t kSwapChunk = 1024;  // swaps at a time
-constexpr std::int64_t kStreamingFrom = std::int64_t{1} << 20;  // plans of this size pass the caches by
+constexpr std::int64_t kStreamingFrom = std::int64_t{1}
+                                        << 20;  // plans of this size pass the caches by
 
 // One level of the partition: how many parts, which draws.
 struct Level {
@@ -37,8 +38,11 @@ class Draws {
   const unsigned char* read(std::int64_t position, std::int64_t count) {
     const std::int64_t first_block = position / kPerBlock;
     const std::int64_t last_block = (position + count - 1) / kPerBlock;
-    fill_random_words(level_.seed, level_.epoch, level_.stream,
-                      static_cast<std::uint64_t>(first_block), last_block - first_block + 1,
+    fill_random_words(level_.seed,
+                      level_.epoch,
+                      level_.stream,
+                      static_cast<std::uint64_t>(first_block),
+                      last_block - first_block + 1,
                       words_);
     return reinterpret_cast<const unsigned char*>(words_) +
            static_cast<std::size_t>(position % kPerBlock) * sizeof(Draw);
@@ -49,13 +53,15 @@ class Draws {
       static_cast<std::int64_t>(kWordsPerBlock * sizeof(std::uint32_t) / sizeof(Draw));
 
   Level level_;
-  alignas(64) std::uint32_t words_[kDrawChunk * sizeof(Draw) / sizeof(std::uint32_t) +
-                                   2 * kWordsPerBlock];
+  alignas(64)
+      std::uint32_t words_[kDrawChunk * sizeof(Draw) / sizeof(std::uint32_t) + 2 * kWordsPerBlock];
 };
 
 // Calls visit(k, part) for k = 0 .. count - 1, several draws to a load.
 template <typename Draw, typename Visit>
-inline void for_each_part(const unsigned char* draws, std::int64_t count, int bits,
+inline void for_each_part(const unsigned char* draws,
+                          std::int64_t count,
+                          int bits,
                           const Visit& visit) {
   constexpr int kDrawBits = 8 * static_cast<int>(sizeof(Draw));
   constexpr int kPerLoad = 64 / kDrawBits;
@@ -79,7 +85,9 @@ inline void for_each_part(const unsigned char* draws, std::int64_t count, int bi
 // counts[part] = items at the positions [position, position + size) that go to the part. Four
 // tables take turns, so that equal draws in a row do not wait for each other.
 template <typename Draw, typename Slot>
-void count_parts_of(const Level& level, std::int64_t position, std::int64_t size,
+void count_parts_of(const Level& level,
+                    std::int64_t position,
+                    std::int64_t size,
                     std::vector<Slot>& counts) {
   constexpr std::size_t kTables = 4;
   const std::size_t parts = level.parts();
@@ -88,7 +96,9 @@ void count_parts_of(const Level& level, std::int64_t position, std::int64_t size
   Draws<Draw> draws(level);
   for (std::int64_t done = 0; done < size; done += kDrawChunk) {
     const std::int64_t count = std::min(kDrawChunk, size - done);
-    for_each_part<Draw>(draws.read(position + done, count), count, level.bits,
+    for_each_part<Draw>(draws.read(position + done, count),
+                        count,
+                        level.bits,
                         [first, parts](std::int64_t, int turn, std::uint64_t part) {
                           ++first[static_cast<std::size_t>(turn) % kTables * parts + part];
                         });
@@ -100,7 +110,9 @@ void count_parts_of(const Level& level, std::int64_t position, std::int64_t size
 // Up to four parts: by vector instructions.
 constexpr int kFewBits = 2;
 
-void count_few_parts(const Level& level, std::int64_t position, std::int64_t size,
+void count_few_parts(const Level& level,
+                     std::int64_t position,
+                     std::int64_t size,
                      std::vector<std::uint32_t>& counts) {
   counts.assign(level.parts(), 0);
   Draws<std::uint8_t> draws(level);
@@ -111,7 +123,9 @@ void count_few_parts(const Level& level, std::int64_t position, std::int64_t siz
 }
 
 template <typename Slot>
-void count_parts(const Level& level, std::int64_t position, std::int64_t size,
+void count_parts(const Level& level,
+                 std::int64_t position,
+                 std::int64_t size,
                  std::vector<Slot>& counts) {
   if constexpr (sizeof(Slot) == sizeof(std::uint32_t)) {
     if (level.bits <= kFewBits) return count_few_parts(level, position, size, counts);
@@ -122,13 +136,19 @@ void count_parts(const Level& level, std::int64_t position, std::int64_t size,
 
 // Moves each item to the next free slot of its part: out[next[part]++].
 template <typename Draw, typename Item>
-void scatter_of(const Level& level, std::int64_t position, const Item* items, std::int64_t size,
-                Item* next, Item* out) {
+void scatter_of(const Level& level,
+                std::int64_t position,
+                const Item* items,
+                std::int64_t size,
+                Item* next,
+                Item* out) {
   Draws<Draw> draws(level);
   for (std::int64_t done = 0; done < size; done += kDrawChunk) {
     const std::int64_t count = std::min(kDrawChunk, size - done);
     const Item* from = items + done;
-    for_each_part<Draw>(draws.read(position + done, count), count, level.bits,
+    for_each_part<Draw>(draws.read(position + done, count),
+                        count,
+                        level.bits,
                         [from, next, out](std::int64_t i, int, std::uint64_t part) {
                           const Item item = from[i];
                           out[next[part]++] = item;
@@ -136,19 +156,27 @@ void scatter_of(const Level& level, std::int64_t position, const Item* items, st
   }
 }
 
-void scatter_few_parts(const Level& level, std::int64_t position, const std::uint32_t* items,
-                       std::int64_t size, std::uint32_t* next, std::uint32_t* out) {
+void scatter_few_parts(const Level& level,
+                       std::int64_t position,
+                       const std::uint32_t* items,
+                       std::int64_t size,
+                       std::uint32_t* next,
+                       std::uint32_t* out) {
   Draws<std::uint8_t> draws(level);
   for (std::int64_t done = 0; done < size; done += kDrawChunk) {
     const std::int64_t count = std::min(kDrawChunk, size - done);
-    kernels().scatter_few(draws.read(position + done, count), items + done, count, level.bits,
-                          next, out);
+    kernels().scatter_few(
+        draws.read(position + done, count), items + done, count, level.bits, next, out);
   }
 }
 
 template <typename Item>
-void scatter(const Level& level, std::int64_t position, const Item* items, std::int64_t size,
-             Item* next, Item* out) {
+void scatter(const Level& level,
+             std::int64_t position,
+             const Item* items,
+             std::int64_t size,
+             Item* next,
+             Item* out) {
   if constexpr (sizeof(Item) == sizeof(std::uint32_t)) {
     if (level.bits <= kFewBits) {
       return scatter_few_parts(level, position, items, size, next, out);
@@ -160,24 +188,80 @@ void scatter(const Level& level, std::int64_t position, const Item* items, std::
   scatter_of<std::uint16_t>(level, position, items, size, next, out);
 }
 
-// Replaces sizes by first slots.
-template <typename Slot>
-void accumulate(std::vector<Slot>& sizes) {
-  Slot begin = 0;
-  for (Slot& size : sizes) begin += std::exchange(size, begin);
-}
+// The parts that level 2 makes of one part of level 1, in memory of their own.
+template <typename Item>
+class Parts {
+ public:
+  // For parts of level 1 of up to `largest` items.
+  Parts(const Level& level, std::int64_t largest, int room_deviations)
+      : level_(level),
+        room_deviations_(room_deviations),
+        begins_(level.parts()),
+        ends_(level.parts()) {
+    // Should a part overflow its room, it runs into the next ones, but never out of the memory.
+    if (level.bits > 0) {
+      memory_.resize(static_cast<std::int64_t>(level.parts()) * room(largest) + largest);
+    }
+  }
+
+  // Moves the items, whose first has this position, into their parts.
+  void split(const Item* items, std::int64_t size, std::int64_t position) {
+    const std::int64_t room = this->room(size);
+    for (std::size_t part = 0; part < begins_.size(); ++part) {
+      begins_[part] = static_cast<Item>(part) * static_cast<Item>(room);
+    }
+    ends_ = begins_;
+    scatter(level_, position, items, size, ends_.data(), memory_.data());
+    for (std::size_t part = 0; part < begins_.size(); ++part) {
+      if (this->size(part) > room) return split_exactly(items, size, position);
+    }
+  }
+
+  Item* begin(std::size_t part) { return memory_.data() + begins_[part]; }
+  std::int64_t size(std::size_t part) const {
+    return static_cast<std::int64_t>(ends_[part] - begins_[part]);
+  }
+
+ private:
+  std::int64_t room(std::int64_t size) const {
+    const std::int64_t mean = (size >> level_.bits) + 1;
+    const double deviation = std::sqrt(static_cast<double>(mean));
+    return mean + static_cast<std::int64_t>(deviation * room_deviations_);
+  }
+
+  void split_exactly(const Item* items, std::int64_t size, std::int64_t position) {
+    count_parts(level_, position, size, begins_);
+    Item slot = 0;
+    for (Item& begin : begins_) slot += std::exchange(begin, slot);
+    ends_ = begins_;
+    scatter(level_, position, items, size, ends_.data(), memory_.data());
+  }
+
+  Level level_;
+  int room_deviations_;
+  Buffer<Item> memory_;
+  std::vector<Item> begins_;
+  std::vector<Item> ends_;
+};
 
 // swap_index() of the words of n_blocks blocks, bound by bound from first_bound on; bounds below 1
 // are left out.
-void exact_indices(std::uint64_t seed, std::uint32_t epoch, std::int64_t first_block,
-                   std::int64_t n_blocks, std::int64_t first_bound, std::uint32_t* index) {
-  fill_random_words(seed, epoch, kStreamSwap, static_cast<std::uint64_t>(first_block), n_blocks,
-                    index);
+void exact_indices(std::uint64_t seed,
+                   std::uint32_t epoch,
+                   std::int64_t first_block,
+                   std::int64_t n_blocks,
+                   std::int64_t first_bound,
+                   std::uint32_t* index) {
+  fill_random_words(
+      seed, epoch, kStreamSwap, static_cast<std::uint64_t>(first_block), n_blocks, index);
   const std::int64_t first_word = first_block * kWordsPerBlock;
   for (std::int64_t k = std::max<std::int64_t>(1 - first_bound, 0); k < n_blocks * kWordsPerBlock;
        ++k) {
-    index[k] = swap_index(seed, epoch, static_cast<std::uint64_t>(first_word + k),
-                          static_cast<std::uint32_t>(first_bound + k), index[k]);
+    index[k] = swap_index(seed,
+                          epoch,
+                          static_cast<std::uint64_t>(first_word + k),
+                          static_cast<std::uint32_t>(first_bound + k),
+                          index[k]);
   }
 }
 
@@ -189,7 +273,9 @@ void swap_down(Item* items, std::int64_t first, std::int64_t last, const std::ui
 }
 
 // Two final items go out in one store.
-void swap_down(std::uint32_t* items, std::int64_t first, std::int64_t last,
+void swap_down(std::uint32_t* items,
+               std::int64_t first,
+               std::int64_t last,
                const std::uint32_t* index) {
   index -= first;
   std::int64_t i = last;
@@ -210,8 +296,8 @@ void swap_down(std::uint32_t* items, std::int64_t first, std::int64_t last,
 
 // Fisher-Yates of the bucket whose first item has the position `base`.
 template <typename Item>
-void shuffle_bucket(Item* items, std::int64_t size, std::int64_t base, std::uint64_t seed,
-                    std::uint32_t epoch) {
+void shuffle_bucket(
+    Item* items, std::int64_t size, std::int64_t base, std::uint64_t seed, std::uint32_t epoch) {
   alignas(64) std::uint32_t index[kSwapChunk];
   for (std::int64_t top = size; top > 1;) {
     // The words of positions [first_word, base + top) are whole blocks but for the last.
@@ -223,8 +309,13 @@ void shuffle_bucket(Item* items, std::int64_t size, std::int64_t base, std::uint
     const std::int64_t skipped = base + low - first_word;
     const std::int64_t blocks = last_block - first_block + 1;
     const std::int64_t first_bound = low - skipped + 1;
-    if (kernels().swap_indices(seed, epoch, kStreamSwap, static_cast<std::uint64_t>(first_block),
-                               blocks, static_cast<std::int32_t>(first_bound), index)) {
+    if (kernels().swap_indices(seed,
+                               epoch,
+                               kStreamSwap,
+                               static_cast<std::uint64_t>(first_block),
+                               blocks,
+                               static_cast<std::int32_t>(first_bound),
+                               index)) {
       exact_indices(seed, epoch, first_block, blocks, first_bound, index);
     }
     swap_down(items, low, top - 1, index + skipped);
@@ -232,14 +323,25 @@ void shuffle_bucket(Item* items, std::int64_t size, std::int64_t base, std::uint
   }
 }
 
-void emit_bucket(const std::uint32_t* items, std::int64_t position, std::int64_t size,
-                 const ShuffleArrays<std::uint32_t>& arrays, bool streaming) {
-  kernels().emit(items, size, arrays.id_bits, arrays.class_weight, arrays.ids + position,
-                 arrays.weights + position, streaming);
+void emit_bucket(const std::uint32_t* items,
+                 std::int64_t position,
+                 std::int64_t size,
+                 const ShuffleArrays<std::uint32_t>& arrays,
+                 bool streaming) {
+  kernels().emit(items,
+                 size,
+                 arrays.id_bits,
+                 arrays.class_weight,
+                 arrays.ids + position,
+                 arrays.weights + position,
+                 streaming);
 }
 
-void emit_bucket(const std::uint64_t* items, std::int64_t position, std::int64_t size,
-                 const ShuffleArrays<std::uint64_t>& arrays, bool /*streaming*/) {
+void emit_bucket(const std::uint64_t* items,
+                 std::int64_t position,
+                 std::int64_t size,
+                 const ShuffleArrays<std::uint64_t>& arrays,
+                 bool /*streaming*/) {
   const std::uint64_t mask = (std::uint64_t{1} << arrays.id_bits) - 1;
   for (std::int64_t i = 0; i < size; ++i) {
     arrays.ids[position + i] = static_cast<std::int64_t>(items[i] & mask);
@@ -249,7 +351,9 @@ void emit_bucket(const std::uint64_t* items, std::int64_t position, std::int64_t
 
 // Gathers all runs into arrays.scatter and shuffles them as one bucket.
 template <typename Item>
-void shuffle_single(const KeptRuns& kept, const ShuffleArrays<Item>& arrays, std::uint64_t seed,
+void shuffle_single(const KeptRuns& kept,
+                    const ShuffleArrays<Item>& arrays,
+                    std::uint64_t seed,
                     std::uint32_t epoch) {
   for (const KeptRuns::Run& run : kept.runs) {
     const Item* from = arrays.kept + run.begin;
@@ -262,8 +366,10 @@ void shuffle_single(const KeptRuns& kept, const ShuffleArrays<Item>& arrays, std
 
 // Level 1: from the runs into arrays.scatter; returns the first position of each part and the end.
 template <typename Item>
-std::vector<std::int64_t> partition_runs(const KeptRuns& kept, const ShuffleArrays<Item>& arrays,
-                                         const Level& level, Team& team) {
+std::vector<std::int64_t> partition_runs(const KeptRuns& kept,
+                                         const ShuffleArrays<Item>& arrays,
+                                         const Level& level,
+                                         Team& team) {
   // Items and slots have the same width: there are no more items than ids.
   std::vector<std::vector<Item>> next(kept.runs.size());
   team.run([&](int thread) {
@@ -279,8 +385,12 @@ std::vector<std::int64_t> partition_runs(const KeptRuns& kept, const ShuffleArra
   begins[level.parts()] = kept.size;
   team.run([&](int thread) {
     const auto t = static_cast<std::size_t>(thread);
-    scatter(level, kept.runs[t].position, arrays.kept + kept.runs[t].begin, kept.runs[t].size,
-            next[t].data(), arrays.scatter);
+    scatter(level,
+            kept.runs[t].position,
+            arrays.kept + kept.runs[t].begin,
+            kept.runs[t].size,
+            next[t].data(),
+            arrays.scatter);
   });
   return begins;
 }
@@ -288,8 +398,12 @@ std::vector<std::int64_t> partition_runs(const KeptRuns& kept, const ShuffleArra
 }  // namespace
 
 template <typename Item>
-void shuffle_items(const KeptRuns& kept, const ShuffleArrays<Item>& arrays, std::uint64_t seed,
-                   std::uint32_t epoch, Team& team, const ShuffleConstants& constants) {
+void shuffle_items(const KeptRuns& kept,
+                   const ShuffleArrays<Item>& arrays,
+                   std::uint64_t seed,
+                   std::uint32_t epoch,
+                   Team& team,
+                   const ShuffleConstants& constants) {
   const ShuffleShape shape = shuffle_shape(kept.size, constants);
   if (shape.bits1 == 0 && shape.bits2 == 0) return shuffle_single(kept, arrays, seed, epoch);
 
@@ -301,38 +415,42 @@ void shuffle_items(const KeptRuns& kept, const ShuffleArrays<Item>& arrays, std:
     largest = std::max(largest, begins[part + 1] - begins[part]);
   }
   const bool streaming = kept.size >= kStreamingFrom;
+  const auto finish_bucket = [&](Item* items, std::int64_t size, std::int64_t position) {
+    shuffle_bucket(items, size, position, seed, epoch);
+    emit_bucket(items, position, size, arrays, streaming);
+  };
   std::atomic<std::size_t> next_part{0};
   team.run([&](int) {
-    Buffer<Item> scratch(shape.bits2 > 0 ? largest : 0);
-    std::vector<Item> ends;
+    Parts<Item> parts(level2, largest, constants.room_deviations);
     for (std::size_t part; (part = next_part.fetch_add(1)) < level1.parts();) {
-      const std::int64_t begin = begins[part];
-      const std::int64_t size = begins[part + 1] - begin;
-      Item* items = arrays.scatter + begin;
+      Item* const items = arrays.scatter + begins[part];
+      const std::int64_t size = begins[part + 1] - begins[part];
       if (shape.bits2 == 0) {
-        shuffle_bucket(items, size, begin, seed, epoch);
-        emit_bucket(items, begin, size, arrays, streaming);
-        continue;
-      }
-      count_parts(level2, begin, size, ends);
-      accumulate(ends);
-      scatter(level2, begin, items, size, ends.data(), scratch.data());
-      std::int64_t start = 0;
-      for (const Item slot : ends) {
-        const auto end = static_cast<std::int64_t>(slot);
-        Item* bucket = scratch.data() + start;
-        shuffle_bucket(bucket, end - start, begin + start, seed, epoch);
-        emit_bucket(bucket, begin + start, end - start, arrays, streaming);
-        start = end;
+        finish_bucket(items, size, begins[part]);
+      } else {
+        parts.split(items, size, begins[part]);
+        std::int64_t position = begins[part];
+        for (std::size_t bucket = 0; bucket < level2.parts(); ++bucket) {
+          finish_bucket(parts.begin(bucket), parts.size(bucket), position);
+          position += parts.size(bucket);
+        }
       }
     }
   });
 }
 
-template void shuffle_items(const KeptRuns&, const ShuffleArrays<std::uint32_t>&, std::uint64_t,
-                            std::uint32_t, Team&, const ShuffleConstants&);
-template void shuffle_items(const KeptRuns&, const ShuffleArrays<std::uint64_t>&, std::uint64_t,
-                            std::uint32_t, Team&, const ShuffleConstants&);
+template void shuffle_items(const KeptRuns&,
+                            const ShuffleArrays<std::uint32_t>&,
+                            std::uint64_t,
+                            std::uint32_t,
+                            Team&,
+                            const ShuffleConstants&);
+template void shuffle_items(const KeptRuns&,
+                            const ShuffleArrays<std::uint64_t>&,
+                            std::uint64_t,
+                            std::uint32_t,
+                            Team&,
+                            const ShuffleConstants&);
 
 }  // namespace detail
 }  // namespace infobatch

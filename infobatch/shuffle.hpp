@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstdint>
-
 #include <infobatch/buffer.hpp>
 #include <infobatch/host_device.hpp>
 #include <infobatch/keep.hpp>
@@ -9,15 +7,17 @@
 #include <infobatch/streams.hpp>
 #include <infobatch/threads.hpp>
 
+#include <cstdint>
+
 // The order of a plan (DESIGN rule 8): Rao-Sandelius shuffle of the kept ids, ascending at first.
 //
-// K kept ids are parted into 2^bits buckets, in one or two levels, by independent uniform draws; the
-// parts of a level keep their order. Then each bucket is shuffled by Fisher-Yates. The buckets one
-// after the other are the plan. Every draw is keyed by a position, so the result is a pure function
-// of (seed, epoch, kept ids), and every permutation is equally likely:
+// K kept ids are parted into 2^bits buckets, in one or two levels, by independent uniform draws;
+// the parts of a level keep their order. Then each bucket is shuffled by Fisher-Yates. The buckets
+// one after the other are the plan. Every draw is keyed by a position, so the result is a pure
+// function of (seed, epoch, kept ids), and every permutation is equally likely:
 //
-//   level 1   the draw of the item at position p of the kept list is byte (bits1 <= 8) or halfword p
-//             of the stream kStreamBucket1; its top bits1 bits are the part;
+//   level 1   the draw of the item at position p of the kept list is byte (bits1 <= 8) or half
+//             word p of the stream kStreamBucket1; its top bits1 bits are the part;
 //   level 2   the same with the position after level 1, kStreamBucket2 and bits2;
 //   bucket    with first position s and size n: for i = n-1 down to 1 swap items i and j, where
 //             j = swap_index(seed, epoch, s + i, i + 1).
@@ -33,8 +33,12 @@ struct ShuffleConstants {
   std::int64_t large_bucket = std::int64_t{1} << 18;  ///< largest average size of a large bucket
   int large_bucket_bits = 2;                          ///< large ones are at most 2^this many
   std::int64_t bucket = 49152;                        ///< largest average size beyond
-  int most_bits1 = 8;                                 ///< of level 1
-  int fewest_bits = 5;  ///< of a level: fewer parts do not make a partition faster
+  int bits1 = 8;         ///< of level 1 then: fewer parts do not make a partition faster
+  int fewest_bits2 = 5;  ///< of level 2, where there is one
+  int most_bits2 = 16;   ///< of level 2; level 1 takes what is more
+  /// Not part of the rule: level 2 gives each part room for its average size and this many
+  /// deviations more, and counts beforehand only where that was not enough.
+  int room_deviations = 8;
 };
 
 /// Bits of the two levels; 0 where there is no such level.
@@ -51,20 +55,15 @@ constexpr int bucket_bits(std::int64_t kept, std::int64_t bucket) {
 }
 
 /// The levels for K kept items, a function of K alone: level 1 alone where large buckets will do or
-/// where its bits make small enough buckets; otherwise level 2 takes the rest, each at least the
-/// fewest, level 2 at most 16.
+/// where its bits make small enough buckets; otherwise level 2 takes the rest.
 constexpr ShuffleShape shuffle_shape(std::int64_t kept, const ShuffleConstants& constants = {}) {
-  int bits = bucket_bits(kept, constants.large_bucket);
-  if (bits <= constants.large_bucket_bits) return {bits, 0};
-  bits = bucket_bits(kept, constants.bucket);
-  if (bits < constants.fewest_bits) bits = constants.fewest_bits;
-  if (bits <= constants.most_bits1) return {bits, 0};
-  int bits2 = bits - constants.most_bits1;
-  if (bits2 < constants.fewest_bits) bits2 = constants.fewest_bits;
-  if (bits2 > 16) bits2 = 16;
-  int bits1 = bits - bits2;
-  if (bits1 < constants.fewest_bits) bits1 = constants.fewest_bits;
-  return {bits1, bits2};
+  const int few = bucket_bits(kept, constants.large_bucket);
+  if (few <= constants.large_bucket_bits) return {few, 0};
+  const int bits = bucket_bits(kept, constants.bucket);
+  if (bits <= constants.bits1) return {constants.bits1, 0};
+  const int rest = bits - constants.bits1;
+  if (rest > constants.most_bits2) return {bits - constants.most_bits2, constants.most_bits2};
+  return {constants.bits1, rest < constants.fewest_bits2 ? constants.fewest_bits2 : rest};
 }
 
 /// A uniform integer of [0, bound) for the item at `position`, made from word `position` of the
@@ -72,8 +71,10 @@ constexpr ShuffleShape shuffle_shape(std::int64_t kept, const ShuffleConstants& 
 /// 2^32 mod bound; then words 256 position, 256 position + 1, ... of kStreamSwapRetry serve.
 ///
 /// @source Lemire, Fast random integer generation in an interval, TOMACS 2019 (arXiv 1805.10941).
-INFOBATCH_HD inline std::uint32_t swap_index(std::uint64_t seed, std::uint32_t epoch,
-                                             std::uint64_t position, std::uint32_t bound,
+INFOBATCH_HD inline std::uint32_t swap_index(std::uint64_t seed,
+                                             std::uint32_t epoch,
+                                             std::uint64_t position,
+                                             std::uint32_t bound,
                                              std::uint32_t word) {
   std::uint64_t product = std::uint64_t{word} * bound;
   if (static_cast<std::uint32_t>(product) < bound) {
@@ -89,11 +90,11 @@ INFOBATCH_HD inline std::uint32_t swap_index(std::uint64_t seed, std::uint32_t e
 /// The arrays that a plan is made of, while it is made. Items are id | class << id_bits.
 template <typename Item>
 struct ShuffleArrays {
-  Item* kept;              ///< the runs of kept items, may lie in the memory of `ids`
-  Item* scatter;           ///< K slots, may lie in the memory of `weights` if Item has 32 bits
-  std::int64_t* ids;       ///< [K] result
-  float* weights;          ///< [K] result
-  int id_bits;             ///< where the class begins in an item
+  Item* kept;                 ///< the runs of kept items, may lie in the memory of `ids`
+  Item* scatter;              ///< K slots, may lie in the memory of `weights` if Item has 32 bits
+  std::int64_t* ids;          ///< [K] result
+  float* weights;             ///< [K] result
+  int id_bits;                ///< where the class begins in an item
   const float* class_weight;  ///< [16] weight of each class
 };
 
@@ -101,8 +102,12 @@ struct ShuffleArrays {
 ///
 /// When a single bucket holds them all and there is one run, `kept` may equal `scatter`.
 template <typename Item>
-void shuffle_items(const KeptRuns& kept, const ShuffleArrays<Item>& arrays, std::uint64_t seed,
-                   std::uint32_t epoch, Team& team, const ShuffleConstants& constants = {});
+void shuffle_items(const KeptRuns& kept,
+                   const ShuffleArrays<Item>& arrays,
+                   std::uint64_t seed,
+                   std::uint32_t epoch,
+                   Team& team,
+                   const ShuffleConstants& constants = {});
 
 }  // namespace detail
 }  // namespace infobatch

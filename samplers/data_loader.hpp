@@ -1,12 +1,12 @@
 #pragma once
 
-#include <type_traits>
-#include <utility>
+#include <samplers/indexed.hpp>
+#include <samplers/infobatch.hpp>
 
 #include <torch/data/dataloader.h>
 
-#include <samplers/indexed.hpp>
-#include <samplers/infobatch.hpp>
+#include <type_traits>
+#include <utility>
 
 namespace infobatch {
 namespace detail {
@@ -24,7 +24,8 @@ struct HasIds<Indexed<Inner>> : std::true_type {};
 /// @throws c10::ValueError  the data set has another size than `ib`, or none (streaming);
 ///                          `enforce_ordering(false)` without ids in the batch.
 template <typename Dataset>
-auto make_data_loader(Dataset dataset, const InfoBatch& ib,
+auto make_data_loader(Dataset dataset,
+                      const InfoBatch& ib,
                       torch::data::DataLoaderOptions options = {}) {
   static_assert(!Dataset::is_stateful,
                 "make_data_loader: a stateful (streaming) data set delivers in its own order, so "
@@ -33,8 +34,10 @@ auto make_data_loader(Dataset dataset, const InfoBatch& ib,
   const std::int64_t expected = ib.session()->size();
   TORCH_CHECK_VALUE(size.has_value(), "make_data_loader: the data set must have a size, got none");
   TORCH_CHECK_VALUE(static_cast<std::int64_t>(*size) == expected,
-                    "make_data_loader: the data set must have the ", expected,
-                    " samples that InfoBatch was made for, got ", *size);
+                    "make_data_loader: the data set must have the ",
+                    expected,
+                    " samples that InfoBatch was made for, got ",
+                    *size);
   TORCH_CHECK_VALUE(options.enforce_ordering() || detail::HasIds<Dataset>::value,
                     "make_data_loader: enforce_ordering(false) needs ids in the batch, got a data "
                     "set without: wrap it, Indexed(dataset), and call update(losses, ids)");

@@ -1,12 +1,12 @@
 #pragma once
 
+#include <torch/data/datasets/base.h>
+#include <torch/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
-
-#include <torch/data/datasets/base.h>
-#include <torch/types.h>
 
 namespace infobatch {
 
@@ -22,8 +22,9 @@ struct IndexedBatch {
 /// Ids are right in every loop, also where batches are skipped or come out of order
 /// (`enforce_ordering(false)`); without them `update` relies on plan order.
 template <typename Inner>
-class Indexed : public torch::data::datasets::BatchDataset<
-                    Indexed<Inner>, IndexedBatch<typename Inner::BatchType>> {
+class Indexed
+    : public torch::data::datasets::BatchDataset<Indexed<Inner>,
+                                                 IndexedBatch<typename Inner::BatchType>> {
  public:
   static_assert(!Inner::is_stateful,
                 "Indexed: a stateful (streaming) data set has no sample ids to score");

@@ -1,10 +1,9 @@
-#include <samplers/infobatch.hpp>
-
-#include <algorithm>
-
 #include <samplers/detail/archive.hpp>
 #include <samplers/detail/ops_cpu.hpp>
 #include <samplers/detail/translate.hpp>
+#include <samplers/infobatch.hpp>
+
+#include <algorithm>
 
 namespace infobatch {
 
@@ -25,37 +24,62 @@ bool is_loss_type(at::ScalarType type) {
 }
 
 void check_on_cpu(const char* function, const char* name, const torch::Tensor& tensor) {
-  TORCH_CHECK_VALUE(tensor.device().is_cpu(), function, ": ", name, " must be on the CPU, got ",
-                    tensor.device(), "; ", name, ".cpu() keeps the gradient");
+  TORCH_CHECK_VALUE(tensor.device().is_cpu(),
+                    function,
+                    ": ",
+                    name,
+                    " must be on the CPU, got ",
+                    tensor.device(),
+                    "; ",
+                    name,
+                    ".cpu() keeps the gradient");
 }
 
 void check_losses(const char* function, const char* name, const torch::Tensor& losses) {
-  TORCH_CHECK_VALUE(losses.defined(), function, ": ", name,
-                    " must be a tensor, got an undefined one");
   TORCH_CHECK_VALUE(
-      losses.dim() >= 1, function, ": ", name,
+      losses.defined(), function, ": ", name, " must be a tensor, got an undefined one");
+  TORCH_CHECK_VALUE(
+      losses.dim() >= 1,
+      function,
+      ": ",
+      name,
       " must be per sample, [B] or [B, ...], got a scalar: give the criterion reduction = "
       "torch::kNone; where the loss exists only reduced, use observe(scores) and "
       "scale_gradient(outputs, weights)");
-  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()), function, ": ", name,
-                   " must be float16, bfloat16, float32 or float64, got ", losses.scalar_type());
-  TORCH_CHECK_VALUE(losses.layout() == at::kStrided, function, ": ", name,
-                    " must be dense, got ", losses.layout());
+  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()),
+                   function,
+                   ": ",
+                   name,
+                   " must be float16, bfloat16, float32 or float64, got ",
+                   losses.scalar_type());
+  TORCH_CHECK_VALUE(losses.layout() == at::kStrided,
+                    function,
+                    ": ",
+                    name,
+                    " must be dense, got ",
+                    losses.layout());
   check_on_cpu(function, name, losses);
 }
 
 void check_ids(const char* function, const torch::Tensor& ids, std::int64_t batch) {
-  TORCH_CHECK_TYPE(ids.scalar_type() == torch::kInt64, function, ": ids must be int64, got ",
-                   ids.scalar_type());
-  TORCH_CHECK_VALUE(ids.dim() == 1 && ids.size(0) == batch, function, ": ids must be [", batch,
-                    "], one for each row, got ", ids.sizes());
+  TORCH_CHECK_TYPE(
+      ids.scalar_type() == torch::kInt64, function, ": ids must be int64, got ", ids.scalar_type());
+  TORCH_CHECK_VALUE(ids.dim() == 1 && ids.size(0) == batch,
+                    function,
+                    ": ids must be [",
+                    batch,
+                    "], one for each row, got ",
+                    ids.sizes());
   check_on_cpu(function, "ids", ids);
 }
 
 void check_scores(const torch::Tensor& scores, std::int64_t batch) {
   check_losses("update", "scores", scores);
-  TORCH_CHECK_VALUE(scores.dim() == 1 && scores.size(0) == batch, "update: scores must be [",
-                    batch, "], one for each row of the losses, got ", scores.sizes());
+  TORCH_CHECK_VALUE(scores.dim() == 1 && scores.size(0) == batch,
+                    "update: scores must be [",
+                    batch,
+                    "], one for each row of the losses, got ",
+                    scores.sizes());
 }
 
 void check_reduction(Reduction reduction) {
@@ -99,8 +123,8 @@ torch::Tensor InfoBatch::take(const torch::Tensor& scores, const torch::Tensor& 
   }
   const torch::Tensor named = ids.contiguous();
   translated([&] {
-    session_->observe_ids(rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(),
-                          batch, out);
+    session_->observe_ids(
+        rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(), batch, out);
   });
   return weights;
 }
@@ -111,8 +135,10 @@ torch::Tensor InfoBatch::update(const torch::Tensor& losses, Reduction reduction
   return weigh(losses, take(losses, {}), reduction);
 }
 
-torch::Tensor InfoBatch::update(const torch::Tensor& losses, const torch::Tensor& ids,
-                                const torch::Tensor& scores, Reduction reduction) {
+torch::Tensor InfoBatch::update(const torch::Tensor& losses,
+                                const torch::Tensor& ids,
+                                const torch::Tensor& scores,
+                                Reduction reduction) {
   check_losses("update", "losses", losses);
   check_reduction(reduction);
   if (ids.defined()) check_ids("update", ids, losses.size(0));

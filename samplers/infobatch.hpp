@@ -7,19 +7,19 @@
 ///     auto loader = torch::data::make_data_loader(std::move(dataset), ib.sampler(), 128);
 ///     ... auto loss = ib.update(per_sample_loss);  loss.backward();
 
-#include <cstdint>
-#include <memory>
-#include <string>
-
-#include <torch/serialize/archive.h>
-#include <torch/types.h>
-
 #include <infobatch/session.hpp>
 #include <samplers/export.h>
 #include <samplers/indexed.hpp>
 #include <samplers/infobatch_sampler.hpp>
 #include <samplers/ops.hpp>
 #include <samplers/options.hpp>
+
+#include <torch/serialize/archive.h>
+#include <torch/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
 
 namespace infobatch {
 
@@ -62,8 +62,10 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   /// @param scores  [B] or undefined: recorded instead of the losses (masked token losses).
   /// @throws c10::IndexError  an id that is not in the plan; nothing was changed.
   /// @note The first call of an epoch builds a table of 4 bytes a sample of the data set.
-  torch::Tensor update(const torch::Tensor& losses, const torch::Tensor& ids,
-                       const torch::Tensor& scores = {}, Reduction reduction = Reduction::kMean);
+  torch::Tensor update(const torch::Tensor& losses,
+                       const torch::Tensor& ids,
+                       const torch::Tensor& scores = {},
+                       Reduction reduction = Reduction::kMean);
 
   /// For a loss that exists only reduced: records the scores of the next B samples (or of `ids`)
   /// and returns their weights, [B] float32. `scale_gradient(outputs, weights)` between the model

@@ -1,11 +1,10 @@
+#include <samplers/detail/archive.hpp>
+#include <samplers/detail/translate.hpp>
 #include <samplers/infobatch_sampler.hpp>
 
 #include <algorithm>
 #include <limits>
 #include <utility>
-
-#include <samplers/detail/archive.hpp>
-#include <samplers/detail/translate.hpp>
 
 namespace infobatch {
 
@@ -14,8 +13,10 @@ InfoBatchSampler::InfoBatchSampler(std::shared_ptr<Session> session)
 
 void InfoBatchSampler::reset(std::optional<std::size_t> new_size) {
   TORCH_CHECK_VALUE(!new_size || static_cast<std::int64_t>(*new_size) == session_->size(),
-                    "InfoBatchSampler::reset: the data set must keep its ", session_->size(),
-                    " samples, got ", new_size.value_or(0));
+                    "InfoBatchSampler::reset: the data set must keep its ",
+                    session_->size(),
+                    " samples, got ",
+                    new_size.value_or(0));
   detail::translated([&] { session_->begin(); });
 }
 

@@ -1,18 +1,19 @@
 #pragma once
 
+#include <infobatch/session.hpp>
+#include <samplers/export.h>
+
+#include <torch/data/samplers/base.h>
+
 #include <cstddef>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include <torch/data/samplers/base.h>
-
-#include <infobatch/session.hpp>
-#include <samplers/export.h>
-
 namespace infobatch {
 
-/// Delivers the plan of each epoch to `torch::data::make_data_loader`; made by `InfoBatch::sampler`.
+/// Delivers the plan of each epoch to `torch::data::make_data_loader`; made by
+/// `InfoBatch::sampler`.
 ///
 /// A handle of the size of a pointer: the loader takes the sampler by value, and every copy shares
 /// the state of its `InfoBatch`. Works with any number of workers; the loader calls it on the

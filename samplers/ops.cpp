@@ -1,10 +1,9 @@
+#include <samplers/detail/ops_cpu.hpp>
 #include <samplers/ops.hpp>
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
-
-#include <samplers/detail/ops_cpu.hpp>
 
 // Schemas, checks, autograd. Every backend's function checks its arguments, because the dispatcher
 // may be called by anybody; the kernels behind them trust theirs.
@@ -18,29 +17,41 @@ bool is_loss_type(at::ScalarType type) {
 
 void check_losses(const char* function, const at::Tensor& losses) {
   TORCH_CHECK_VALUE(losses.defined(), function, ": losses must be a tensor, got an undefined one");
-  TORCH_CHECK_VALUE(losses.dim() >= 1, function,
+  TORCH_CHECK_VALUE(losses.dim() >= 1,
+                    function,
                     ": losses must be per sample, [B] or [B, ...], got a scalar; give the "
                     "criterion reduction = torch::kNone");
-  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()), function,
+  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()),
+                   function,
                    ": losses must be float16, bfloat16, float32 or float64, got ",
                    losses.scalar_type());
 }
 
 void check_weights(const char* function, const at::Tensor& x, const at::Tensor& weights) {
   TORCH_CHECK_VALUE(weights.defined() && weights.dim() == 1 && weights.size(0) == x.size(0),
-                    function, ": weights must be [", x.size(0), "], got ",
+                    function,
+                    ": weights must be [",
+                    x.size(0),
+                    "], got ",
                     weights.defined() ? weights.sizes() : at::IntArrayRef{});
-  TORCH_CHECK_TYPE(weights.scalar_type() == at::kFloat, function,
-                   ": weights must be float32, got ", weights.scalar_type());
-  TORCH_CHECK_VALUE(weights.device() == x.device(), function, ": weights must be on ", x.device(),
-                    ", got ", weights.device());
+  TORCH_CHECK_TYPE(weights.scalar_type() == at::kFloat,
+                   function,
+                   ": weights must be float32, got ",
+                   weights.scalar_type());
+  TORCH_CHECK_VALUE(weights.device() == x.device(),
+                    function,
+                    ": weights must be on ",
+                    x.device(),
+                    ", got ",
+                    weights.device());
 }
 
 void check_reduction(std::int64_t reduction) {
   TORCH_CHECK_VALUE(reduction >= static_cast<std::int64_t>(Reduction::kMean) &&
                         reduction <= static_cast<std::int64_t>(Reduction::kWeightedMean),
                     "weigh: reduction must be 0 (mean), 1 (sum), 2 (none) or 3 (weighted_mean), "
-                    "got ", reduction);
+                    "got ",
+                    reduction);
 }
 
 void check_observe(const at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
@@ -48,18 +59,24 @@ void check_observe(const at::Tensor& scores, const at::Tensor& losses, std::int6
   TORCH_CHECK_VALUE(scores.defined() && scores.dim() == 1 && scores.is_contiguous(),
                     "observe_: scores must be a contiguous vector, got ",
                     scores.defined() ? scores.sizes() : at::IntArrayRef{});
-  TORCH_CHECK_TYPE(scores.scalar_type() == at::kFloat, "observe_: scores must be float32, got ",
+  TORCH_CHECK_TYPE(scores.scalar_type() == at::kFloat,
+                   "observe_: scores must be float32, got ",
                    scores.scalar_type());
   TORCH_CHECK_VALUE(position >= 0 && position <= scores.size(0) - losses.size(0),
-                    "observe_: position must be in [0, ", scores.size(0), " - ", losses.size(0),
-                    "], got ", position);
+                    "observe_: position must be in [0, ",
+                    scores.size(0),
+                    " - ",
+                    losses.size(0),
+                    "], got ",
+                    position);
 }
 
 void check_scaled(const at::Tensor& x, const at::Tensor& weights) {
   TORCH_CHECK_VALUE(x.defined() && x.dim() >= 1,
                     "scale_gradient: x must be [B, ...], got a scalar or an undefined tensor");
   TORCH_CHECK_TYPE(at::isFloatingType(x.scalar_type()),
-                   "scale_gradient: x must be floating, got ", x.scalar_type());
+                   "scale_gradient: x must be floating, got ",
+                   x.scalar_type());
   check_weights("scale_gradient", x, weights);
 }
 
@@ -70,7 +87,8 @@ at::Tensor rows(const at::Tensor& weights, std::size_t dims) {
   return weights.view(shape);
 }
 
-// --- CPU ------------------------------------------------------------------------------------------
+// --- CPU
+// ------------------------------------------------------------------------------------------
 
 void observe_cpu(at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
   check_observe(scores, losses, position);
@@ -84,14 +102,14 @@ at::Tensor weigh_cpu(const at::Tensor& losses, const at::Tensor& weights, std::i
   return detail::weigh_cpu(losses, weights, static_cast<Reduction>(reduction));
 }
 
-// --- Meta: shapes without data --------------------------------------------------------------------
+// --- Meta: shapes without data
+// --------------------------------------------------------------------
 
 void observe_meta(at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
   check_observe(scores, losses, position);
 }
 
-at::Tensor weigh_meta(const at::Tensor& losses, const at::Tensor& weights,
-                      std::int64_t reduction) {
+at::Tensor weigh_meta(const at::Tensor& losses, const at::Tensor& weights, std::int64_t reduction) {
   check_losses("weigh", losses);
   check_weights("weigh", losses, weights);
   check_reduction(reduction);
@@ -101,17 +119,18 @@ at::Tensor weigh_meta(const at::Tensor& losses, const at::Tensor& weights,
   return none ? at::empty(losses.sizes(), options) : at::empty({}, options);
 }
 
-// --- any device -----------------------------------------------------------------------------------
+// --- any device
+// -----------------------------------------------------------------------------------
 
 at::Tensor scale_gradient_forward(const at::Tensor& x, const at::Tensor& weights) {
   check_scaled(x, weights);
   return x.view_as(x);
 }
 
-// --- calls through the dispatcher -----------------------------------------------------------------
+// --- calls through the dispatcher
+// -----------------------------------------------------------------
 
-at::Tensor call_weigh(const at::Tensor& losses, const at::Tensor& weights,
-                      std::int64_t reduction) {
+at::Tensor call_weigh(const at::Tensor& losses, const at::Tensor& weights, std::int64_t reduction) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("infobatch::weigh", "")
                              .typed<decltype(weigh_cpu)>();
@@ -125,15 +144,36 @@ at::Tensor call_scale_gradient(const at::Tensor& x, const at::Tensor& weights) {
   return op.call(x, weights);
 }
 
-// --- autograd -------------------------------------------------------------------------------------
+using ObserveOp = c10::TypedOperatorHandle<decltype(observe_cpu)>;
+
+const ObserveOp& observe_op() {
+  static const ObserveOp op = c10::Dispatcher::singleton()
+                                  .findSchemaOrThrow("infobatch::observe_", "")
+                                  .typed<decltype(observe_cpu)>();
+  return op;
+}
+
+/// So that autograd notices where it had saved `scores`.
+void observe_tracked(at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
+  {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    observe_op().call(scores, losses, position);
+  }
+  scores.unsafeGetTensorImpl()->bump_version();
+}
+
+// --- autograd
+// -------------------------------------------------------------------------------------
 
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
 class Weigh : public torch::autograd::Function<Weigh> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& losses,
-                            const at::Tensor& weights, std::int64_t reduction) {
+  static at::Tensor forward(AutogradContext* context,
+                            const at::Tensor& losses,
+                            const at::Tensor& weights,
+                            std::int64_t reduction) {
     const at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor result = call_weigh(losses, weights, reduction);
     context->save_for_backward({weights});
@@ -163,16 +203,24 @@ class Weigh : public torch::autograd::Function<Weigh> {
   }
 };
 
-at::Tensor weigh_autograd(const at::Tensor& losses, const at::Tensor& weights,
+at::Tensor weigh_autograd(const at::Tensor& losses,
+                          const at::Tensor& weights,
                           std::int64_t reduction) {
-  return Weigh::apply(losses, weights, reduction);
+  if (at::GradMode::is_enabled() && losses.requires_grad()) {
+    return Weigh::apply(losses, weights, reduction);
+  }
+  const at::AutoDispatchBelowADInplaceOrView below;
+  return call_weigh(losses, weights, reduction);
 }
 
 class ScaleGradient : public torch::autograd::Function<ScaleGradient> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
+  static at::Tensor forward(AutogradContext* context,
+                            const at::Tensor& x,
                             const at::Tensor& weights) {
-    const at::AutoDispatchBelowADInplaceOrView below;
+    // Not below ADInplaceOrView: torch must know that the result is a view, so that writing to it
+    // is refused instead of silently changing x.
+    const at::AutoDispatchBelowAutograd below;
     at::Tensor result = call_scale_gradient(x, weights);
     context->save_for_backward({weights});
     return result;
@@ -182,8 +230,7 @@ class ScaleGradient : public torch::autograd::Function<ScaleGradient> {
     const at::Tensor weights = context->get_saved_variables()[0];
     const at::Tensor& gradient = gradients[0];
     // Weights are never cast down: a half-precision gradient is multiplied in float32.
-    const at::Tensor scaled =
-        gradient * rows(weights, static_cast<std::size_t>(gradient.dim()));
+    const at::Tensor scaled = gradient * rows(weights, static_cast<std::size_t>(gradient.dim()));
     return {scaled.to(gradient.scalar_type()), at::Tensor()};
   }
 };
@@ -214,6 +261,8 @@ TORCH_LIBRARY_IMPL(infobatch, CompositeExplicitAutograd, m) {
   m.impl("scale_gradient", &scale_gradient_forward);
 }
 
+TORCH_LIBRARY_IMPL(infobatch, ADInplaceOrView, m) { m.impl("observe_", &observe_tracked); }
+
 TORCH_LIBRARY_IMPL(infobatch, Autograd, m) {
   m.impl("observe_", torch::CppFunction::makeFallthrough());  // records, has no gradient
   m.impl("weigh", &weigh_autograd);
@@ -221,14 +270,12 @@ TORCH_LIBRARY_IMPL(infobatch, Autograd, m) {
 }
 
 void observe_(torch::Tensor& scores, const torch::Tensor& losses, std::int64_t position) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("infobatch::observe_", "")
-                             .typed<decltype(observe_cpu)>();
   const torch::NoGradGuard no_grad;
-  op.call(scores, losses, position);
+  observe_op().call(scores, losses, position);
 }
 
-torch::Tensor weigh(const torch::Tensor& losses, const torch::Tensor& weights,
+torch::Tensor weigh(const torch::Tensor& losses,
+                    const torch::Tensor& weights,
                     Reduction reduction) {
   return call_weigh(losses, weights, static_cast<std::int64_t>(reduction));
 }

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <torch/types.h>
-
 #include <infobatch/session.hpp>
 #include <samplers/export.h>
+
+#include <torch/types.h>
 
 /// The operators `infobatch::observe_`, `infobatch::weigh` and `infobatch::scale_gradient` of
 /// torch's dispatcher (CPU, Meta, autograd), as functions. Pure: they know no session.
@@ -18,7 +18,8 @@ namespace infobatch {
 /// @param position  0 <= position <= K - B.
 /// @throws c10::ValueError, c10::TypeError  before anything is written.
 /// @note No synchronisation, not differentiable. O(numel of losses).
-INFOBATCH_SAMPLERS_API void observe_(torch::Tensor& scores, const torch::Tensor& losses,
+INFOBATCH_SAMPLERS_API void observe_(torch::Tensor& scores,
+                                     const torch::Tensor& losses,
                                      std::int64_t position = 0);
 
 /// The weighted loss, reduced: what `InfoBatch::update` returns.

@@ -1,8 +1,8 @@
 #include <samplers/options.hpp>
 
-#include <mutex>
-
 #include <ATen/CPUGeneratorImpl.h>
+
+#include <mutex>
 
 namespace infobatch {
 namespace {

@@ -1,15 +1,15 @@
 #pragma once
 
+#include <infobatch/config.hpp>
+#include <samplers/export.h>
+
+#include <torch/arg.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <torch/arg.h>
-
-#include <infobatch/config.hpp>
-#include <samplers/export.h>
 
 namespace infobatch {
 

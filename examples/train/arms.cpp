@@ -10,8 +10,12 @@ const std::vector<Arm>& arms() {
       {"full-short", "every sample, fewer epochs: as many samples as infobatch trains on", true},
       {"random", "samples left out at random, at infobatch's share, rescaled and annealed", true},
       {"infobatch", "samples below the mean loss left out with probability r, rescaled", false},
-      {"infobatch-exact", "the same, exactly the share r of them (rule of the official code)", false},
-      {"infobatch-quantile", "thresholds at quantiles of the loss (the paper's 40 % variant)", false},
+      {"infobatch-exact",
+       "the same, exactly the share r of them (rule of the official code)",
+       false},
+      {"infobatch-quantile",
+       "thresholds at quantiles of the loss (the paper's 40 % variant)",
+       false},
       {"infobatch-norescale", "infobatch without the weights 1 / (1 - r)", false},
       {"infobatch-noanneal", "infobatch that goes on pruning to the last epoch", false},
   };
@@ -27,8 +31,10 @@ const Arm& find_arm(const std::string& name) {
   throw UsageError("--arms: must be some of " + known + ", got '" + name + "'");
 }
 
-infobatch::Options sampler_options(
-    const Arm& arm, const TrainOptions& options, std::uint64_t seed, double share) {
+infobatch::Options sampler_options(const Arm& arm,
+                                   const TrainOptions& options,
+                                   std::uint64_t seed,
+                                   double share) {
   const std::string name = arm.name;
   infobatch::Options result(options.epochs);
   result.prune_ratio(options.prune_ratio)

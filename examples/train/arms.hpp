@@ -1,12 +1,11 @@
 #pragma once
 
+#include <examples/train/options.hpp>
+#include <samplers/options.hpp>
+
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <samplers/options.hpp>
-
-#include <examples/train/options.hpp>
 
 namespace infobatch::train {
 
@@ -26,7 +25,9 @@ const Arm& find_arm(const std::string& name);
 /// The sampler's options for an arm; see `Arm::meaning`.
 ///
 /// @param share  share of all samples that the run leaves out; used by arms that need one.
-infobatch::Options sampler_options(
-    const Arm& arm, const TrainOptions& options, std::uint64_t seed, double share);
+infobatch::Options sampler_options(const Arm& arm,
+                                   const TrainOptions& options,
+                                   std::uint64_t seed,
+                                   double share);
 
 }  // namespace infobatch::train

@@ -1,5 +1,4 @@
 #include <examples/train/augment.hpp>
-
 #include <infobatch/philox.hpp>
 #include <infobatch/streams.hpp>
 

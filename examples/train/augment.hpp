@@ -1,9 +1,9 @@
 #pragma once
 
+#include <examples/train/dataset.hpp>
+
 #include <array>
 #include <cstdint>
-
-#include <examples/train/dataset.hpp>
 
 namespace infobatch::train {
 
@@ -17,8 +17,8 @@ struct View {
 /// Largest shift: the crop of an image that was padded by this many pixels.
 constexpr int kMaxShift = 4;
 
-/// The view of sample `id` in `epoch`: a pure function, uniform on the 9 x 9 x 2 views. The draws do
-/// not depend on the order of the samples, on threads or on which other samples the epoch has.
+/// The view of sample `id` in `epoch`: a pure function, uniform on the 9 x 9 x 2 views. The draws
+/// do not depend on the order of the samples, on threads or on which other samples the epoch has.
 View draw_view(std::uint64_t seed, std::uint32_t epoch, std::uint64_t id);
 
 /// Table from pixel values to network inputs: (value - mean) / deviation, by channel.

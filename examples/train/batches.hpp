@@ -1,13 +1,13 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
+#include <examples/train/augment.hpp>
+#include <examples/train/dataset.hpp>
 
 #include <torch/data/datasets/base.h>
 #include <torch/types.h>
 
-#include <examples/train/augment.hpp>
-#include <examples/train/dataset.hpp>
+#include <cstdint>
+#include <memory>
 
 namespace infobatch::train {
 
@@ -19,8 +19,8 @@ struct Batch {
 
 /// A part of a data set as a `torch::data` batch dataset.
 ///
-/// With a seed every image is seen as `draw_view(seed, epoch, id)` says, without one as it is. Copies
-/// share the data and the epoch, so `set_epoch` reaches the copy inside a data loader.
+/// With a seed every image is seen as `draw_view(seed, epoch, id)` says, without one as it is.
+/// Copies share the data and the epoch, so `set_epoch` reaches the copy inside a data loader.
 class ImageBatches : public torch::data::datasets::BatchDataset<ImageBatches, Batch> {
  public:
   /// @param data  outlives every copy; `part` is one of its parts.

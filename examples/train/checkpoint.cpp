@@ -1,9 +1,8 @@
 #include <examples/train/checkpoint.hpp>
+#include <examples/train/file.hpp>
 
 #include <cstring>
 #include <sstream>
-
-#include <examples/train/file.hpp>
 
 namespace infobatch::train {
 namespace {

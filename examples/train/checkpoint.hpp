@@ -1,11 +1,12 @@
 #pragma once
 
-#include <string>
+#include <examples/train/options.hpp>
 
-#include <nlohmann/json.hpp>
 #include <torch/serialize/archive.h>
 
-#include <examples/train/options.hpp>
+#include <nlohmann/json.hpp>
+
+#include <string>
 
 namespace infobatch::train {
 

@@ -1,11 +1,10 @@
 #include <examples/train/dataset.hpp>
+#include <examples/train/dataset_builtin.hpp>
+#include <examples/train/dataset_cifar.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-
-#include <examples/train/dataset_builtin.hpp>
-#include <examples/train/dataset_cifar.hpp>
 
 namespace infobatch::train {
 namespace {

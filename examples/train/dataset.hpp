@@ -1,11 +1,11 @@
 #pragma once
 
+#include <examples/train/options.hpp>
+
 #include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <examples/train/options.hpp>
 
 namespace infobatch::train {
 

@@ -1,11 +1,10 @@
 #include <examples/train/dataset_builtin.hpp>
+#include <infobatch/philox.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
-
-#include <infobatch/philox.hpp>
 
 namespace infobatch::train {
 namespace {
@@ -21,7 +20,8 @@ enum Part : std::uint32_t { kPrototypes = 0, kTrain = 1, kTest = 2 };
 /// Uniform draws one after another, keyed by (seed, part, item).
 class Draws {
  public:
-  Draws(std::uint64_t seed, Part part, std::uint64_t item) : seed_(seed), part_(part), item_(item) {}
+  Draws(std::uint64_t seed, Part part, std::uint64_t item)
+      : seed_(seed), part_(part), item_(item) {}
 
   std::uint32_t word() {
     if (used_ == 4) {
@@ -92,7 +92,8 @@ Prototype draw_prototype(std::uint64_t seed, int label) {
 /// Colours of a class at every pixel, moved, turned and scaled.
 using Canvas = std::array<Colour, kSide * kSide>;
 
-void paint(const Prototype& prototype, Draws& draws, float difficulty, float amount, Canvas& canvas) {
+void paint(
+    const Prototype& prototype, Draws& draws, float difficulty, float amount, Canvas& canvas) {
   const float angle = draws.uniform(-0.5f, 0.5f) * difficulty;
   const float scale = 1.0f + draws.uniform(-0.35f, 0.35f) * difficulty;
   const float shift_x = draws.uniform(-0.45f, 0.45f) * difficulty;
@@ -149,8 +150,8 @@ void develop(Draws& draws, float noise, const Canvas& canvas, std::uint8_t* pixe
   for (std::size_t channel = 0; channel < 3; ++channel) {
     for (std::size_t k = 0; k < canvas.size(); ++k) {
       const std::uint32_t word = draws.word();
-      const int sum = static_cast<int>((word & 255) + (word >> 8 & 255) + (word >> 16 & 255) +
-                                       (word >> 24));
+      const int sum =
+          static_cast<int>((word & 255) + (word >> 8 & 255) + (word >> 16 & 255) + (word >> 24));
       const float normal = static_cast<float>(sum - 510) / 148.0f;
       const float value = 128.0f + 90.0f * (canvas[k][channel] + noise * normal);
       pixels[channel * canvas.size() + k] =
@@ -180,7 +181,8 @@ Images make_images(std::uint64_t seed,
     paint(prototypes[static_cast<std::size_t>(other)], draws, difficulty, blend, canvas);
     if (draws.uniform(0.0f, 1.0f) < difficulty) cover(draws, difficulty, canvas);
     images.labels[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(label);
-    develop(draws, 0.15f + 0.9f * difficulty, canvas, images.pixels.data() + i * images.image_bytes());
+    develop(
+        draws, 0.15f + 0.9f * difficulty, canvas, images.pixels.data() + i * images.image_bytes());
   }
   return images;
 }

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <cstdint>
-
 #include <examples/train/dataset.hpp>
+
+#include <cstdint>
 
 namespace infobatch::train {
 

@@ -1,8 +1,7 @@
 #include <examples/train/dataset_cifar.hpp>
+#include <examples/train/file.hpp>
 
 #include <fstream>
-
-#include <examples/train/file.hpp>
 
 namespace infobatch::train {
 namespace {

@@ -1,20 +1,21 @@
+#include <examples/train/checkpoint.hpp>
 #include <examples/train/driver.hpp>
+#include <examples/train/file.hpp>
+
+#include <torch/torch.h>
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
-
-#include <nlohmann/json.hpp>
-#include <torch/torch.h>
-
-#include <examples/train/checkpoint.hpp>
-#include <examples/train/file.hpp>
 
 namespace infobatch::train {
 
 Driver::Driver(const TrainOptions& options, const Dataset& data, Progress& progress)
     : options_(options), data_(data), progress_(progress) {
   for (const std::uint64_t seed : options.seeds) {
-    for (const std::string& arm : options.arms) jobs_.push_back({&find_arm(arm), seed, {}, nullptr});
+    for (const std::string& arm : options.arms)
+      jobs_.push_back({&find_arm(arm), seed, {}, nullptr});
   }
   plan_order();
   try_options();
@@ -78,8 +79,8 @@ std::unique_ptr<Run> Driver::make_run(const Job& job) {
 }
 
 Driver::Job* Driver::next_job(const std::vector<std::size_t>& group) {
-  // The one inside an epoch, else the one with the fewest epochs: a function of the runs' own state,
-  // so a resumed command takes the same turns.
+  // The one inside an epoch, else the one with the fewest epochs: a function of the runs' own
+  // state, so a resumed command takes the same turns.
   Job* next = nullptr;
   std::size_t fewest = 0;
   for (const std::size_t i : group) {
@@ -176,8 +177,8 @@ void Driver::load() {
     }
   } catch (const std::exception& error) {
     const std::string text = error.what();
-    throw UsageError("--checkpoint: " + options_.checkpoint + " cannot be used here: " +
-                     text.substr(0, text.find('\n')));
+    throw UsageError("--checkpoint: " + options_.checkpoint +
+                     " cannot be used here: " + text.substr(0, text.find('\n')));
   }
   progress_.note("going on from " + options_.checkpoint + " at step " + std::to_string(steps_));
 }

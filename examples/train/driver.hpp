@@ -1,25 +1,26 @@
 #pragma once
 
+#include <examples/train/dataset.hpp>
+#include <examples/train/progress.hpp>
+#include <examples/train/run.hpp>
+
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <examples/train/dataset.hpp>
-#include <examples/train/progress.hpp>
-#include <examples/train/run.hpp>
 
 namespace infobatch::train {
 
 /// All runs of a command: their order, their checkpoint, their figures.
 ///
 /// For each seed the arms that stand on their own run first, then those that are given the share of
-/// infobatch. Without `--interleave` one after another; with it the arms of either group take turns,
-/// an epoch each.
+/// infobatch. Without `--interleave` one after another; with it the arms of either group take
+/// turns, an epoch each.
 class Driver {
  public:
   /// Goes on from the checkpoint where there is one.
-  /// @throws UsageError  options that the sampler refuses; a checkpoint that is damaged or belongs to
+  /// @throws UsageError  options that the sampler refuses; a checkpoint that is damaged or belongs
+  /// to
   ///                     another configuration. Nothing was written.
   Driver(const TrainOptions& options, const Dataset& data, Progress& progress);
 

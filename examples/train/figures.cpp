@@ -1,15 +1,15 @@
 #include <examples/train/figures.hpp>
 
-#include <limits>
-
 #include <nlohmann/json.hpp>
+
+#include <limits>
 
 namespace infobatch::train {
 namespace {
 
 double over_samples(double seconds, double full_seconds, const Figures& run, const Figures& full) {
-  const double samples_saved = 1.0 - static_cast<double>(run.samples_trained) /
-                                         static_cast<double>(full.samples_trained);
+  const double samples_saved =
+      1.0 - static_cast<double>(run.samples_trained) / static_cast<double>(full.samples_trained);
   if (samples_saved <= 0.0) return std::numeric_limits<double>::quiet_NaN();
   return (1.0 - seconds / full_seconds) / samples_saved;
 }

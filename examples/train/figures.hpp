@@ -1,12 +1,12 @@
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <vector>
+#include <examples/train/stopwatch.hpp>
 
 #include <nlohmann/json_fwd.hpp>
 
-#include <examples/train/stopwatch.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace infobatch::train {
 

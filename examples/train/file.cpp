@@ -31,7 +31,8 @@ class Descriptor {
 };
 
 [[noreturn]] void fail(const char* verb, const std::string& path) {
-  throw std::runtime_error(std::string("cannot ") + verb + " " + path + ": " + std::strerror(errno));
+  throw std::runtime_error(std::string("cannot ") + verb + " " + path + ": " +
+                           std::strerror(errno));
 }
 
 void write_all(int fd, const std::string& bytes, const std::string& path) {
@@ -73,8 +74,9 @@ std::string read_file(const std::string& path) {
 
 void write_file_atomically(const std::string& path, const std::string& bytes) {
   const std::string temporary = path + ".tmp";
-  Descriptor descriptor(
-      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH));
+  Descriptor descriptor(::open(temporary.c_str(),
+                               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+                               S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH));
   if (descriptor.get() < 0) fail("write", path);
   try {
     write_all(descriptor.get(), bytes, path);

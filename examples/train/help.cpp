@@ -1,9 +1,9 @@
-#include <cstdio>
-#include <string>
-
 #include <examples/train/arms.hpp>
 #include <examples/train/models.hpp>
 #include <examples/train/options.hpp>
+
+#include <cstdio>
+#include <string>
 
 namespace infobatch::train {
 
@@ -28,7 +28,8 @@ set-up apart), seconds saved / samples saved.
 
 What is compared
   --arms A,B,...         arms to run (default full,infobatch):
-)" + arm_lines + R"(  --seeds 1,2,...        one run of each arm for each seed (default 1)
+)" + arm_lines +
+         R"(  --seeds 1,2,...        one run of each arm for each seed (default 1)
   --prune-ratio R        r in [0, 1): chance that a sample below the mean loss is left out (0.5)
   --delta D              share of the run that prunes, in (0, 1] (0.875)
   --share S              share saved for full-short and random, in [0, 1); default: what infobatch
@@ -40,7 +41,8 @@ Data and model
   --data-seed N          seed of the builtin data (1)
   --samples N            training samples: how many builtin makes (16000), how many of the first of
                          a data set are used (all)
-  --model NAME           )" + models + R"( (default small-cnn)
+  --model NAME           )" +
+         models + R"( (default small-cnn)
   --dtype T              fp32 (default), bf16 (autocast, parameters and loss in fp32) or fp64
 
 Recipe: SGD with Nesterov momentum 0.9, OneCycle learning rate, flip and crop

@@ -1,6 +1,17 @@
 // infobatch-train: trains a classifier with and without skipping samples, and compares.
 // See docs/infobatch-train.md.
 
+#include <examples/train/dataset.hpp>
+#include <examples/train/driver.hpp>
+#include <examples/train/file.hpp>
+#include <examples/train/options.hpp>
+#include <examples/train/report.hpp>
+#include <examples/train/waiting.hpp>
+
+#include <ATen/Parallel.h>
+#include <torch/types.h>
+
+#include <nlohmann/json.hpp>
 #include <signal.h>
 
 #include <algorithm>
@@ -9,17 +20,6 @@
 #include <exception>
 #include <string>
 #include <vector>
-
-#include <ATen/Parallel.h>
-#include <nlohmann/json.hpp>
-#include <torch/types.h>
-
-#include <examples/train/dataset.hpp>
-#include <examples/train/driver.hpp>
-#include <examples/train/file.hpp>
-#include <examples/train/options.hpp>
-#include <examples/train/report.hpp>
-#include <examples/train/waiting.hpp>
 
 namespace {
 

@@ -7,11 +7,13 @@ namespace {
 
 namespace nn = torch::nn;
 
-nn::Conv2d convolution(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride) {
+nn::Conv2d convolution(std::int64_t in,
+                       std::int64_t out,
+                       std::int64_t kernel,
+                       std::int64_t stride) {
   // Padding 1 keeps the size with a 3x3 kernel and halves it with 4x4 and stride 2.
   const std::int64_t padding = kernel == 1 ? 0 : 1;
-  return nn::Conv2d(
-      nn::Conv2dOptions(in, out, kernel).stride(stride).padding(padding).bias(false));
+  return nn::Conv2d(nn::Conv2dOptions(in, out, kernel).stride(stride).padding(padding).bias(false));
 }
 
 nn::Sequential block(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride) {

@@ -1,10 +1,10 @@
 #pragma once
 
+#include <torch/nn.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <torch/nn.h>
 
 namespace infobatch::train {
 
@@ -22,8 +22,9 @@ struct Classifier : torch::nn::Module {
 /// Makes a model, initialised from torch's global generator.
 ///
 /// `small-cnn`: 4x4 convolution of stride 2 (32), pooling, 3x3 (64), pooling, 3x3 (128), each with
-/// batch normalisation and ReLU, then the mean over positions and one linear layer; 95 k parameters,
-/// made for CPUs. `resnet18`: ResNet-18 with the 3x3 stem for small images; 11 M parameters.
+/// batch normalisation and ReLU, then the mean over positions and one linear layer; 95 k
+/// parameters, made for CPUs. `resnet18`: ResNet-18 with the 3x3 stem for small images; 11 M
+/// parameters.
 ///
 /// @param name     one of `model_names()`.
 /// @param classes  number of logits.

@@ -1,3 +1,5 @@
+#include <examples/train/arms.hpp>
+#include <examples/train/models.hpp>
 #include <examples/train/options.hpp>
 
 #include <unistd.h>
@@ -13,9 +15,6 @@
 #include <sstream>
 #include <thread>
 
-#include <examples/train/arms.hpp>
-#include <examples/train/models.hpp>
-
 namespace infobatch::train {
 namespace {
 
@@ -23,17 +22,23 @@ constexpr std::int64_t kMaxEpochs = 1'000'000;
 constexpr std::int64_t kMaxBatch = 1 << 20;
 constexpr std::int64_t kMaxThreads = 1024;
 
-[[noreturn]] void refuse(const std::string& option, const std::string& rule, const std::string& got) {
+[[noreturn]] void refuse(const std::string& option,
+                         const std::string& rule,
+                         const std::string& got) {
   throw UsageError(option + ": must be " + rule + ", got '" + got + "'");
 }
 
 template <typename Integer>
-Integer parse_integer(const std::string& option, const std::string& text, Integer low, Integer high) {
+Integer parse_integer(const std::string& option,
+                      const std::string& text,
+                      Integer low,
+                      Integer high) {
   Integer value{};
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc() || stop != end || value < low || value > high) {
-    refuse(option, "an integer in [" + std::to_string(low) + ", " + std::to_string(high) + "]", text);
+    refuse(
+        option, "an integer in [" + std::to_string(low) + ", " + std::to_string(high) + "]", text);
   }
   return value;
 }
@@ -46,7 +51,8 @@ double parse_number(const std::string& option,
   std::istringstream stream(text);
   stream.imbue(std::locale::classic());
   double value = 0.0;
-  const bool starts = !text.empty() && std::string("+-.0123456789").find(text[0]) != std::string::npos;
+  const bool starts =
+      !text.empty() && std::string("+-.0123456789").find(text[0]) != std::string::npos;
   if (!starts || !(stream >> value) || stream.peek() != std::istringstream::traits_type::eof() ||
       !std::isfinite(value) || !accepts(value)) {
     refuse(option, rule, text);
@@ -100,7 +106,8 @@ std::string parse_data(const std::string& text) {
   refuse("--data", "builtin, cifar10:DIR or cifar100:DIR", text);
 }
 
-using Setter = std::function<void(TrainOptions&, const std::string& option, const std::string& value)>;
+using Setter =
+    std::function<void(TrainOptions&, const std::string& option, const std::string& value)>;
 
 bool open_unit(double x) { return x >= 0.0 && x < 1.0; }
 
@@ -124,7 +131,9 @@ const std::map<std::string, Setter>& setters() {
        }},
       {"--model", [](TrainOptions& o, S name, S v) { o.model = choose(name, v, model_names()); }},
       {"--dtype",
-       [](TrainOptions& o, S name, S v) { o.dtype = choose(name, v, {"fp32", "bf16", "fp64"}); }},
+       [](TrainOptions& o, S name, S v) {
+         o.dtype = choose(name, v, {"fp32", "bf16", "fp64"});
+       }},
       {"--epochs",
        [](TrainOptions& o, S name, S v) {
          o.epochs = parse_integer<std::int64_t>(name, v, 1, kMaxEpochs);
@@ -151,8 +160,9 @@ const std::map<std::string, Setter>& setters() {
        }},
       {"--delta",
        [](TrainOptions& o, S name, S v) {
-         o.delta = parse_number(name, v, "a number in (0, 1], at least 1e-9",
-                                [](double x) { return x >= 1e-9 && x <= 1.0; });
+         o.delta = parse_number(name, v, "a number in (0, 1], at least 1e-9", [](double x) {
+           return x >= 1e-9 && x <= 1.0;
+         });
        }},
       {"--share",
        [](TrainOptions& o, S name, S v) {

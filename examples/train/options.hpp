@@ -37,8 +37,8 @@ struct TrainOptions {
   std::int64_t threads = 0;  ///< 0 until `parse_options` counted the cores
   bool interleave = false;
 
-  std::string json;                    ///< empty: no file
-  std::string checkpoint;              ///< empty: none
+  std::string json;                     ///< empty: no file
+  std::string checkpoint;               ///< empty: none
   std::int64_t checkpoint_every = 500;  ///< steps, of all arms together
   bool help = false;
 
@@ -50,8 +50,8 @@ struct TrainOptions {
 
 /// Reads `arguments` (without the program's name): `--name value` or `--name=value`.
 ///
-/// Checks everything that can be checked without reading the data: names, numbers, combinations, and
-/// that the folders of the files to write exist.
+/// Checks everything that can be checked without reading the data: names, numbers, combinations,
+/// and that the folders of the files to write exist.
 /// @throws UsageError  naming the option, the rule and the value.
 TrainOptions parse_options(const std::vector<std::string>& arguments);
 

@@ -1,16 +1,16 @@
 #pragma once
 
+#include <examples/train/run.hpp>
+
 #include <cstdint>
 #include <cstdio>
 #include <string>
 #include <vector>
 
-#include <examples/train/run.hpp>
-
 namespace infobatch::train {
 
-/// What a person sees while the runs go on: on a terminal one bar for each run under way, redrawn in
-/// place; elsewhere one line for each epoch.
+/// What a person sees while the runs go on: on a terminal one bar for each run under way, redrawn
+/// in place; elsewhere one line for each epoch.
 class Progress {
  public:
   /// @param stream  where to; its being a terminal decides the form.

@@ -1,9 +1,9 @@
 #include <examples/train/recipe.hpp>
 
-#include <cmath>
-
 #include <ATen/autocast_mode.h>
 #include <torch/torch.h>
+
+#include <cmath>
 
 namespace infobatch::train {
 namespace {

@@ -1,13 +1,13 @@
 #pragma once
 
-#include <memory>
-#include <string>
+#include <examples/train/models.hpp>
+#include <examples/train/options.hpp>
 
 #include <torch/optim/sgd.h>
 #include <torch/types.h>
 
-#include <examples/train/models.hpp>
-#include <examples/train/options.hpp>
+#include <memory>
+#include <string>
 
 namespace infobatch::train {
 

@@ -1,15 +1,15 @@
 #include <examples/train/report.hpp>
+#include <infobatch/version.hpp>
+
+#include <torch/version.h>
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <limits>
-
-#include <nlohmann/json.hpp>
-#include <torch/version.h>
-
-#include <infobatch/version.hpp>
 
 namespace infobatch::train {
 namespace {
@@ -118,8 +118,8 @@ nlohmann::json report_json(const TrainOptions& options,
       {"arms", options.arms},
       {"seeds", options.seeds},
       {"data", options.data},
-      {"data_seed", options.data_name() == "builtin" ? nlohmann::json(options.data_seed)
-                                                     : nlohmann::json()},
+      {"data_seed",
+       options.data_name() == "builtin" ? nlohmann::json(options.data_seed) : nlohmann::json()},
       {"train_samples", data.train.size()},
       {"test_samples", data.test.size()},
       {"classes", data.classes},

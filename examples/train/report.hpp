@@ -1,13 +1,13 @@
 #pragma once
 
-#include <string>
-#include <vector>
-
-#include <nlohmann/json_fwd.hpp>
-
 #include <examples/train/dataset.hpp>
 #include <examples/train/figures.hpp>
 #include <examples/train/options.hpp>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <string>
+#include <vector>
 
 namespace infobatch::train {
 

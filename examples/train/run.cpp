@@ -1,10 +1,11 @@
 #include <examples/train/run.hpp>
 
-#include <algorithm>
-#include <cmath>
+#include <torch/torch.h>
 
 #include <nlohmann/json.hpp>
-#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
 
 namespace infobatch::train {
 namespace {

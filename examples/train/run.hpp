@@ -1,22 +1,22 @@
 #pragma once
 
-#include <cstdint>
-#include <functional>
-#include <memory>
-#include <optional>
-#include <string>
-
-#include <nlohmann/json_fwd.hpp>
-#include <torch/data/dataloader.h>
-#include <torch/serialize/archive.h>
-
-#include <samplers/infobatch.hpp>
-
 #include <examples/train/arms.hpp>
 #include <examples/train/batches.hpp>
 #include <examples/train/figures.hpp>
 #include <examples/train/models.hpp>
 #include <examples/train/recipe.hpp>
+#include <samplers/infobatch.hpp>
+
+#include <torch/data/dataloader.h>
+#include <torch/serialize/archive.h>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
 
 namespace infobatch::train {
 

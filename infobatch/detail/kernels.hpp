@@ -37,37 +37,60 @@ struct KeepTable {
 /// One implementation of the inner loops. Every level gives the same bits.
 struct Kernels {
   /// As fill_random_words.
-  void (*fill_words)(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                     std::uint64_t first_block, std::int64_t n_blocks, std::uint32_t* out);
+  void (*fill_words)(std::uint64_t seed,
+                     std::uint32_t epoch,
+                     std::uint32_t stream,
+                     std::uint64_t first_block,
+                     std::int64_t n_blocks,
+                     std::uint32_t* out);
   /// The exact sum of count <= kSumBlock scores, NaN skipped; false where the range of the scores
   /// is too wide for it.
   bool (*sum_block)(const float* scores, int count, BlockSum* sum);
   /// As classify_below.
-  void (*classify_below)(const float* scores, std::int64_t count, float cutoff,
+  void (*classify_below)(const float* scores,
+                         std::int64_t count,
+                         float cutoff,
                          std::uint8_t* klass);
   /// Writes the items of the kept ones among `count` samples from first_id on, in order, and adds
   /// to members[class] and kept[class]. Returns the number of items, or -1 for a class at or above
   /// n_classes. The inputs may be read up to the next multiple of 64, out written up to the next
   /// multiple of 16.
-  int (*keep_items)(const std::uint8_t* klass, const std::uint32_t* words, int count,
-                    std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
-                    std::int64_t* members, std::int64_t* kept);
+  int (*keep_items)(const std::uint8_t* klass,
+                    const std::uint32_t* words,
+                    int count,
+                    std::uint32_t first_id,
+                    const KeepTable& table,
+                    std::uint32_t* out,
+                    std::int64_t* members,
+                    std::int64_t* kept);
   /// index[i] = high half of word[i] * (first_bound + i) for the words of n_blocks blocks, where
   /// bounds below 1 are of no interest. Returns whether some low half is below its bound, that is,
   /// whether a word might have to be rejected.
-  bool (*swap_indices)(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                       std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+  bool (*swap_indices)(std::uint64_t seed,
+                       std::uint32_t epoch,
+                       std::uint32_t stream,
+                       std::uint64_t first_block,
+                       std::int64_t n_blocks,
+                       std::int32_t first_bound,
                        std::uint32_t* index);
   /// counts[part] += draws whose top `bits` bits are `part`; bits is 1 or 2.
-  void (*count_few)(const std::uint8_t* draws, std::int64_t count, int bits,
-                    std::uint32_t* counts);
+  void (*count_few)(const std::uint8_t* draws, std::int64_t count, int bits, std::uint32_t* counts);
   /// out[next[part]++] = items[i], where `part` is the top `bits` bits of draws[i]; bits is 1 or 2.
-  void (*scatter_few)(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
-                      int bits, std::uint32_t* next, std::uint32_t* out);
+  void (*scatter_few)(const std::uint8_t* draws,
+                      const std::uint32_t* items,
+                      std::int64_t count,
+                      int bits,
+                      std::uint32_t* next,
+                      std::uint32_t* out);
   /// ids[i] and weights[i] of the items; `weights` may be the memory of `items` itself.
   /// `streaming` bypasses the caches for ids.
-  void (*emit)(const std::uint32_t* items, std::int64_t count, int id_bits,
-               const float* class_weight, std::int64_t* ids, float* weights, bool streaming);
+  void (*emit)(const std::uint32_t* items,
+               std::int64_t count,
+               int id_bits,
+               const float* class_weight,
+               std::int64_t* ids,
+               float* weights,
+               bool streaming);
 };
 
 /// The implementations; nullptr where the build or the processor lacks the instruction set.

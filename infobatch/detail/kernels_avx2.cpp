@@ -7,9 +7,9 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include <immintrin.h>
-
 #include <infobatch/detail/sum_lanes.hpp>
+
+#include <immintrin.h>
 
 namespace infobatch {
 namespace detail {
@@ -26,8 +26,8 @@ inline void store(void* to, __m256i x) { _mm256_storeu_si256(static_cast<__m256i
 // ---- random words -------------------------------------------------------------------------------
 
 // High and low halves of the products of 8 words with 8 factors.
-inline void multiply(__m256i x, __m256i even_factors, __m256i odd_factors, __m256i* high,
-                     __m256i* low) {
+inline void multiply(
+    __m256i x, __m256i even_factors, __m256i odd_factors, __m256i* high, __m256i* low) {
   const __m256i even = _mm256_mul_epu32(x, even_factors);
   const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), odd_factors);
   *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
@@ -51,8 +51,12 @@ inline void philox_round(Philox8* p, __m256i key0, __m256i key1) {
   p->x3 = low0;
 }
 
-void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                std::uint64_t first_block, std::int64_t n_blocks, std::uint32_t* out) {
+void fill_words(std::uint64_t seed,
+                std::uint32_t epoch,
+                std::uint32_t stream,
+                std::uint64_t first_block,
+                std::int64_t n_blocks,
+                std::uint32_t* out) {
   for (std::int64_t block = 0; block < n_blocks; ++block, out += 64) {
     const std::uint64_t call = (first_block + static_cast<std::uint64_t>(block)) * 16;
     const __m256i calls =
@@ -82,8 +86,12 @@ void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
   }
 }
 
-bool swap_indices(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                  std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+bool swap_indices(std::uint64_t seed,
+                  std::uint32_t epoch,
+                  std::uint32_t stream,
+                  std::uint64_t first_block,
+                  std::int64_t n_blocks,
+                  std::int32_t first_bound,
                   std::uint32_t* index) {
   fill_words(seed, epoch, stream, first_block, n_blocks, index);
   __m256i suspicious = _mm256_setzero_si256();
@@ -97,8 +105,7 @@ bool swap_indices(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
     store(index + i, high);
     // low >= bound, unsigned, where the larger of the two is low.
     const __m256i sound = _mm256_cmpeq_epi32(_mm256_max_epu32(low, bounds), low);
-    suspicious = _mm256_or_si256(suspicious,
-                                 _mm256_xor_si256(sound, _mm256_set1_epi32(-1)));
+    suspicious = _mm256_or_si256(suspicious, _mm256_xor_si256(sound, _mm256_set1_epi32(-1)));
   }
   return _mm256_testz_si256(suspicious, suspicious) == 0;
 }
@@ -200,8 +207,8 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
   const __m256 cutoffs = _mm256_set1_ps(cutoff);
   std::int64_t i = 0;
   for (; i + 8 <= count; i += 8) {
-    const auto below = static_cast<unsigned>(_mm256_movemask_ps(
-        _mm256_cmp_ps(_mm256_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ)));
+    const auto below = static_cast<unsigned>(
+        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ)));
     const std::uint64_t bytes = _pdep_u64(below, 0x0101010101010101u);
     __builtin_memcpy(klass + i, &bytes, sizeof(bytes));
   }
@@ -216,9 +223,14 @@ inline __m256i compress(__m256i items, unsigned chosen) {
       items, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(lanes))));
 }
 
-int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
-               std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
-               std::int64_t* members, std::int64_t* kept) {
+int keep_items(const std::uint8_t* klass,
+               const std::uint32_t* words,
+               int count,
+               std::uint32_t first_id,
+               const KeepTable& table,
+               std::uint32_t* out,
+               std::int64_t* members,
+               std::int64_t* kept) {
   // All bits of the classes that can be kept at all.
   alignas(32) std::uint32_t allowed[kTableClasses];
   for (int c = 0; c < kTableClasses; ++c) allowed[c] = (table.allowed >> c & 1u) != 0 ? ~0u : 0u;
@@ -227,8 +239,7 @@ int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
   for (; i + 8 <= count; i += 8) {
     std::uint64_t bytes;
     __builtin_memcpy(&bytes, klass + i, sizeof(bytes));
-    const __m256i classes =
-        _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
+    const __m256i classes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
     const __m256i beyond = _mm256_cmpgt_epi32(classes, _mm256_set1_epi32(table.n_classes - 1));
     if (_mm256_testz_si256(beyond, beyond) == 0) return -1;
     const __m256i word = load(words + i);
@@ -237,8 +248,7 @@ int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
     const __m256i can = _mm256_i32gather_epi32(reinterpret_cast<const int*>(allowed), classes, 4);
     const __m256i keep =
         _mm256_and_si256(can, _mm256_cmpeq_epi32(_mm256_min_epu32(word, last), word));
-    const auto mask =
-        static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(keep)));
+    const auto mask = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(keep)));
     const __m256i ids = _mm256_add_epi32(
         _mm256_set1_epi32(static_cast<int>(first_id + static_cast<unsigned>(i))), lane_numbers());
     const __m256i items =
@@ -252,9 +262,14 @@ int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
     }
   }
   if (i < count) {
-    const int rest = portable_kernels()->keep_items(klass + i, words + i, count - i,
-                                                    first_id + static_cast<unsigned>(i), table,
-                                                    out, members, kept);
+    const int rest = portable_kernels()->keep_items(klass + i,
+                                                    words + i,
+                                                    count - i,
+                                                    first_id + static_cast<unsigned>(i),
+                                                    table,
+                                                    out,
+                                                    members,
+                                                    kept);
     if (rest < 0) return -1;
     out += rest;
   }

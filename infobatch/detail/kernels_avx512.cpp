@@ -8,9 +8,9 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include <immintrin.h>
-
 #include <infobatch/detail/sum_lanes.hpp>
+
+#include <immintrin.h>
 
 namespace infobatch {
 namespace detail {
@@ -52,13 +52,18 @@ inline void philox_round(Philox16* p, __m512i key0, __m512i key1) {
 inline Philox16 counters(std::uint64_t block, __m512i epoch, __m512i stream) {
   const std::uint64_t call = block * 16;  // the 16 calls of a block share the upper 60 bits
   return {_mm512_or_si512(_mm512_set1_epi32(static_cast<int>(call)), lane_numbers()),
-          _mm512_set1_epi32(static_cast<int>(call >> 32)), epoch, stream};
+          _mm512_set1_epi32(static_cast<int>(call >> 32)),
+          epoch,
+          stream};
 }
 
 // The words of consecutive blocks. The rounds of kBlocks blocks are interleaved: the latency of one
 // hides behind the others.
 template <unsigned kBlocks>
-inline void make_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block,
+inline void make_blocks(std::uint64_t seed,
+                        __m512i epoch,
+                        __m512i stream,
+                        std::uint64_t block,
                         Philox16 (&p)[kBlocks]) {
   for (unsigned b = 0; b < kBlocks; ++b) p[b] = counters(block + b, epoch, stream);
   auto key0 = static_cast<std::uint32_t>(seed);
@@ -74,8 +79,8 @@ inline void make_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::
 }
 
 template <unsigned kBlocks>
-inline void fill_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block,
-                        std::uint32_t* out) {
+inline void fill_blocks(
+    std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block, std::uint32_t* out) {
   Philox16 p[kBlocks];
   make_blocks(seed, epoch, stream, block, p);
   for (unsigned b = 0; b < kBlocks; ++b, out += 64) {
@@ -86,18 +91,22 @@ inline void fill_blocks(std::uint64_t seed, __m512i epoch, __m512i stream, std::
   }
 }
 
-void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                std::uint64_t first_block, std::int64_t n_blocks, std::uint32_t* out) {
+void fill_words(std::uint64_t seed,
+                std::uint32_t epoch,
+                std::uint32_t stream,
+                std::uint64_t first_block,
+                std::int64_t n_blocks,
+                std::uint32_t* out) {
   const __m512i epochs = _mm512_set1_epi32(static_cast<int>(epoch));
   const __m512i streams = _mm512_set1_epi32(static_cast<int>(stream));
   std::int64_t block = 0;
   for (; block + 4 <= n_blocks; block += 4) {
-    fill_blocks<4>(seed, epochs, streams, first_block + static_cast<std::uint64_t>(block),
-                   out + 64 * block);
+    fill_blocks<4>(
+        seed, epochs, streams, first_block + static_cast<std::uint64_t>(block), out + 64 * block);
   }
   for (; block < n_blocks; ++block) {
-    fill_blocks<1>(seed, epochs, streams, first_block + static_cast<std::uint64_t>(block),
-                   out + 64 * block);
+    fill_blocks<1>(
+        seed, epochs, streams, first_block + static_cast<std::uint64_t>(block), out + 64 * block);
   }
 }
 
@@ -126,12 +135,11 @@ sum_lanes::Range observed_range(const float* scores, int count, std::int64_t* ob
     const __mmask16 valid = lanes_below(count - i);
     const __m512i bits = _mm512_maskz_loadu_epi32(valid, scores + i);
     const __m512i abs = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
-    const __mmask16 seen =
-        _mm512_mask_cmple_epu32_mask(valid, abs, _mm512_set1_epi32(0x7F800000));
+    const __mmask16 seen = _mm512_mask_cmple_epu32_mask(valid, abs, _mm512_set1_epi32(0x7F800000));
     *observed += __builtin_popcount(seen);
     max_abs = _mm512_mask_max_epu32(max_abs, seen, max_abs, abs);
-    min_abs = _mm512_mask_min_epu32(min_abs, seen, min_abs,
-                                    _mm512_sub_epi32(abs, _mm512_set1_epi32(1)));
+    min_abs =
+        _mm512_mask_min_epu32(min_abs, seen, min_abs, _mm512_sub_epi32(abs, _mm512_set1_epi32(1)));
   }
   return {_mm512_reduce_max_epu32(max_abs), _mm512_reduce_min_epu32(min_abs)};
 }
@@ -152,8 +160,7 @@ void add_observed(const float* scores, int count, double rounder, double* high, 
       for (int part = 0; part < 2; ++part) {
         const int v = 2 * half + part;
         if (kSplit) {
-          const __m512d rounded =
-              _mm512_sub_pd(_mm512_add_pd(parts[part], rounders), rounders);
+          const __m512d rounded = _mm512_sub_pd(_mm512_add_pd(parts[part], rounders), rounders);
           highs[v] = _mm512_add_pd(highs[v], rounded);
           lows[v] = _mm512_add_pd(lows[v], _mm512_sub_pd(parts[part], rounded));
         } else {
@@ -180,8 +187,8 @@ bool sum_whole_block(const float* scores, BlockSum* sum) {
     const __m512i abs0 = _mm512_and_si512(_mm512_castps_si512(x0), abs_mask);
     const __m512i abs1 = _mm512_and_si512(_mm512_castps_si512(x1), abs_mask);
     max_abs = _mm512_max_epu32(max_abs, _mm512_max_epu32(abs0, abs1));
-    min_abs = _mm512_min_epu32(min_abs, _mm512_min_epu32(_mm512_sub_epi32(abs0, one),
-                                                         _mm512_sub_epi32(abs1, one)));
+    min_abs = _mm512_min_epu32(
+        min_abs, _mm512_min_epu32(_mm512_sub_epi32(abs0, one), _mm512_sub_epi32(abs1, one)));
     sums[0] = _mm512_add_pd(sums[0], low_half(x0));
     sums[1] = _mm512_add_pd(sums[1], high_half(x0));
     sums[2] = _mm512_add_pd(sums[2], low_half(x1));
@@ -229,8 +236,7 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
   const __m128i ones = _mm_set1_epi8(1);
   std::int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __mmask16 below =
-        _mm512_cmp_ps_mask(_mm512_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ);
+    const __mmask16 below = _mm512_cmp_ps_mask(_mm512_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(klass + i), _mm_maskz_mov_epi8(below, ones));
   }
   for (; i < count; ++i) klass[i] = scores[i] < cutoff;
@@ -247,23 +253,26 @@ inline std::uint32_t* append(std::uint32_t* out, __mmask16 chosen, __m512i items
 struct ManyClasses {
   explicit ManyClasses(const KeepTable& table)
       : last(_mm512_loadu_si512(table.last)),
-        allowed(_mm512_srlv_epi32(_mm512_set1_epi32(static_cast<int>(table.allowed)),
-                                  lane_numbers())),
+        allowed(
+            _mm512_srlv_epi32(_mm512_set1_epi32(static_cast<int>(table.allowed)), lane_numbers())),
         class_shift(_mm_cvtsi32_si128(table.id_bits)) {}
 
-  std::uint64_t keep(__m512i bytes, __mmask64 valid, const std::uint32_t* words, __m512i ids,
+  std::uint64_t keep(__m512i bytes,
+                     __mmask64 valid,
+                     const std::uint32_t* words,
+                     __m512i ids,
                      std::uint32_t** out) const {
     alignas(64) std::uint8_t klass[64];
     _mm512_store_si512(klass, bytes);
     std::uint64_t keeps = 0;
     for (int part = 0; part < 4; ++part) {
-      const __m512i classes = _mm512_cvtepu8_epi32(
-          _mm_load_si128(reinterpret_cast<const __m128i*>(klass + 16 * part)));
-      __mmask16 mask = _mm512_mask_test_epi32_mask(
-          static_cast<__mmask16>(valid >> 16 * part),
-          _mm512_permutexvar_epi32(classes, allowed), _mm512_set1_epi32(1));
-      mask = _mm512_mask_cmple_epu32_mask(mask, _mm512_loadu_si512(words + 16 * part),
-                                          _mm512_permutexvar_epi32(classes, last));
+      const __m512i classes =
+          _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(klass + 16 * part)));
+      __mmask16 mask = _mm512_mask_test_epi32_mask(static_cast<__mmask16>(valid >> 16 * part),
+                                                   _mm512_permutexvar_epi32(classes, allowed),
+                                                   _mm512_set1_epi32(1));
+      mask = _mm512_mask_cmple_epu32_mask(
+          mask, _mm512_loadu_si512(words + 16 * part), _mm512_permutexvar_epi32(classes, last));
       *out = append(*out, mask, _mm512_or_si512(ids, _mm512_sll_epi32(classes, class_shift)));
       keeps |= static_cast<std::uint64_t>(mask) << 16 * part;
       ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
@@ -286,16 +295,20 @@ struct TwoClasses {
         class1(_mm512_set1_epi32(
             static_cast<int>(static_cast<std::uint32_t>(std::uint64_t{1} << table.id_bits)))) {}
 
-  std::uint64_t keep(__m512i bytes, __mmask64 valid, const std::uint32_t* words, __m512i ids,
+  std::uint64_t keep(__m512i bytes,
+                     __mmask64 valid,
+                     const std::uint32_t* words,
+                     __m512i ids,
                      std::uint32_t** out) const {
     const std::uint64_t ones = _mm512_test_epi8_mask(bytes, bytes);
     const std::uint64_t candidates = valid & ((ones & allowed1) | (~ones & allowed0));
     std::uint64_t keeps = 0;
     for (int part = 0; part < 4; ++part) {
       const auto is_one = static_cast<__mmask16>(ones >> 16 * part);
-      const __mmask16 mask = _mm512_mask_cmple_epu32_mask(
-          static_cast<__mmask16>(candidates >> 16 * part), _mm512_loadu_si512(words + 16 * part),
-          _mm512_mask_mov_epi32(last0, is_one, last1));
+      const __mmask16 mask =
+          _mm512_mask_cmple_epu32_mask(static_cast<__mmask16>(candidates >> 16 * part),
+                                       _mm512_loadu_si512(words + 16 * part),
+                                       _mm512_mask_mov_epi32(last0, is_one, last1));
       *out = append(*out, mask, _mm512_mask_or_epi32(ids, is_one, ids, class1));
       keeps |= static_cast<std::uint64_t>(mask) << 16 * part;
       ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
@@ -309,9 +322,14 @@ struct TwoClasses {
 };
 
 template <typename Classes>
-int keep_items_of(const std::uint8_t* klass, const std::uint32_t* words, int count,
-                  std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
-                  std::int64_t* members, std::int64_t* kept) {
+int keep_items_of(const std::uint8_t* klass,
+                  const std::uint32_t* words,
+                  int count,
+                  std::uint32_t first_id,
+                  const KeepTable& table,
+                  std::uint32_t* out,
+                  std::int64_t* members,
+                  std::int64_t* kept) {
   const Classes classes(table);
   const __m512i largest = _mm512_set1_epi8(static_cast<char>(table.n_classes - 1));
   std::int64_t members_of[kTableClasses] = {};
@@ -347,9 +365,14 @@ int keep_items_of(const std::uint8_t* klass, const std::uint32_t* words, int cou
   return static_cast<int>(out - begin);
 }
 
-int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
-               std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
-               std::int64_t* members, std::int64_t* kept) {
+int keep_items(const std::uint8_t* klass,
+               const std::uint32_t* words,
+               int count,
+               std::uint32_t first_id,
+               const KeepTable& table,
+               std::uint32_t* out,
+               std::int64_t* members,
+               std::int64_t* kept) {
   static_assert(kTableClasses == 16, "a table is one vector");
   const auto keep = table.n_classes <= 2 ? keep_items_of<TwoClasses> : keep_items_of<ManyClasses>;
   return keep(klass, words, count, first_id, table, out, members, kept);
@@ -359,20 +382,24 @@ int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
 
 // Scales 16 words by their bounds, stores the high halves and adds to `suspicious` the lanes whose
 // low half is below the bound.
-inline void scale_words(__m512i words, __m512i bounds, __mmask16* suspicious,
-                           std::uint32_t* index) {
+inline void scale_words(__m512i words,
+                        __m512i bounds,
+                        __mmask16* suspicious,
+                        std::uint32_t* index) {
   bounds = _mm512_max_epi32(bounds, _mm512_setzero_si512());
   const __m512i even = _mm512_mul_epu32(words, bounds);
-  const __m512i odd =
-      _mm512_mul_epu32(_mm512_srli_epi64(words, 32), _mm512_srli_epi64(bounds, 32));
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(words, 32), _mm512_srli_epi64(bounds, 32));
   _mm512_storeu_si512(index, _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB));
   const __m512i low = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
   *suspicious = static_cast<__mmask16>(*suspicious | _mm512_cmplt_epu32_mask(low, bounds));
 }
 
 template <unsigned kBlocks>
-inline __mmask16 index_blocks(std::uint64_t seed, __m512i epoch, __m512i stream,
-                              std::uint64_t block, std::int32_t first_bound,
+inline __mmask16 index_blocks(std::uint64_t seed,
+                              __m512i epoch,
+                              __m512i stream,
+                              std::uint64_t block,
+                              std::int32_t first_bound,
                               std::uint32_t* index) {
   Philox16 p[kBlocks];
   make_blocks(seed, epoch, stream, block, p);
@@ -380,15 +407,21 @@ inline __mmask16 index_blocks(std::uint64_t seed, __m512i epoch, __m512i stream,
   for (unsigned b = 0; b < kBlocks; ++b) {
     const __m512i words[4] = {p[b].x0, p[b].x1, p[b].x2, p[b].x3};
     for (int w = 0; w < 4; ++w, index += 16, first_bound += 16) {
-      scale_words(words[w], _mm512_add_epi32(_mm512_set1_epi32(first_bound), lane_numbers()),
-                  &suspicious, index);
+      scale_words(words[w],
+                  _mm512_add_epi32(_mm512_set1_epi32(first_bound), lane_numbers()),
+                  &suspicious,
+                  index);
     }
   }
   return suspicious;
 }
 
-bool swap_indices(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                  std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+bool swap_indices(std::uint64_t seed,
+                  std::uint32_t epoch,
+                  std::uint32_t stream,
+                  std::uint64_t first_block,
+                  std::int64_t n_blocks,
+                  std::int32_t first_bound,
                   std::uint32_t* index) {
   const __m512i epochs = _mm512_set1_epi32(static_cast<int>(epoch));
   const __m512i streams = _mm512_set1_epi32(static_cast<int>(stream));
@@ -420,8 +453,12 @@ void count_few(const std::uint8_t* draws, std::int64_t count, int bits, std::uin
 }
 
 template <int kParts>
-void scatter_parts(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
-                   int bits, std::uint32_t* next, std::uint32_t* out) {
+void scatter_parts(const std::uint8_t* draws,
+                   const std::uint32_t* items,
+                   std::int64_t count,
+                   int bits,
+                   std::uint32_t* next,
+                   std::uint32_t* out) {
   const __m512i top = _mm512_set1_epi8(static_cast<char>(0x100 - (0x100 >> bits)));
   std::uint32_t* slots[kParts];
   for (int part = 0; part < kParts; ++part) slots[part] = out + next[part];
@@ -435,13 +472,14 @@ void scatter_parts(const std::uint8_t* draws, const std::uint32_t* items, std::i
           valid, bytes, _mm512_set1_epi8(static_cast<char>(part << (8 - bits))));
     }
     for (int k = 0; k < 64 && k < left; k += 16) {
-      const __m512i group = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(valid >> k),
-                                                     items + i + k);
+      const __m512i group =
+          _mm512_maskz_loadu_epi32(static_cast<__mmask16>(valid >> k), items + i + k);
       for (int part = 0; part < kParts; ++part) {
         const auto mask = static_cast<__mmask16>(chosen[part] >> k);
         const auto n = static_cast<unsigned>(__builtin_popcount(mask));
         // Exactly n slots are written: what follows belongs to the next part.
-        _mm512_mask_storeu_epi32(slots[part], static_cast<__mmask16>(_bzhi_u32(0xFFFFu, n)),
+        _mm512_mask_storeu_epi32(slots[part],
+                                 static_cast<__mmask16>(_bzhi_u32(0xFFFFu, n)),
                                  _mm512_maskz_compress_epi32(mask, group));
         slots[part] += n;
       }
@@ -452,16 +490,25 @@ void scatter_parts(const std::uint8_t* draws, const std::uint32_t* items, std::i
   }
 }
 
-void scatter_few(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
-                 int bits, std::uint32_t* next, std::uint32_t* out) {
+void scatter_few(const std::uint8_t* draws,
+                 const std::uint32_t* items,
+                 std::int64_t count,
+                 int bits,
+                 std::uint32_t* next,
+                 std::uint32_t* out) {
   const auto scatter = bits == 1 ? scatter_parts<2> : scatter_parts<4>;
   scatter(draws, items, count, bits, next, out);
 }
 
-void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const float* class_weight,
-          std::int64_t* ids, float* weights, bool streaming) {
-  const __m512i id_mask = _mm512_set1_epi32(
-      static_cast<int>(id_bits >= 32 ? ~0u : (1u << id_bits) - 1u));
+void emit(const std::uint32_t* items,
+          std::int64_t count,
+          int id_bits,
+          const float* class_weight,
+          std::int64_t* ids,
+          float* weights,
+          bool streaming) {
+  const __m512i id_mask =
+      _mm512_set1_epi32(static_cast<int>(id_bits >= 32 ? ~0u : (1u << id_bits) - 1u));
   const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
   const __m512 table = _mm512_loadu_ps(class_weight);
   const auto emit_one = [&](std::int64_t i) {
@@ -503,8 +550,14 @@ bool processor_fits() {
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels kernels = {fill_words,   sum_block, classify_below, keep_items,
-                                  swap_indices, count_few, scatter_few,    emit};
+  static const Kernels kernels = {fill_words,
+                                  sum_block,
+                                  classify_below,
+                                  keep_items,
+                                  swap_indices,
+                                  count_few,
+                                  scatter_few,
+                                  emit};
   static const bool fits = processor_fits();
   return fits ? &kernels : nullptr;
 }

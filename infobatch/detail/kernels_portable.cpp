@@ -1,8 +1,8 @@
-#include <cstring>
-
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/detail/sum_lanes.hpp>
 #include <infobatch/philox.hpp>
+
+#include <cstring>
 
 namespace infobatch {
 namespace detail {
@@ -18,8 +18,12 @@ std::uint32_t bits_of(float x) {
   return bits;
 }
 
-void fill_words(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                std::uint64_t first_block, std::int64_t n_blocks, std::uint32_t* out) {
+void fill_words(std::uint64_t seed,
+                std::uint32_t epoch,
+                std::uint32_t stream,
+                std::uint64_t first_block,
+                std::int64_t n_blocks,
+                std::uint32_t* out) {
   for (std::int64_t block = 0; block < n_blocks; ++block, out += 64) {
     const std::uint64_t first_call = (first_block + static_cast<std::uint64_t>(block)) * 16;
     for (unsigned lane = 0; lane < 16; ++lane) {
@@ -43,8 +47,7 @@ bool sum_block(const float* scores, int count, BlockSum* sum) {
   const bool plain = sum_lanes::fits(sum_lanes::top(range), sum_lanes::grid(range), kLaneBits);
   if (!plain && !sum_lanes::split_fits(range, kLaneBits)) return false;
 
-  const int high_grid =
-      plain ? sum_lanes::grid(range) : sum_lanes::high_grid(range, kLaneBits);
+  const int high_grid = plain ? sum_lanes::grid(range) : sum_lanes::high_grid(range, kLaneBits);
   const double rounder = plain ? 0.0 : sum_lanes::rounder(high_grid);
   double high[kLanes] = {};
   double low[kLanes] = {};
@@ -67,9 +70,14 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
   for (std::int64_t i = 0; i < count; ++i) klass[i] = scores[i] < cutoff;
 }
 
-int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
-               std::uint32_t first_id, const KeepTable& table, std::uint32_t* out,
-               std::int64_t* members, std::int64_t* kept) {
+int keep_items(const std::uint8_t* klass,
+               const std::uint32_t* words,
+               int count,
+               std::uint32_t first_id,
+               const KeepTable& table,
+               std::uint32_t* out,
+               std::int64_t* members,
+               std::int64_t* kept) {
   int n = 0;
   for (int i = 0; i < count; ++i) {
     const unsigned c = klass[i];
@@ -84,8 +92,12 @@ int keep_items(const std::uint8_t* klass, const std::uint32_t* words, int count,
   return n;
 }
 
-bool swap_indices(std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                  std::uint64_t first_block, std::int64_t n_blocks, std::int32_t first_bound,
+bool swap_indices(std::uint64_t seed,
+                  std::uint32_t epoch,
+                  std::uint32_t stream,
+                  std::uint64_t first_block,
+                  std::int64_t n_blocks,
+                  std::int32_t first_bound,
                   std::uint32_t* index) {
   fill_words(seed, epoch, stream, first_block, n_blocks, index);
   std::uint32_t suspicious = 0;
@@ -103,13 +115,22 @@ void count_few(const std::uint8_t* draws, std::int64_t count, int bits, std::uin
   for (std::int64_t i = 0; i < count; ++i) ++counts[draws[i] >> (8 - bits)];
 }
 
-void scatter_few(const std::uint8_t* draws, const std::uint32_t* items, std::int64_t count,
-                 int bits, std::uint32_t* next, std::uint32_t* out) {
+void scatter_few(const std::uint8_t* draws,
+                 const std::uint32_t* items,
+                 std::int64_t count,
+                 int bits,
+                 std::uint32_t* next,
+                 std::uint32_t* out) {
   for (std::int64_t i = 0; i < count; ++i) out[next[draws[i] >> (8 - bits)]++] = items[i];
 }
 
-void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const float* class_weight,
-          std::int64_t* ids, float* weights, bool /*streaming*/) {
+void emit(const std::uint32_t* items,
+          std::int64_t count,
+          int id_bits,
+          const float* class_weight,
+          std::int64_t* ids,
+          float* weights,
+          bool /*streaming*/) {
   const std::uint64_t mask = (std::uint64_t{1} << id_bits) - 1;
   for (std::int64_t i = 0; i < count; ++i) {
     std::uint32_t item;
@@ -123,8 +144,14 @@ void emit(const std::uint32_t* items, std::int64_t count, int id_bits, const flo
 }  // namespace
 
 const Kernels* portable_kernels() {
-  static const Kernels kernels = {fill_words,   sum_block, classify_below, keep_items,
-                                  swap_indices, count_few, scatter_few,    emit};
+  static const Kernels kernels = {fill_words,
+                                  sum_block,
+                                  classify_below,
+                                  keep_items,
+                                  swap_indices,
+                                  count_few,
+                                  scatter_few,
+                                  emit};
   return &kernels;
 }
 

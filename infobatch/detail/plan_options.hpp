@@ -1,9 +1,9 @@
 #pragma once
 
-#include <cstdint>
-
 #include <infobatch/plan_builder.hpp>
 #include <infobatch/shuffle.hpp>
+
+#include <cstdint>
 
 namespace infobatch {
 namespace detail {
@@ -14,8 +14,12 @@ struct PlanOptions {
   bool wide_items = false;  ///< 64-bit items although ids and classes fit 32 bits
 };
 
-PlanArrays build_plan_with(const PlanOptions& options, std::int64_t n, std::uint64_t seed,
-                           std::uint32_t epoch, const EpochRule& rule, Team& team,
+PlanArrays build_plan_with(const PlanOptions& options,
+                           std::int64_t n,
+                           std::uint64_t seed,
+                           std::uint32_t epoch,
+                           const EpochRule& rule,
+                           Team& team,
                            PlanArrays recycled);
 
 }  // namespace detail

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <cstdint>
-
 #include <infobatch/detail/kernels.hpp>
+
+#include <cstdint>
 
 // How a block of float32 is summed exactly in double lanes. The functions are static: files of
 // different instruction sets each compile their own.
@@ -33,8 +33,8 @@ static inline int grid(Range range) {
   return (exponent > 0 ? exponent : 1) - 150;
 }
 
-/// Whether doubles can hold the scores whatever the processor's mode: false with infinities and with
-/// denormals, which a mode may flush to zero.
+/// Whether doubles can hold the scores whatever the processor's mode: false with infinities and
+/// with denormals, which a mode may flush to zero.
 static inline bool is_plain(Range range) {
   return range.max_abs < kInfinityBits && range.min_abs_minus_1 >= kLeastNormalBits - 1;
 }

@@ -1,13 +1,13 @@
 #pragma once
 
-#include <cstring>
-#include <string>
+#include <infobatch/session.hpp>
+#include <samplers/detail/translate.hpp>
 
 #include <torch/serialize/archive.h>
 #include <torch/types.h>
 
-#include <infobatch/session.hpp>
-#include <samplers/detail/translate.hpp>
+#include <cstring>
+#include <string>
 
 namespace infobatch::detail {
 
@@ -24,9 +24,15 @@ inline void write_state(Session& session, torch::serialize::OutputArchive& archi
 inline LoadReport read_state(Session& session, torch::serialize::InputArchive& archive) {
   torch::Tensor state;
   TORCH_CHECK_VALUE(archive.try_read(kArchiveKey, state, /*is_buffer=*/true),
-                    "load: the archive must hold ", kArchiveKey, ", got none");
-  TORCH_CHECK_VALUE(state.scalar_type() == torch::kUInt8 && state.dim() == 1, "load: ",
-                    kArchiveKey, " must be uint8 [n], got ", state.scalar_type(), " ",
+                    "load: the archive must hold ",
+                    kArchiveKey,
+                    ", got none");
+  TORCH_CHECK_VALUE(state.scalar_type() == torch::kUInt8 && state.dim() == 1,
+                    "load: ",
+                    kArchiveKey,
+                    " must be uint8 [n], got ",
+                    state.scalar_type(),
+                    " ",
                     state.sizes());
   state = state.cpu().contiguous();
   const std::string bytes(static_cast<const char*>(state.data_ptr()),

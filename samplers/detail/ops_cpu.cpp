@@ -1,10 +1,9 @@
+#include <infobatch/score.hpp>
 #include <samplers/detail/ops_cpu.hpp>
-
-#include <cstdint>
 
 #include <ATen/Dispatch.h>
 
-#include <infobatch/score.hpp>
+#include <cstdint>
 
 namespace infobatch::detail {
 namespace {
@@ -22,15 +21,26 @@ double row_sum(const scalar_t* row, std::int64_t count) {
 
 /// The weighted sum over all elements in float64: of one element a row, or of many.
 template <typename scalar_t>
-double weighted_sum(const scalar_t* losses, const float* weights, std::int64_t batch,
+double weighted_sum(const scalar_t* losses,
+                    const float* weights,
+                    std::int64_t batch,
                     std::int64_t row) {
-  // Four sums side by side, because one alone waits for each addition.
-  double sums[4] = {0.0, 0.0, 0.0, 0.0};
-  for (std::int64_t b = 0; b < batch; ++b) {
-    const double loss = row == 1 ? static_cast<double>(losses[b]) : row_sum(losses + b * row, row);
-    sums[b & 3] += static_cast<double>(weights[b]) * loss;
+  // Sums side by side: the compiler vectorises them, and none waits for the other.
+  constexpr std::int64_t kLanes = 8;
+  double sums[kLanes] = {};
+  const std::int64_t whole = batch - batch % kLanes;
+  if (row == 1) {
+    for (std::int64_t b = 0; b < whole; b += kLanes) {
+      for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+        sums[lane] +=
+            static_cast<double>(weights[b + lane]) * static_cast<double>(losses[b + lane]);
+      }
+    }
   }
-  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  for (std::int64_t b = row == 1 ? whole : 0; b < batch; ++b) {
+    sums[b % kLanes] += static_cast<double>(weights[b]) * row_sum(losses + b * row, row);
+  }
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
 }  // namespace
@@ -68,8 +78,7 @@ at::Tensor weigh_cpu(const at::Tensor& losses, const at::Tensor& weights, Reduct
         if (none) {
           for (std::int64_t b = 0; b < batch; ++b) {
             for (std::int64_t t = 0; t < row; ++t) {
-              out[b * row + t] =
-                  static_cast<out_t>(data[b * row + t]) * static_cast<out_t>(w[b]);
+              out[b * row + t] = static_cast<out_t>(data[b * row + t]) * static_cast<out_t>(w[b]);
             }
           }
           return;

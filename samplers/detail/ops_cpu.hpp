@@ -1,8 +1,8 @@
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include <infobatch/session.hpp>
+
+#include <ATen/ATen.h>
 
 /// The CPU kernels of the operators. They trust their arguments, which ops.cpp checked.
 namespace infobatch::detail {

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <utility>
+#include <infobatch/error.hpp>
 
 #include <c10/util/Exception.h>
 
-#include <infobatch/error.hpp>
+#include <utility>
 
 namespace infobatch::detail {
 

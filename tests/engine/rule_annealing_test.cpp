@@ -73,7 +73,7 @@ TEST_CASE("rule 7: a run of one or two epochs prunes nothing and says so once",
   REQUIRE(warnings.count("2 epochs or fewer never prune") == 1);
 }
 
-TEST_CASE("rule 7: a run whose warmup reaches the annealing says so; a full one does not",
+TEST_CASE("rule 7: a run whose warmup reaches the annealing says so, a full one does not",
           "[engine][annealing]") {
   Config config = config_of(10);
   config.warmup = 8;

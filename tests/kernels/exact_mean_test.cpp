@@ -1,4 +1,7 @@
-#include "tests/support/catch2_shim.hpp"
+#include <infobatch/exact_mean.hpp>
+#include <infobatch/select.hpp>
+#include <tests/kernels/simd_levels.hpp>
+#include <tests/support/catch2_shim.hpp>
 
 #include <algorithm>
 #include <array>
@@ -8,11 +11,6 @@
 #include <random>
 #include <string>
 #include <vector>
-
-#include <infobatch/exact_mean.hpp>
-#include <infobatch/select.hpp>
-
-#include "tests/kernels/simd_levels.hpp"
 
 namespace infobatch {
 namespace {
@@ -126,8 +124,8 @@ TEST_CASE("rule 2: the sum is exact for sizes around every block edge", "[kernel
   for (const detail::SimdLevel level : testing::simd_levels()) {
     const testing::WithLevel use(level);
     CAPTURE(static_cast<int>(level));
-    for (const std::size_t n : {0, 1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129,
-                                4095, 4096, 4097, 8191, 8192, 8193, 12289}) {
+    for (const std::size_t n : {0,  1,  2,   7,   8,   15,   16,   17,   31,   32,   33,   63,
+                                64, 65, 127, 128, 129, 4095, 4096, 4097, 8191, 8192, 8193, 12289}) {
       CAPTURE(n);
       require_exact(losses(n, 1));
     }
@@ -219,7 +217,8 @@ TEST_CASE("the mean for display is the mean", "[kernels][exact_mean]") {
   const std::vector<float> scores = losses(10007, 10);
   long double sum = 0.0L;
   for (const float x : scores) sum += static_cast<long double>(x);
-  REQUIRE(sum_of(scores).mean() == Catch::Approx(static_cast<double>(sum / 10007.0L)).epsilon(1e-14));
+  REQUIRE(sum_of(scores).mean() ==
+          Catch::Approx(static_cast<double>(sum / 10007.0L)).epsilon(1e-14));
   REQUIRE(sum_of({-3.0f, -4.0f}).mean() == -3.5);
   REQUIRE(sum_of({kHuge, kHuge}).mean() == static_cast<double>(kHuge));
 }

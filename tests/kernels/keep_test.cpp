@@ -1,17 +1,15 @@
-#include "tests/support/catch2_shim.hpp"
+#include <infobatch/error.hpp>
+#include <infobatch/keep.hpp>
+#include <infobatch/philox.hpp>
+#include <infobatch/streams.hpp>
+#include <tests/kernels/plan_fixture.hpp>
+#include <tests/kernels/simd_levels.hpp>
+#include <tests/support/catch2_shim.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
-
-#include <infobatch/error.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/streams.hpp>
-
-#include "tests/kernels/plan_fixture.hpp"
-#include "tests/kernels/simd_levels.hpp"
 
 namespace infobatch {
 
@@ -28,7 +26,8 @@ std::vector<std::int64_t> sorted(std::vector<std::int64_t> ids) {
 
 }  // namespace
 
-TEST_CASE("rule 4: bernoulli keeps a candidate iff its 32-bit draw is below q", "[kernels][keep]") {
+TEST_CASE("rule 4: every kernel keeps a candidate iff its 32-bit draw is below q",
+          "[kernels][keep]") {
   for (const detail::SimdLevel level : testing::simd_levels()) {
     const testing::WithLevel use(level);
     for (const std::int64_t n : {0, 1, 15, 16, 17, 63, 64, 65, 2047, 2048, 2049, 10001}) {
@@ -92,8 +91,8 @@ TEST_CASE("rule 4: exact keeps the candidates with the smallest (draw, id)", "[k
     }
   }
   std::sort(draws.begin(), draws.end());
-  draws.resize(static_cast<std::size_t>(
-      detail::exact_kept(0.4, static_cast<std::int64_t>(draws.size()))));
+  draws.resize(
+      static_cast<std::size_t>(detail::exact_kept(0.4, static_cast<std::int64_t>(draws.size()))));
   for (const auto& draw : draws) expected.push_back(draw.second);
   REQUIRE(sorted(plan(kN, 8, 2, two_class_rule(0.4, KeepMode::kExact)).ids) == sorted(expected));
 }
@@ -236,14 +235,14 @@ TEST_CASE("rule 4: keep decisions are unbiased and independent across epochs and
       for (const double v : x) sum += (v - ratio) / sigma;
       return sum / std::sqrt(static_cast<double>(kN));
     };
-    const auto z_of_product = [&](std::size_t lag, const std::vector<double>& x,
-                                  const std::vector<double>& y) {
-      double sum = 0;
-      for (std::size_t i = 0; i + lag < x.size(); ++i) {
-        sum += (x[i] - ratio) * (y[i + lag] - ratio) / (sigma * sigma);
-      }
-      return sum / std::sqrt(static_cast<double>(kN));
-    };
+    const auto z_of_product =
+        [&](std::size_t lag, const std::vector<double>& x, const std::vector<double>& y) {
+          double sum = 0;
+          for (std::size_t i = 0; i + lag < x.size(); ++i) {
+            sum += (x[i] - ratio) * (y[i + lag] - ratio) / (sigma * sigma);
+          }
+          return sum / std::sqrt(static_cast<double>(kN));
+        };
     REQUIRE(std::abs(z_of_mean(kept[0])) < testing::kLargestZ);
     REQUIRE(std::abs(z_of_mean(kept[1])) < testing::kLargestZ);
     REQUIRE(std::abs(z_of_product(0, kept[0], kept[1])) < testing::kLargestZ);

@@ -1,15 +1,13 @@
-#include "tests/support/catch2_shim.hpp"
+#include <infobatch/philox.hpp>
+#include <infobatch/random_words.hpp>
+#include <tests/kernels/simd_levels.hpp>
+#include <tests/support/catch2_shim.hpp>
 
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
-
-#include <infobatch/philox.hpp>
-#include <infobatch/random_words.hpp>
-
-#include "tests/kernels/simd_levels.hpp"
 
 namespace infobatch {
 namespace {
@@ -25,8 +23,7 @@ Words philox(const Words& counter, std::uint32_t key0, std::uint32_t key1) {
 }  // namespace
 
 TEST_CASE("rule 4: Philox4x32-10 gives the known answers of Random123", "[kernels][philox]") {
-  REQUIRE(philox({0, 0, 0, 0}, 0, 0) ==
-          Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+  REQUIRE(philox({0, 0, 0, 0}, 0, 0) == Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
   constexpr std::uint32_t kOnes = 0xffffffff;
   REQUIRE(philox({kOnes, kOnes, kOnes, kOnes}, kOnes, kOnes) ==
           Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
@@ -37,13 +34,18 @@ TEST_CASE("rule 4: Philox4x32-10 gives the known answers of Random123", "[kernel
 TEST_CASE("random_word takes word (i / 16) % 4 of Philox call 16 (i / 64) + i % 16",
           "[kernels][philox]") {
   const std::uint64_t seed = 0x0123456789abcdef;
-  for (const std::uint64_t index : {std::uint64_t{0}, std::uint64_t{15}, std::uint64_t{16},
-                                    std::uint64_t{63}, std::uint64_t{64}, std::uint64_t{1} << 40,
+  for (const std::uint64_t index : {std::uint64_t{0},
+                                    std::uint64_t{15},
+                                    std::uint64_t{16},
+                                    std::uint64_t{63},
+                                    std::uint64_t{64},
+                                    std::uint64_t{1} << 40,
                                     (std::uint64_t{1} << 40) + 37}) {
     const std::uint64_t call = index / 64 * 16 + index % 16;
-    const Words expected = philox({static_cast<std::uint32_t>(call),
-                                   static_cast<std::uint32_t>(call >> 32), 7, 3},
-                                  0x89abcdef, 0x01234567);
+    const Words expected =
+        philox({static_cast<std::uint32_t>(call), static_cast<std::uint32_t>(call >> 32), 7, 3},
+               0x89abcdef,
+               0x01234567);
     REQUIRE(random_word(seed, 7, 3, index) == expected[index / 16 % 4]);
   }
 }
@@ -52,8 +54,10 @@ TEST_CASE("fill_random_words equals random_word for every instruction set", "[ke
   for (const detail::SimdLevel level : testing::simd_levels()) {
     const testing::WithLevel use(level);
     CAPTURE(static_cast<int>(level));
-    for (const std::uint64_t first : {std::uint64_t{0}, std::uint64_t{5},
-                                      (std::uint64_t{1} << 28) - 2, std::uint64_t{1} << 34}) {
+    for (const std::uint64_t first : {std::uint64_t{0},
+                                      std::uint64_t{5},
+                                      (std::uint64_t{1} << 28) - 2,
+                                      std::uint64_t{1} << 34}) {
       for (const std::int64_t blocks : {0, 1, 3, 4, 5, 9}) {
         std::vector<std::uint32_t> words(static_cast<std::size_t>(64 * blocks + 1), 42);
         fill_random_words(99, 5, 2, first, blocks, words.data());
@@ -89,16 +93,20 @@ TEST_CASE("rule 4: draws of other seeds, epochs, streams and samples are indepen
           "[kernels][philox][statistical]") {
   constexpr std::int64_t kBlocks = 1024;
   constexpr double kBits = 64.0 * 32.0 * kBlocks;
-  const auto draw = [](std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream,
-                       std::uint64_t first) {
-    std::vector<std::uint32_t> words(64 * kBlocks);
-    fill_random_words(seed, epoch, stream, first, kBlocks, words.data());
-    return words;
-  };
+  const auto draw =
+      [](std::uint64_t seed, std::uint32_t epoch, std::uint32_t stream, std::uint64_t first) {
+        std::vector<std::uint32_t> words(64 * kBlocks);
+        fill_random_words(seed, epoch, stream, first, kBlocks, words.data());
+        return words;
+      };
   const std::vector<std::uint32_t> base = draw(11, 4, 1, 0);
   const std::vector<std::vector<std::uint32_t>> others = {
-      draw(12, 4, 1, 0), draw(11 + (std::uint64_t{1} << 32), 4, 1, 0), draw(11, 5, 1, 0),
-      draw(11, 4, 2, 0), draw(11, 4, 1, 1), draw(11, 4, 1, kBlocks)};
+      draw(12, 4, 1, 0),
+      draw(11 + (std::uint64_t{1} << 32), 4, 1, 0),
+      draw(11, 5, 1, 0),
+      draw(11, 4, 2, 0),
+      draw(11, 4, 1, 1),
+      draw(11, 4, 1, kBlocks)};
   for (const std::vector<std::uint32_t>& other : others) {
     std::int64_t agreeing = 0;
     for (std::size_t i = 0; i < base.size(); ++i) {

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <infobatch/detail/plan_options.hpp>
+#include <infobatch/plan_builder.hpp>
+
 #include <cstdint>
 #include <utility>
 #include <vector>
-
-#include <infobatch/detail/plan_options.hpp>
-#include <infobatch/plan_builder.hpp>
 
 namespace infobatch {
 namespace testing {
@@ -43,8 +43,12 @@ struct Plan {
   }
 };
 
-inline Plan plan_with(const detail::PlanOptions& options, std::int64_t n, std::uint64_t seed,
-                      std::uint32_t epoch, const EpochRule& rule, int threads = 1) {
+inline Plan plan_with(const detail::PlanOptions& options,
+                      std::int64_t n,
+                      std::uint64_t seed,
+                      std::uint32_t epoch,
+                      const EpochRule& rule,
+                      int threads = 1) {
   Team team(threads);
   PlanArrays arrays = detail::build_plan_with(options, n, seed, epoch, rule, team, {});
   return {{arrays.ids.data(), arrays.ids.data() + arrays.size},
@@ -52,7 +56,10 @@ inline Plan plan_with(const detail::PlanOptions& options, std::int64_t n, std::u
           std::move(arrays.counts)};
 }
 
-inline Plan plan(std::int64_t n, std::uint64_t seed, std::uint32_t epoch, const EpochRule& rule,
+inline Plan plan(std::int64_t n,
+                 std::uint64_t seed,
+                 std::uint32_t epoch,
+                 const EpochRule& rule,
                  int threads = 1) {
   return plan_with({}, n, seed, epoch, rule, threads);
 }

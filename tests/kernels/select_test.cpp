@@ -1,4 +1,6 @@
-#include "tests/support/catch2_shim.hpp"
+#include <infobatch/select.hpp>
+#include <tests/kernels/simd_levels.hpp>
+#include <tests/support/catch2_shim.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -8,10 +10,6 @@
 #include <random>
 #include <tuple>
 #include <vector>
-
-#include <infobatch/select.hpp>
-
-#include "tests/kernels/simd_levels.hpp"
 
 namespace infobatch {
 namespace {
@@ -27,7 +25,8 @@ Classify by_modulus(int modulus) {
 }
 
 // The observed ids in the order (score, tie draw, id).
-std::vector<std::int64_t> ranked(const std::vector<float>& scores, std::uint64_t seed,
+std::vector<std::int64_t> ranked(const std::vector<float>& scores,
+                                 std::uint64_t seed,
                                  std::uint32_t epoch) {
   std::vector<std::int64_t> ids;
   for (std::size_t i = 0; i < scores.size(); ++i) {
@@ -35,25 +34,25 @@ std::vector<std::int64_t> ranked(const std::vector<float>& scores, std::uint64_t
   }
   const auto key = [&](std::int64_t id) {
     const auto i = static_cast<std::size_t>(id);
-    return std::make_tuple(scores[i] == 0.0f ? 0.0f : scores[i],
-                           random_draw64(seed, epoch, kStreamRankTies, i), id);
+    return std::make_tuple(
+        scores[i] == 0.0f ? 0.0f : scores[i], random_draw64(seed, epoch, kStreamRankTies, i), id);
   };
-  std::sort(ids.begin(), ids.end(),
-            [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
+  std::sort(
+      ids.begin(), ids.end(), [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
   return ids;
 }
 
 void require_ranks(const std::vector<float>& scores, std::uint64_t seed) {
   const std::vector<std::int64_t> order = ranked(scores, seed, 3);
   const auto observed = static_cast<std::int64_t>(order.size());
-  for (const std::int64_t rank : {std::int64_t{0}, std::int64_t{1}, observed / 7, observed / 2,
-                                  observed - 1, observed}) {
+  for (const std::int64_t rank :
+       {std::int64_t{0}, std::int64_t{1}, observed / 7, observed / 2, observed - 1, observed}) {
     if (rank < 0 || rank > observed) continue;
     CAPTURE(rank, observed);
     for (const int threads : {1, 3}) {
       Team team(threads);
-      const RankCut cut = select_rank(scores.data(), static_cast<std::int64_t>(scores.size()), rank,
-                                      seed, 3, team);
+      const RankCut cut =
+          select_rank(scores.data(), static_cast<std::int64_t>(scores.size()), rank, seed, 3, team);
       std::vector<bool> expected(scores.size(), false);
       for (std::int64_t r = 0; r < rank; ++r) {
         expected[static_cast<std::size_t>(order[static_cast<std::size_t>(r)])] = true;
@@ -79,14 +78,14 @@ TEST_CASE("rule 4: the cut keeps exactly the m smallest (draw, id)", "[kernels][
       }
       std::sort(draws.begin(), draws.end());
       const auto members = static_cast<std::int64_t>(draws.size());
-      for (const std::int64_t m : {std::int64_t{0}, std::int64_t{1}, members / 3, members / 2,
-                                   members - 1, members}) {
+      for (const std::int64_t m :
+           {std::int64_t{0}, std::int64_t{1}, members / 3, members / 2, members - 1, members}) {
         if (m < 0 || m > members) continue;
         CAPTURE(n, modulus, m);
         for (const int threads : {1, 2, 4}) {
           Team team(threads);
-          const DrawCut cut = select_smallest_draws(by_modulus(modulus), 1, n, members, m, 5, 6,
-                                                    kStreamExactKeep, team);
+          const DrawCut cut = select_smallest_draws(
+              by_modulus(modulus), 1, n, members, m, 5, 6, kStreamExactKeep, team);
           bool equal = true;
           for (std::int64_t k = 0; k < members; ++k) {
             const auto& draw = draws[static_cast<std::size_t>(k)];
@@ -149,7 +148,8 @@ TEST_CASE("classify_by_ranks gives 1 + the lowest cut that a sample lies before"
 }
 
 // H0: among equal scores every sample is as likely to lie before the cut.
-TEST_CASE("ties of a rank are broken evenly, anew in each epoch", "[kernels][select][statistical]") {
+TEST_CASE("ties of a rank are broken evenly, anew in each epoch",
+          "[kernels][select][statistical]") {
   const std::vector<float> scores(200, 1.5f);
   constexpr std::uint32_t kEpochs = 4000;
   std::vector<int> hits(scores.size());

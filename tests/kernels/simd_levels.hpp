@@ -1,8 +1,8 @@
 #pragma once
 
-#include <vector>
-
 #include <infobatch/detail/kernels.hpp>
+
+#include <vector>
 
 namespace infobatch {
 namespace testing {

@@ -1,4 +1,6 @@
-#include "tests/support/catch2_shim.hpp"
+#include <infobatch/buffer.hpp>
+#include <infobatch/threads.hpp>
+#include <tests/support/catch2_shim.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -7,9 +9,6 @@
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <infobatch/buffer.hpp>
-#include <infobatch/threads.hpp>
 
 namespace infobatch {
 

@@ -1,0 +1,169 @@
+#include <tests/support/catch2_shim.hpp>
+#include <tests/train/fixture.hpp>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+
+// infobatch-train itself, as a process, on a data set of 320 images.
+
+using namespace infobatch::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+constexpr const char* kAllArms =
+    "full,full-short,random,infobatch,infobatch-exact,infobatch-quantile,infobatch-norescale,"
+    "infobatch-noanneal";
+
+/// A small data set, and runs on it.
+struct Workplace {
+  Workplace() { write_cifar10(data.path(), 64); }
+
+  std::vector<std::string> arguments(const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {
+        "--data=cifar10:" + data.path(), "--batch-size=16", "--threads=2", "--lr=0.05"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  TemporaryFolder data;
+  TemporaryFolder results;
+};
+
+std::size_t lines(const std::string& text) {
+  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+}  // namespace
+
+TEST_CASE("infobatch-train: every arm runs and keeps its promise", "[train][program]") {
+  const Workplace place;
+  const std::string json = place.results.file("out.json");
+  Program program(place.results,
+                  place.arguments({"--epochs=8", "--arms", kAllArms, "--json", json}));
+  REQUIRE(program.wait() == 0);
+  const auto runs = timeless_runs(json);
+  REQUIRE(runs.size() == 8);
+  const std::int64_t full_samples = 8 * 320;
+  const auto trained = [&runs](const std::string& arm) {
+    return runs.at(arm + "/1").at("samples_trained").get<std::int64_t>();
+  };
+  for (const auto& [name, run] : runs) {
+    CAPTURE(name);
+    REQUIRE(run.at("samples_full") == full_samples);
+    REQUIRE(run.at("steps").get<std::int64_t>() * 16 ==
+            run.at("samples_trained").get<std::int64_t>());
+    REQUIRE(run.at("accuracy").get<double>() > 15.0);  // ten classes: guessing gives 10
+    REQUIRE(run.at("history").size() == run.at("epochs").get<std::size_t>());
+  }
+  REQUIRE(trained("full") == full_samples);
+  REQUIRE(trained("full-short") == trained("infobatch"));
+  for (const std::string arm : {"infobatch",
+                                "infobatch-exact",
+                                "infobatch-quantile",
+                                "infobatch-norescale",
+                                "infobatch-noanneal",
+                                "random"}) {
+    CAPTURE(arm);
+    REQUIRE(trained(arm) < full_samples);
+  }
+  // At infobatch's share: up to a dropped rest of less than a batch in each of the 8 epochs, either
+  // way.
+  REQUIRE(std::abs(trained("random") - trained("infobatch")) <= 8 * 16);
+  // Annealed arms end with full epochs, this one goes on pruning.
+  const auto last_kept = [&runs](const std::string& arm) {
+    return runs.at(arm + "/1").at("history").back().at("kept").get<std::int64_t>();
+  };
+  REQUIRE(last_kept("infobatch") == 320);
+  REQUIRE(last_kept("random") == 320);
+  REQUIRE(last_kept("infobatch-noanneal") < 320);
+  // Without weights the network goes another way, from the first pruned epoch on.
+  REQUIRE(runs.at("infobatch-norescale/1").at("loss") != runs.at("infobatch/1").at("loss"));
+  // The table: a headline, the columns, one line an arm. Plain progress: a line an epoch.
+  REQUIRE(lines(program.output()) == 10);
+  REQUIRE_THAT(program.output(), ContainsSubstring("infobatch-noanneal"));
+  REQUIRE_THAT(program.errors(), ContainsSubstring("epoch 8/8"));
+  REQUIRE_THAT(program.errors(), !ContainsSubstring("\x1b"));
+}
+
+TEST_CASE("infobatch-train: the same command gives the same figures, interleaved or not",
+          "[train][program]") {
+  const Workplace place;
+  const std::vector<std::string> common = {
+      "--epochs=4", "--seeds=1,2", "--arms", "infobatch,random,full"};
+  std::vector<std::map<std::string, nlohmann::json>> results;
+  for (const bool interleave : {false, false, true}) {
+    auto arguments = place.arguments(common);
+    arguments.insert(arguments.end(), {"--json", place.results.file("out.json")});
+    if (interleave) arguments.emplace_back("--interleave");
+    Program program(place.results, arguments);
+    REQUIRE(program.wait() == 0);
+    results.push_back(timeless_runs(place.results.file("out.json")));
+  }
+  REQUIRE(results[0].size() == 6);
+  REQUIRE(results[0] == results[1]);
+  REQUIRE(results[0] == results[2]);
+  REQUIRE(results[0].at("full/1").at("loss") != results[0].at("full/2").at("loss"));
+}
+
+TEST_CASE("infobatch-train: other precisions train too", "[train][program]") {
+  const Workplace place;
+  const std::string dtype = GENERATE("bf16", "fp64");
+  const std::string json = place.results.file("out.json");
+  Program program(place.results, place.arguments({"--epochs=4", "--dtype", dtype, "--json", json}));
+  REQUIRE(program.wait() == 0);
+  for (const auto& [name, run] : timeless_runs(json)) {
+    CAPTURE(name, dtype);
+    REQUIRE(run.at("loss").get<double>() < 2.3);
+  }
+}
+
+TEST_CASE("infobatch-train: --share stands for the infobatch run", "[train][program]") {
+  const Workplace place;
+  const std::string json = place.results.file("out.json");
+  Program program(
+      place.results,
+      place.arguments({"--epochs=4", "--arms=random,full-short", "--share=0.25", "--json", json}));
+  REQUIRE(program.wait() == 0);
+  const auto runs = timeless_runs(json);
+  REQUIRE(runs.at("full-short/1").at("samples_trained") == 4 * 320 * 3 / 4);
+  // The sampler keeps the share to the sample; a rest of less than a batch an epoch is dropped.
+  const auto random = runs.at("random/1").at("samples_trained").get<std::int64_t>();
+  REQUIRE(random <= 4 * 320 * 3 / 4 + 16);
+  REQUIRE(random > 4 * 320 * 3 / 4 - 4 * 16 - 64);
+}
+
+TEST_CASE("infobatch-train: mistakes are one line, status 2, nothing written", "[train][program]") {
+  const Workplace place;
+  const std::string folder = place.results.path();
+  std::vector<std::string> mistake = GENERATE_COPY(
+      std::vector<std::string>{"--data=cifar10:/no/such/folder"},
+      std::vector<std::string>{"--arms=full,unknown"},
+      std::vector<std::string>{"--epochs=0"},
+      std::vector<std::string>{"--dtype=fp8"},
+      std::vector<std::string>{"--model=big"},
+      std::vector<std::string>{"--prune-ratio=half"},
+      std::vector<std::string>{"--samples=100000", "--data=cifar10:" + place.data.path()},
+      std::vector<std::string>{"--arms=random", "--share=0.999", "--epochs=4"},
+      std::vector<std::string>{"--whatever"});
+  mistake.insert(mistake.end(),
+                 {"--json", folder + "/out.json", "--checkpoint", folder + "/state"});
+  CAPTURE(mistake);
+  Program program(place.results, mistake);
+  REQUIRE(program.wait() == 2);
+  REQUIRE(program.output().empty());
+  REQUIRE(lines(program.errors()) == 1);
+  REQUIRE_THAT(program.errors(), Catch::Matchers::StartsWith("infobatch-train: "));
+  REQUIRE(place.results.names().empty());
+}
+
+TEST_CASE("infobatch-train: --help is complete and costs nothing", "[train][program]") {
+  const TemporaryFolder folder;
+  Program program(folder, {"--help"});
+  REQUIRE(program.wait() == 0);
+  REQUIRE_THAT(program.output(), ContainsSubstring("--checkpoint-every"));
+  REQUIRE(program.errors().empty());
+}

@@ -1,0 +1,152 @@
+#include <tests/support/catch2_shim.hpp>
+#include <tests/train/fixture.hpp>
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <random>
+
+// Runs that are interrupted, in every way, against runs that never were.
+
+using namespace infobatch::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+struct Workplace {
+  Workplace() { write_cifar10(data.path(), 64); }
+
+  std::vector<std::string> arguments(const std::string& name,
+                                     const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {"--data=cifar10:" + data.path(),
+                                    "--batch-size=16",
+                                    "--threads=2",
+                                    "--lr=0.05",
+                                    "--epochs=6",
+                                    "--json=" + results.file(name)};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  TemporaryFolder data;
+  TemporaryFolder results;
+};
+
+bool exists(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0;
+}
+
+/// Changes whenever the file is replaced.
+ino_t identity(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
+}
+
+/// Waits until `done` or the program's end. @return whether it was `done`.
+template <typename Condition>
+bool wait_for(Program& program, Condition done) {
+  while (!done()) {
+    if (!program.running()) return false;
+    ::usleep(50);
+  }
+  return true;
+}
+
+/// Lets the program come some way beyond its last checkpoint, then kills it: while it writes the
+/// next checkpoint, or at any moment of the steps between.
+void kill_somewhere(Program& program, const std::string& checkpoint, std::mt19937& random) {
+  const bool while_saving = random() % 2 == 0;
+  for (unsigned writes = 1 + random() % 6; writes > 0; --writes) {
+    const ino_t before = identity(checkpoint);
+    if (!wait_for(program, [&] { return identity(checkpoint) != before; })) return;
+  }
+  if (while_saving) {
+    if (!wait_for(program, [&] { return exists(checkpoint + ".tmp"); })) return;
+  } else {
+    ::usleep(static_cast<useconds_t>(random() % 20'000));
+  }
+  program.send(SIGKILL);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "infobatch-train: killed with SIGKILL anywhere, it ends with the figures of a run that was "
+    "never stopped",
+    "[train][resume][slow]") {
+  const Workplace place;
+  const bool interleave = GENERATE(false, true);
+  std::vector<std::string> options = {"--arms=full,infobatch,random,full-short"};
+  if (interleave) options.emplace_back("--interleave");
+  Program undisturbed(place.results, place.arguments("expected.json", options));
+  REQUIRE(undisturbed.wait() == 0);
+
+  const std::string checkpoint = place.results.file("state");
+  options.insert(options.end(), {"--checkpoint", checkpoint, "--checkpoint-every=2"});
+  std::mt19937 random(interleave ? 7 : 8);
+  constexpr int kKills = 8;
+  int killed = 0;
+  int status = -1;
+  while (status != 0) {
+    Program program(place.results, place.arguments("actual.json", options));
+    if (killed < kKills) kill_somewhere(program, checkpoint, random);
+    status = program.wait();
+    CAPTURE(program.errors());
+    REQUIRE((status == 0 || status == 128 + SIGKILL));
+    if (status != 0) ++killed;
+  }
+  REQUIRE(killed >= kKills / 2);  // else the run was too short to be disturbed
+  REQUIRE(timeless_runs(place.results.file("actual.json")) ==
+          timeless_runs(place.results.file("expected.json")));
+}
+
+TEST_CASE("infobatch-train: SIGINT ends it cleanly, the same command goes on", "[train][resume]") {
+  const Workplace place;
+  Program undisturbed(place.results, place.arguments("expected.json", {}));
+  REQUIRE(undisturbed.wait() == 0);
+
+  const std::string checkpoint = place.results.file("state");
+  const std::vector<std::string> options = {"--checkpoint=" + checkpoint, "--checkpoint-every=7"};
+  {
+    Program program(place.results, place.arguments("actual.json", options));
+    REQUIRE(wait_for(program, [&] { return exists(checkpoint); }));
+    program.send(SIGINT);
+    REQUIRE(program.wait() == 128 + SIGINT);
+    REQUIRE_THAT(program.errors(), ContainsSubstring("the same command goes on"));
+    REQUIRE_FALSE(exists(place.results.file("actual.json")));
+  }
+  Program resumed(place.results, place.arguments("actual.json", options));
+  REQUIRE(resumed.wait() == 0);
+  REQUIRE_THAT(resumed.errors(), ContainsSubstring("going on from"));
+  REQUIRE(timeless_runs(place.results.file("actual.json")) ==
+          timeless_runs(place.results.file("expected.json")));
+
+  SECTION("a finished checkpoint gives its figures again, seconds included") {
+    const std::string before = read_text(place.results.file("actual.json"));
+    Program again(place.results, place.arguments("actual.json", options));
+    REQUIRE(again.wait() == 0);
+    REQUIRE(read_text(place.results.file("actual.json")) == before);
+  }
+  SECTION("a checkpoint of another configuration is refused, and stays as it is") {
+    const std::string before = read_text(checkpoint);
+    ::unlink(place.results.file("actual.json").c_str());
+    auto other = options;
+    other.emplace_back("--prune-ratio=0.4");
+    Program refused(place.results, place.arguments("actual.json", other));
+    REQUIRE(refused.wait() == 2);
+    REQUIRE_THAT(refused.errors(),
+                 ContainsSubstring("was made with --prune-ratio 0.5, this run has 0.4"));
+    REQUIRE(read_text(checkpoint) == before);
+    REQUIRE_FALSE(exists(place.results.file("actual.json")));
+  }
+  SECTION("a damaged checkpoint is refused, and stays as it is") {
+    const std::string damaged = read_text(checkpoint).substr(0, 500);
+    write_text(checkpoint, damaged);
+    Program refused(place.results, place.arguments("actual.json", options));
+    REQUIRE(refused.wait() == 2);
+    REQUIRE_THAT(refused.errors(), ContainsSubstring("is truncated"));
+    REQUIRE(read_text(checkpoint) == damaged);
+  }
+}
