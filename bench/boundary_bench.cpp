@@ -54,16 +54,21 @@ bool reset_peak() {
   return static_cast<bool>(clear);
 }
 
-/// The losses of n samples: exponential, with mean 1. One table, the largest so far, serves all.
+/// The losses of samples: exponential, with mean 1. One table, the largest so far, serves all.
+infobatch::Buffer<float>& table() {
+  static infobatch::Buffer<float> losses;
+  return losses;
+}
+
 const float* losses(std::int64_t n) {
-  static infobatch::Buffer<float> table;
   static std::int64_t filled = 0;
-  if (n > table.size()) {
-    table = {};
-    table = infobatch::Buffer<float>(n);
+  if (n > table().size()) {
+    table() = {};
+    table() = infobatch::Buffer<float>(n);
     filled = 0;
   }
   if (filled < n) {
+    float* const scores = table().data();
     infobatch::Team team(infobatch::resolve_threads(0));
     const std::int64_t blocks = (n - filled) / infobatch::kWordsPerBlock + 1;
     const std::int64_t start = filled;
@@ -77,13 +82,13 @@ const float* losses(std::int64_t n) {
         const std::int64_t end = std::min(begin + infobatch::kWordsPerBlock, n);
         for (std::int64_t i = begin; i < end; ++i) {
           const std::uint32_t word = words[static_cast<std::size_t>(i - begin)];
-          table[i] = -std::log((static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f);
+          scores[i] = -std::log((static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f);
         }
       }
     });
     filled = n;
   }
-  return table.data();
+  return table().data();
 }
 
 /// Seconds of reading n floats with the team, the best of some runs.
@@ -110,13 +115,14 @@ double read_seconds(const float* scores, std::int64_t n, infobatch::Team& team) 
   return best;
 }
 
-/// One boundary, from the score table to the plan.
+/// One boundary, from the score table to the plan. As in the engine, small data sets stay on one
+/// thread.
 infobatch::PlanArrays boundary(const float* scores,
                                std::int64_t n,
                                std::uint32_t epoch,
                                int threads,
                                infobatch::PlanArrays recycled) {
-  infobatch::Team team(threads);
+  infobatch::Team team(infobatch::threads_for(n, threads));
   const float cutoff = infobatch::sum_scores(scores, n, team).cutoff();
   infobatch::EpochRule rule;
   rule.classes = {{1.0, true}, {0.5, true}};
@@ -127,8 +133,9 @@ infobatch::PlanArrays boundary(const float* scores,
 }
 
 void BM_Boundary(benchmark::State& state, std::int64_t n, int threads) {
-  // Table and plan, with what the plan reserves but does not touch left aside.
-  const std::int64_t needed = n * 14 + (std::int64_t{256} << 20);
+  // What the plan reserves without touching it is left aside.
+  const std::int64_t new_table = table().size() < n ? 4 * n : 0;
+  const std::int64_t needed = 10 * n + new_table + (std::int64_t{256} << 20);
   const std::int64_t available = proc_bytes("meminfo", "MemAvailable");
   if (available >= 0 && available < needed) {
     const std::string reason = "needs " + std::to_string(needed >> 20) + " MiB of memory, " +
@@ -156,7 +163,7 @@ void BM_Boundary(benchmark::State& state, std::int64_t n, int threads) {
   }
   const double seconds = total / static_cast<double>(state.iterations());
   const auto size = static_cast<double>(n);
-  infobatch::Team team(threads);
+  infobatch::Team team(infobatch::threads_for(n, threads));
   state.counters["ns_per_sample"] = seconds * 1e9 / size;
   state.counters["best_ns_per_sample"] = best * 1e9 / size;
   state.counters["times_read"] = seconds / read_seconds(scores, n, team);

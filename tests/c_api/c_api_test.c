@@ -1,10 +1,11 @@
-/* A whole training driven through the C interface. Prints what failed; the status tells how many. */
+/* A whole training driven through the C interface. Prints what failed; the status tells how many.
+ */
+#include <infobatch/c_api.h>
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <infobatch/c_api.h>
 
 #define SIZE 500
 #define BATCH 64
@@ -12,22 +13,22 @@
 
 static int failures = 0;
 
-#define EXPECT(condition)                                                       \
-  do {                                                                          \
-    if (!(condition)) {                                                         \
-      ++failures;                                                               \
-      fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);   \
-      fprintf(stderr, "  last error: %s\n", ib_last_error());                   \
-    }                                                                           \
+#define EXPECT(condition)                                                     \
+  do {                                                                        \
+    if (!(condition)) {                                                       \
+      ++failures;                                                             \
+      fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+      fprintf(stderr, "  last error: %s\n", ib_last_error());                 \
+    }                                                                         \
   } while (0)
 
 #define EXPECT_OK(call) EXPECT((call) == IB_OK)
 
 /* The call fails with this status, and the message has this part. */
-#define EXPECT_ERROR(call, status, part)               \
-  do {                                                 \
-    EXPECT((call) == (status));                        \
-    EXPECT(strstr(ib_last_error(), (part)) != NULL);   \
+#define EXPECT_ERROR(call, status, part)             \
+  do {                                               \
+    EXPECT((call) == (status));                      \
+    EXPECT(strstr(ib_last_error(), (part)) != NULL); \
   } while (0)
 
 static float loss_of(int64_t id, int64_t epoch) {
@@ -129,7 +130,8 @@ static void test_config(void) {
     EXPECT(strcmp(json, again) == 0);
     ib_session_destroy(same);
     same = NULL;
-    EXPECT_ERROR(ib_session_create_json(10, "{\"epoks\": 3}", 1, &same), IB_INVALID_ARGUMENT,
+    EXPECT_ERROR(ib_session_create_json(10, "{\"epoks\": 3}", 1, &same),
+                 IB_INVALID_ARGUMENT,
                  "unknown key \"epoks\"");
   }
   ib_session_destroy(session);
@@ -159,8 +161,8 @@ static void test_struct_sizes(void) {
   EXPECT_OK(ib_session_statistics(session, (ib_statistics*)&small));
   EXPECT(small.size == SIZE && small.epoch == 0 && small.untouched == 77);
   small.struct_size = 0;
-  EXPECT_ERROR(ib_session_statistics(session, (ib_statistics*)&small), IB_INVALID_ARGUMENT,
-               "struct_size");
+  EXPECT_ERROR(
+      ib_session_statistics(session, (ib_statistics*)&small), IB_INVALID_ARGUMENT, "struct_size");
   ib_session_destroy(session);
 }
 
@@ -249,7 +251,8 @@ static void test_errors(void) {
   EXPECT_ERROR(ib_session_begin(NULL), IB_INVALID_ARGUMENT, "ib_session_begin: session");
   EXPECT_ERROR(ib_session_observe(session, losses, 8, NULL), IB_STATE_ERROR, "handed out");
   EXPECT_ERROR(ib_session_update(session, losses, 8, 42, &out), IB_INVALID_ARGUMENT, "got 42");
-  EXPECT_ERROR(ib_session_observe_ids(session, losses, &id, 1, weights), IB_INDEX_ERROR,
+  EXPECT_ERROR(ib_session_observe_ids(session, losses, &id, 1, weights),
+               IB_INDEX_ERROR,
                "ids must be in [0, 500), got 500 in row 0");
   EXPECT_ERROR(ib_session_load(session, "no such file", NULL), IB_FILE_ERROR, "no such file");
   EXPECT_ERROR(ib_session_deserialize(session, "rubbish", 7, NULL), IB_FILE_ERROR, "7 bytes");

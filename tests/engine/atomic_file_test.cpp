@@ -1,4 +1,8 @@
+#include <infobatch/atomic_file.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -9,11 +13,6 @@
 #include <cstdlib>
 #include <string>
 #include <vector>
-
-#include <infobatch/atomic_file.hpp>
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // Files on disk: whole or not there.
 

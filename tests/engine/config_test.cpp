@@ -1,14 +1,13 @@
+#include <infobatch/annealing.hpp>
+#include <infobatch/config.hpp>
+#include <infobatch/error.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
-
-#include <infobatch/annealing.hpp>
-#include <infobatch/config.hpp>
-#include <infobatch/error.hpp>
-#include <tests/support/run.hpp>
 
 using namespace infobatch;
 using namespace infobatch::testing;
@@ -54,11 +53,19 @@ TEST_CASE("missing keys keep their defaults", "[engine][config]") {
 }
 
 TEST_CASE("every field counts in the comparison", "[engine][config]") {
-  const std::vector<std::string> others = {
-      "{\"epochs\":2}", "{\"prune_ratio\":0.4}", "{\"delta\":0.5}", "{\"warmup\":2}",
-      "{\"seed\":1}", "{\"policy\":\"full\"}", "{\"keep\":\"exact\"}", "{\"rescale\":false}",
-      "{\"target_saved\":0.0}", "{\"max_prune_ratio\":0.8}", "{\"quantiles\":[0.3,0.85]}",
-      "{\"quantile_keep\":[0.25,0.6]}", "{\"score_ema\":0.5}"};
+  const std::vector<std::string> others = {"{\"epochs\":2}",
+                                           "{\"prune_ratio\":0.4}",
+                                           "{\"delta\":0.5}",
+                                           "{\"warmup\":2}",
+                                           "{\"seed\":1}",
+                                           "{\"policy\":\"full\"}",
+                                           "{\"keep\":\"exact\"}",
+                                           "{\"rescale\":false}",
+                                           "{\"target_saved\":0.0}",
+                                           "{\"max_prune_ratio\":0.8}",
+                                           "{\"quantiles\":[0.3,0.85]}",
+                                           "{\"quantile_keep\":[0.25,0.6]}",
+                                           "{\"score_ema\":0.5}"};
   for (const std::string& json : others) {
     const Config other = Config::from_json(json);
     REQUIRE(other != Config());
@@ -69,12 +76,14 @@ TEST_CASE("every field counts in the comparison", "[engine][config]") {
 }
 
 TEST_CASE("JSON of the wrong kind is refused, all problems at once", "[engine][config]") {
-  REQUIRE_THAT(refusal("nonsense"), ContainsSubstring("Config::from_json: the text must be a JSON "
-                                                      "object, got malformed JSON"));
+  REQUIRE_THAT(refusal("nonsense"),
+               ContainsSubstring("Config::from_json: the text must be a JSON "
+                                 "object, got malformed JSON"));
   REQUIRE_THAT(refusal("[1]"), ContainsSubstring("got array"));
   REQUIRE_THAT(refusal("{\"epochs\": 10,}"), ContainsSubstring("malformed"));
   REQUIRE_THAT(refusal("{\"epoch\": 10}"), ContainsSubstring("unknown key \"epoch\""));
-  REQUIRE_THAT(refusal("{\"epochs\": 1.5}"), ContainsSubstring("epochs has the wrong type, got 1.5"));
+  REQUIRE_THAT(refusal("{\"epochs\": 1.5}"),
+               ContainsSubstring("epochs has the wrong type, got 1.5"));
   REQUIRE_THAT(refusal("{\"epochs\": true}"), ContainsSubstring("got true"));
   REQUIRE_THAT(refusal("{\"epochs\": 18446744073709551615}"), ContainsSubstring("wrong type"));
   REQUIRE_THAT(refusal("{\"seed\": -1}"), ContainsSubstring("seed has the wrong type, got -1"));
@@ -83,7 +92,9 @@ TEST_CASE("JSON of the wrong kind is refused, all problems at once", "[engine][c
   REQUIRE_THAT(refusal("{\"quantiles\": [0.1, \"x\"]}"), ContainsSubstring("quantiles"));
   REQUIRE_THAT(refusal("{\"target_saved\": \"x\"}"), ContainsSubstring("target_saved"));
   const std::string all = refusal("{\"a\": 1, \"epochs\": 0, \"keep\": [], \"delta\": 7}");
-  for (const char* part : {"unknown key \"a\"", "epochs must be in", "keep has the wrong type",
+  for (const char* part : {"unknown key \"a\"",
+                           "epochs must be in",
+                           "keep has the wrong type",
                            "delta must be in (0, 1], got 7"}) {
     REQUIRE_THAT(all, ContainsSubstring(part));
   }

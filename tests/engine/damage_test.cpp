@@ -1,15 +1,14 @@
+#include <infobatch/error.hpp>
+#include <infobatch/safetensors.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cstdint>
 #include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
-
-#include <infobatch/error.hpp>
-#include <infobatch/safetensors.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // Damaged states are refused in words, and leave the session as it was.
 
@@ -111,8 +110,9 @@ TEST_CASE("what is wrong with a state is said", "[engine][damage]") {
   const auto complaint = [&](const std::string& bytes) {
     return message_of<FileError>([&] { session.deserialize(bytes); });
   };
-  REQUIRE_THAT(complaint(""), ContainsSubstring("load: the file must be a whole safetensors file, "
-                                                "got 0 bytes"));
+  REQUIRE_THAT(complaint(""),
+               ContainsSubstring("load: the file must be a whole safetensors file, "
+                                 "got 0 bytes"));
   REQUIRE_THAT(complaint(std::string(400, '{')), ContainsSubstring("no header"));
   REQUIRE_THAT(complaint(whole.substr(0, whole.size() - 4)), ContainsSubstring("beyond the end"));
   REQUIRE_THAT(complaint(whole + "abcd"), ContainsSubstring("bytes of data where the header has"));
@@ -142,11 +142,16 @@ TEST_CASE("a tensor whose data is smaller than its shape is refused", "[engine][
   REQUIRE(detail::read_safetensors(file(tensor("F32", "[2]", 8), "12345678")).tensors.size() == 1);
   REQUIRE(detail::read_safetensors(file(tensor("F32", "[0]", 0), "")).tensors.size() == 1);
   REQUIRE(detail::read_safetensors(file(tensor("I64", "[]", 8), "12345678")).tensors.size() == 1);
-  for (const std::string& header :
-       {tensor("F32", "[2]", 0), tensor("F32", "[]", 0), tensor("F32", "[3]", 8),
-        tensor("F32", "[0]", 8), tensor("F32", "[1]", 8), tensor("F32", "[-2]", 8),
-        tensor("F32", "[281474976710656,281474976710656]", 8), tensor("X99", "[8]", 8),
-        tensor("F32", "2", 8), tensor("F64", "[2]", 8)}) {
+  for (const std::string& header : {tensor("F32", "[2]", 0),
+                                    tensor("F32", "[]", 0),
+                                    tensor("F32", "[3]", 8),
+                                    tensor("F32", "[0]", 8),
+                                    tensor("F32", "[1]", 8),
+                                    tensor("F32", "[-2]", 8),
+                                    tensor("F32", "[281474976710656,281474976710656]", 8),
+                                    tensor("X99", "[8]", 8),
+                                    tensor("F32", "2", 8),
+                                    tensor("F64", "[2]", 8)}) {
     CAPTURE(header);
     REQUIRE_THROWS_AS(detail::read_safetensors(file(header, "12345678")), FileError);
     REQUIRE_THROWS_AS(detail::read_safetensors(file(header, "")), FileError);

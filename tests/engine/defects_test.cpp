@@ -1,4 +1,8 @@
+#include <infobatch/annealing.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -8,13 +12,8 @@
 #include <string>
 #include <vector>
 
-#include <infobatch/annealing.hpp>
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
-
-// The defects of the official package, each as a regression test where an engine can have it. Number
-// 4 (pickling, attribute look-up) is one of Python alone.
+// The defects of the official package, each as a regression test where an engine can have it.
+// Number 4 (pickling, attribute look-up) is one of Python alone.
 
 using namespace infobatch;
 using namespace infobatch::testing;
@@ -58,7 +57,8 @@ TEST_CASE("defect 3: a loader that looks ahead records every score where it belo
   session.begin();
   Slice ahead = session.next(8);
   for (Slice next = session.next(8); ahead.count > 0; next = session.next(8)) {
-    session.observe(losses_of(ahead, [](std::int64_t id) { return float(id); }).data(), ahead.count);
+    session.observe(losses_of(ahead, [](std::int64_t id) { return float(id); }).data(),
+                    ahead.count);
     ahead = next;
   }
   session.begin();
@@ -106,12 +106,13 @@ TEST_CASE("defect 7: ids that no float can hold are told apart", "[engine][defec
 
 TEST_CASE("defect 8: one NaN does not switch pruning off, one Inf makes nobody a candidate",
           "[engine][defects]") {
-  const float bad = GENERATE(std::numeric_limits<float>::quiet_NaN(),
-                             std::numeric_limits<float>::infinity());
+  const float bad =
+      GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
   const auto candidates = [](float first) {
     Session session(1000, config_of(10), 1);
     const Warnings quiet(session);
-    run_epoch(session, 100, [&](std::int64_t id) { return id == 0 ? first : simulated_loss(id, 0); });
+    run_epoch(
+        session, 100, [&](std::int64_t id) { return id == 0 ? first : simulated_loss(id, 0); });
     session.plan();
     session.begin();
     return session.statistics().candidates;
@@ -121,8 +122,7 @@ TEST_CASE("defect 8: one NaN does not switch pruning off, one Inf makes nobody a
   REQUIRE(std::abs(candidates(bad) - usual) < 20);
 }
 
-TEST_CASE("defect 8: no number of equal losses is judged below its own mean",
-          "[engine][defects]") {
+TEST_CASE("defect 8: no number of equal losses is judged below its own mean", "[engine][defects]") {
   for (std::int64_t size = 1; size < 1500; size += 1 + size / 50) {
     for (const float loss : {3.0f, 0.1f, 2.3025851f}) {
       Session session(size, config_of(10), 1);
@@ -172,7 +172,8 @@ TEST_CASE("defect 11: scores, epoch and position are in a checkpoint", "[engine]
   Session session(100, config_of(10), 1);
   run_epoch(session, 10);
   session.begin();
-  run_batches(session, 10, [](std::int64_t) { return 0.5f; }, 3);
+  run_batches(
+      session, 10, [](std::int64_t) { return 0.5f; }, 3);
   Session other(100, config_of(10), 1);
   other.deserialize(session.serialize());
   REQUIRE(other.epoch() == 1);
@@ -188,8 +189,7 @@ TEST_CASE("defect 12: micro-batches work, and a second loss is refused in words"
   const std::vector<float> losses(10, 1.0f);
   session.observe(losses.data(), 4);
   session.observe(losses.data(), 6);
-  const std::string text =
-      message_of<StateError>([&] { session.observe(losses.data(), 10); });
+  const std::string text = message_of<StateError>([&] { session.observe(losses.data(), 10); });
   REQUIRE(text.find("a second update on one batch") != text.npos);
   REQUIRE(session.position() == 10);
 }

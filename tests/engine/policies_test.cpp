@@ -1,16 +1,15 @@
+#include <infobatch/annealing.hpp>
+#include <infobatch/planner.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <infobatch/annealing.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // The conformance suite: what every registered policy has to satisfy. A policy that is added to the
 // registry is tested here without another line.
@@ -119,7 +118,8 @@ TEST_CASE("every policy: the plan is the same for 1 to 4 threads", "[engine][pol
 
 // H0: a sample is in a plan with probability 1 / (its weight there), so that the weights of a plan
 // sum to N in expectation. alpha = 1e-6 two-sided, sigma estimated from the plans => |z| < 5.2.
-TEST_CASE("every policy: weights are the inverse keep probability", "[engine][policy][statistical]") {
+TEST_CASE("every policy: weights are the inverse keep probability",
+          "[engine][policy][statistical]") {
   const Case c = GENERATE(from_range(cases()));
   if (!c.rescale) return;
   CAPTURE(c.policy, c.keep);
@@ -140,7 +140,8 @@ TEST_CASE("every policy: weights are the inverse keep probability", "[engine][po
       square[std::size_t(plan->ids()[p])] += w * w;
     }
   }
-  // Bonferroni over 300 samples: alpha = 1e-6 / 300 => |z| < 6.2, the estimate's own spread included.
+  // Bonferroni over 300 samples: alpha = 1e-6 / 300 => |z| < 6.2, the estimate's own spread
+  // included.
   for (std::int64_t id = 0; id < kSize; ++id) {
     const double mean = sum[std::size_t(id)] / kPlans;
     const double variance = square[std::size_t(id)] / kPlans - mean * mean;
@@ -175,7 +176,8 @@ TEST_CASE("infobatch_quantile keeps the exact share of every quantile class, tie
   Session session(1000, config, 1);
   set_scores(session, [&] {
     std::vector<float> scores;
-    for (std::int64_t id = 0; id < 1000; ++id) scores.push_back(ties ? 1.0f : simulated_loss(id, 0));
+    for (std::int64_t id = 0; id < 1000; ++id)
+      scores.push_back(ties ? 1.0f : simulated_loss(id, 0));
     return scores;
   }());
   // 200 at .25, 650 at .5, 150 at 1: 50 + 325 + 150, that is 47.5 % left out.

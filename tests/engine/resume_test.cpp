@@ -1,13 +1,12 @@
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 3: saved at any step, loaded into a new session, continued == never stopped.
 
@@ -47,11 +46,20 @@ Trace train(const Config& config, const Options& options, std::int64_t stop, int
   std::int64_t steps = 0;
   const auto note = [&] {
     const Statistics s = session->statistics();
-    for (const double figure :
-         {double(s.epoch), double(s.kept), double(s.candidates), s.prune_ratio, double(s.observed),
-          s.observed > 0 ? s.mean_score : -1.0, double(s.samples_full), double(s.samples_planned),
-          s.saved, s.actual_saved, double(s.non_finite_epoch), double(s.non_finite_total),
-          session->progress(), double(session->position())}) {
+    for (const double figure : {double(s.epoch),
+                                double(s.kept),
+                                double(s.candidates),
+                                s.prune_ratio,
+                                double(s.observed),
+                                s.observed > 0 ? s.mean_score : -1.0,
+                                double(s.samples_full),
+                                double(s.samples_planned),
+                                s.saved,
+                                s.actual_saved,
+                                double(s.non_finite_epoch),
+                                double(s.non_finite_total),
+                                session->progress(),
+                                double(session->position())}) {
       trace.figures.push_back(figure);
     }
   };
@@ -153,7 +161,8 @@ TEST_CASE("a state saved between the last full batch and the tail delivers the t
           "[engine][resume]") {
   Session session(50, config_of(8), 1);
   session.begin();
-  run_batches(session, 20, [](std::int64_t) { return 1.0f; }, 2);
+  run_batches(
+      session, 20, [](std::int64_t) { return 1.0f; }, 2);
   const Slice tail = session.next(20);  // handed out, not yet observed
   REQUIRE(tail.count == 10);
   session.length();
@@ -172,7 +181,8 @@ TEST_CASE("a state saved between the last full batch and the tail delivers the t
 TEST_CASE("begin may be called twice after a load", "[engine][resume]") {
   Session session(50, config_of(8), 1);
   session.begin();
-  run_batches(session, 20, [](std::int64_t) { return 1.0f; }, 1);
+  run_batches(
+      session, 20, [](std::int64_t) { return 1.0f; }, 1);
   Session other(50, config_of(8), 1);
   other.deserialize(session.serialize());
   other.begin();
@@ -248,8 +258,10 @@ TEST_CASE("the state of another run is refused with every difference, and nothin
   const std::string before = other.serialize();
   const std::string text =
       message_of<InvalidArgument>([&] { other.deserialize(session.serialize()); });
-  for (const char* part : {"load: the state must be of the same run", "size: 90 -> 91",
-                           "prune_ratio: 0.5 -> 0.25", "seed: 520857540 -> 7",
+  for (const char* part : {"load: the state must be of the same run",
+                           "size: 90 -> 91",
+                           "prune_ratio: 0.5 -> 0.25",
+                           "seed: 520857540 -> 7",
                            "policy: \"infobatch\" -> \"random\"",
                            "keep: \"bernoulli\" -> \"exact\""}) {
     REQUIRE_THAT(text, ContainsSubstring(part));

@@ -1,12 +1,11 @@
+#include <infobatch/annealing.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <infobatch/annealing.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rule 7: which epochs prune.
 
@@ -28,12 +27,22 @@ TEST_CASE("rule 7: the pruned epochs of a run are counted in integers", "[engine
     std::int64_t epochs;
     std::int64_t pruned;
   };
-  // .29 * 100, .57 * 100 and .95 * 20 are 28.999999999999996, 56.99999999999999 and 18.999999999999996
-  // or 19 in doubles, as the compiler likes.
-  const Row row = GENERATE(Row{.875, 200, 174}, Row{.875, 90, 77}, Row{.875, 100, 86},
-                           Row{.875, 16, 13}, Row{.875, 10, 7}, Row{.29, 100, 28},
-                           Row{.57, 100, 56}, Row{.95, 20, 18}, Row{1.0, 50, 49}, Row{.01, 50, 0},
-                           Row{.875, 3, 1}, Row{.875, 2, 0}, Row{.875, 1, 0}, Row{1.0, 2, 0});
+  // .29 * 100, .57 * 100 and .95 * 20 are 28.999999999999996, 56.99999999999999
+  // and 18.999999999999996 or 19 in doubles, as the compiler likes.
+  const Row row = GENERATE(Row{.875, 200, 174},
+                           Row{.875, 90, 77},
+                           Row{.875, 100, 86},
+                           Row{.875, 16, 13},
+                           Row{.875, 10, 7},
+                           Row{.29, 100, 28},
+                           Row{.57, 100, 56},
+                           Row{.95, 20, 18},
+                           Row{1.0, 50, 49},
+                           Row{.01, 50, 0},
+                           Row{.875, 3, 1},
+                           Row{.875, 2, 0},
+                           Row{.875, 1, 0},
+                           Row{1.0, 2, 0});
   CAPTURE(row.delta, row.epochs);
   Config config = config_of(row.epochs);
   config.delta = row.delta;

@@ -1,14 +1,13 @@
+#include <infobatch/budget.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <infobatch/budget.hpp>
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rule 14: a fixed budget of samples to save.
 
@@ -30,8 +29,8 @@ Config budget(const std::string& policy, const std::string& keep, double target)
 
 }  // namespace
 
-// H0: what a run saves is the promise plus the Bernoulli noise of its last pruned epoch, because each
-// epoch makes good what the ones before it missed: sigma <= sqrt(N) / 2 of E * N samples.
+// H0: what a run saves is the promise plus the Bernoulli noise of its last pruned epoch, because
+// each epoch makes good what the ones before it missed: sigma <= sqrt(N) / 2 of E * N samples.
 // alpha = 1e-6 two-sided => 4.89 sigma.
 TEST_CASE("rule 14: a run saves the promised share", "[engine][budget][statistical]") {
   const std::string policy = GENERATE("random", "infobatch", "infobatch_quantile");
@@ -47,8 +46,8 @@ TEST_CASE("rule 14: a run saves the promised share", "[engine][budget][statistic
     REQUIRE(figures.samples_planned == trained);
     REQUIRE(figures.samples_full == (epoch + 1) * kSize);
     REQUIRE(figures.promised_saved == target);
-    REQUIRE(figures.actual_saved == Catch::Approx(
-        static_cast<double>(figures.samples_full - trained) / (40.0 * kSize)));
+    REQUIRE(figures.actual_saved ==
+            Catch::Approx(static_cast<double>(figures.samples_full - trained) / (40.0 * kSize)));
     // Ratios solved for stay within their bound, and move with the scores.
     if (figures.prunes) REQUIRE(figures.prune_ratio > 0.0);
     if (policy != "infobatch_quantile") REQUIRE(figures.prune_ratio <= 0.9);

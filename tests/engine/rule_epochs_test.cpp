@@ -1,12 +1,11 @@
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rule 15: how epochs follow one another without set_epoch.
 
@@ -63,7 +62,7 @@ TEST_CASE("rule 15: iterating or peeking without an update repeats the same plan
   run_epoch(session, 50);
   session.begin();
   const PlanCopy first = copy_of(session.plan());
-  session.begin();  // Python's DataLoader may begin twice
+  session.begin();                        // Python's DataLoader may begin twice
   REQUIRE(session.next(50).count == 50);  // somebody looks at one batch
   session.begin();
   ask(session);
@@ -75,7 +74,8 @@ TEST_CASE("rule 15: a loop that breaks off early begins the next epoch with what
           "[engine][epochs]") {
   Session session(100, config_of(8), 1);
   session.begin();
-  const PlanCopy seen = run_batches(session, 10, [](std::int64_t) { return 2.0f; }, 3);
+  const PlanCopy seen = run_batches(
+      session, 10, [](std::int64_t) { return 2.0f; }, 3);
   session.next(10);  // handed out and not observed when the loop broke off
   REQUIRE(session.epoch() == 0);
   REQUIRE(session.position() == 30);
@@ -87,15 +87,14 @@ TEST_CASE("rule 15: a loop that breaks off early begins the next epoch with what
   for (const std::int64_t id : seen.ids) REQUIRE(session.scores()[id] == 2.0f);
 }
 
-TEST_CASE("rule 15: a dropped tail of less than one batch ends the epoch too",
-          "[engine][epochs]") {
+TEST_CASE("rule 15: a dropped tail of less than one batch ends the epoch too", "[engine][epochs]") {
   Session session(100, config_of(8), 1);
   session.begin();
   for (int batch = 0; batch < 3; ++batch) {
     session.next(30);
     session.observe(ones().data(), 30);
   }
-  REQUIRE(session.epoch() == 0);       // not handed out to the end yet
+  REQUIRE(session.epoch() == 0);          // not handed out to the end yet
   REQUIRE(session.next(30).count == 10);  // drop_last throws these away
   REQUIRE(session.epoch() == 1);
   REQUIRE(session.length() == session.plan()->size());
@@ -126,7 +125,8 @@ TEST_CASE("rule 15: length may be asked at any moment", "[engine][epochs]") {
       append(a, slice);
       append(b, expected);
       REQUIRE(a == b);
-      const auto losses = losses_of(slice, [&](std::int64_t id) { return simulated_loss(id, epoch); });
+      const auto losses =
+          losses_of(slice, [&](std::int64_t id) { return simulated_loss(id, epoch); });
       quiet.observe(losses.data(), slice.count);
       asked.observe(losses.data(), slice.count);
       REQUIRE(asked.position() == quiet.position());
@@ -225,13 +225,13 @@ TEST_CASE("rule 15: a skipped batch raises at the next epoch and names the cure"
   session.next(25);
   REQUIRE(session.epoch() == 0);
   for (const std::string function : {"begin: ", "set_epoch: "}) {
-    const std::string text = message_of<StateError>([&] {
-      function == "begin: " ? session.begin() : session.set_epoch(1);
-    });
-    for (const std::string& part :
-         {std::string(function), std::string("got losses of 75 of the 100 samples of epoch 0"),
-          std::string("update(losses, ids)"), std::string("Indexed(dataset)"),
-          std::string("discard_epoch()")}) {
+    const std::string text = message_of<StateError>(
+        [&] { function == "begin: " ? session.begin() : session.set_epoch(1); });
+    for (const std::string& part : {std::string(function),
+                                    std::string("got losses of 75 of the 100 samples of epoch 0"),
+                                    std::string("update(losses, ids)"),
+                                    std::string("Indexed(dataset)"),
+                                    std::string("discard_epoch()")}) {
       REQUIRE_THAT(text, ContainsSubstring(part));
     }
   }
@@ -253,7 +253,8 @@ TEST_CASE("rule 15: discard_epoch undoes the steps of the running or just finish
   session.begin();
   const std::string fresh = session.serialize();
   const PlanCopy plan = copy_of(session.plan());
-  run_batches(session, 30, [](std::int64_t) { return 77.0f; }, batches);
+  run_batches(
+      session, 30, [](std::int64_t) { return 77.0f; }, batches);
   if (look) session.length();
   session.discard_epoch();
   REQUIRE(session.epoch() == 1);

@@ -1,4 +1,7 @@
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -6,10 +9,6 @@
 #include <map>
 #include <string>
 #include <vector>
-
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rule 11: observation by ids.
 

@@ -1,4 +1,7 @@
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -6,10 +9,6 @@
 #include <limits>
 #include <string>
 #include <vector>
-
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rule 13: what is refused, in which words, and that nothing changes.
 
@@ -22,9 +21,7 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// The message of the InvalidArgument that `call` throws.
-std::string refusal(const std::function<void()>& call) {
-  return message_of<InvalidArgument>(call);
-}
+std::string refusal(const std::function<void()>& call) { return message_of<InvalidArgument>(call); }
 
 struct BadConfig {
   std::function<void(Config&)> spoil;
@@ -55,13 +52,32 @@ TEST_CASE("rule 13: every broken option is refused with its name, its rule and i
       {[](Config& c) { c.max_prune_ratio = 1.0; }, "max_prune_ratio must be in (0, 1), got 1"},
       {[](Config& c) { c.target_saved = 1.0; }, "target_saved must be in [0, 1), got 1"},
       {[](Config& c) { c.target_saved = -0.5; }, "target_saved must be in [0, 1), got -0.5"},
-      {[](Config& c) { c.quantiles = {}; c.quantile_keep = {}; }, "1 to 14 values, got 0"},
-      {[](Config& c) { c.quantiles = {0.5, 0.5}; }, "increase inside (0, 1), got 0.5 after 0.5"},
-      {[](Config& c) { c.quantiles = {0.5, 1.0}; }, "got 1 after 0.5"},
-      {[](Config& c) { c.quantiles = {kNan, 0.9}; }, "quantiles must increase"},
+      {[](Config& c) {
+         c.quantiles = {};
+         c.quantile_keep = {};
+       },
+       "1 to 14 values, got 0"},
+      {[](Config& c) {
+         c.quantiles = {0.5, 0.5};
+       },
+       "increase inside (0, 1), got 0.5 after 0.5"},
+      {[](Config& c) {
+         c.quantiles = {0.5, 1.0};
+       },
+       "got 1 after 0.5"},
+      {[](Config& c) {
+         c.quantiles = {kNan, 0.9};
+       },
+       "quantiles must increase"},
       {[](Config& c) { c.quantile_keep = {0.5}; }, "one value per quantile, got 1 for 2"},
-      {[](Config& c) { c.quantile_keep = {0.0, 0.5}; }, "quantile_keep must be in (0, 1]"},
-      {[](Config& c) { c.quantile_keep = {0.5, 1.5}; }, "got 1.5"},
+      {[](Config& c) {
+         c.quantile_keep = {0.0, 0.5};
+       },
+       "quantile_keep must be in (0, 1]"},
+      {[](Config& c) {
+         c.quantile_keep = {0.5, 1.5};
+       },
+       "got 1.5"},
   };
   for (const BadConfig& row : table) {
     Config config = config_of(100);
@@ -80,9 +96,12 @@ TEST_CASE("rule 13: all problems are listed at once", "[engine][input]") {
   config.delta = -1.0;
   config.keep = "maybe";
   const std::string text = refusal([&] { Session session(-5, config, -2); });
-  for (const char* part :
-       {"size must be in [0, 1099511627776], got -5", "threads must be at least 0, got -2",
-        "epochs must be in", "prune_ratio must be in", "delta must be in", "got \"maybe\""}) {
+  for (const char* part : {"size must be in [0, 1099511627776], got -5",
+                           "threads must be at least 0, got -2",
+                           "epochs must be in",
+                           "prune_ratio must be in",
+                           "delta must be in",
+                           "got \"maybe\""}) {
     REQUIRE_THAT(text, ContainsSubstring(part));
   }
 }

@@ -1,4 +1,8 @@
+#include <infobatch/philox.hpp>
+#include <infobatch/session.hpp>
+#include <infobatch/streams.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -7,13 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include <infobatch/philox.hpp>
-#include <infobatch/session.hpp>
-#include <infobatch/streams.hpp>
-#include <tests/support/run.hpp>
-
-// DESIGN section 2, rules 4, 5 and 8 as a session shows them: who is kept, at which weight, in which
-// order.
+// DESIGN section 2, rules 4, 5 and 8 as a session shows them: who is kept, at which weight, in
+// which order.
 
 using namespace infobatch;
 using namespace infobatch::testing;
@@ -56,9 +55,10 @@ TEST_CASE("rule 4: bernoulli keeps a candidate iff its 32-bit draw is below q", 
   const double q = std::round((1.0 - r) * 4294967296.0);
   std::set<std::int64_t> expected;
   for (std::int64_t id = 0; id < 600; ++id) {
-    const std::uint32_t draw =
-        random_word(config.seed, static_cast<std::uint32_t>(epoch), kStreamKeep,
-                    static_cast<std::uint64_t>(id));
+    const std::uint32_t draw = random_word(config.seed,
+                                           static_cast<std::uint32_t>(epoch),
+                                           kStreamKeep,
+                                           static_cast<std::uint64_t>(id));
     if (static_cast<double>(draw) < q) expected.insert(id);
   }
   const PlanCopy plan = plan_with(config, epoch);
@@ -155,8 +155,8 @@ TEST_CASE("rule 8: plans with the same kept set do not depend on the scores", "[
 }
 
 // H0: in a full epoch each id is equally likely at each position, independently in each epoch, so
-// that with T epochs the statistic sum (n - T/K)^2 / (T/K) over all cells has mean about (K-1)^2 and
-// variance about 2 (K-1)^2. Fixed seed, alpha = 1e-6 two-sided => |z| < 4.89.
+// that with T epochs the statistic sum (n - T/K)^2 / (T/K) over all cells has mean about (K-1)^2
+// and variance about 2 (K-1)^2. Fixed seed, alpha = 1e-6 two-sided => |z| < 4.89.
 TEST_CASE("rule 8: every id is equally likely at every position", "[engine][order][statistical]") {
   constexpr std::int64_t kIds = 48;
   constexpr std::int64_t kEpochs = 6000;

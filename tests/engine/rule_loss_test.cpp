@@ -1,14 +1,13 @@
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <infobatch/error.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rule 6: the reductions of `update`, and what is unbiased.
 
@@ -83,8 +82,8 @@ double deviation(Config config, bool force_weights_to_one) {
   return largest;
 }
 
-// alpha = 1e-6 two-sided over 4 parameters (Bonferroni) and a standard deviation estimated from 2000
-// plans => |z| < 5.2.
+// alpha = 1e-6 two-sided over 4 parameters (Bonferroni) and a standard deviation estimated from
+// 2000 plans => |z| < 5.2.
 constexpr double kLimit = 5.2;
 
 }  // namespace

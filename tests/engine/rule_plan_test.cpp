@@ -1,12 +1,11 @@
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <vector>
-
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rules 9 and 12: plans are frozen, and nothing is global.
 
@@ -36,7 +35,8 @@ TEST_CASE("rule 9: the plan stays frozen while losses move the scores", "[engine
   session.begin();
   const std::shared_ptr<const Plan> plan = session.plan();
   const PlanCopy before = copy_of(plan);
-  PlanCopy delivered = run_batches(session, 100, [](std::int64_t id) { return float(id % 7); }, 3);
+  PlanCopy delivered = run_batches(
+      session, 100, [](std::int64_t id) { return float(id % 7); }, 3);
   REQUIRE(session.plan() == plan);
   const PlanCopy rest = run_batches(session, 100, [](std::int64_t id) { return float(id % 7); });
   delivered.ids.insert(delivered.ids.end(), rest.ids.begin(), rest.ids.end());

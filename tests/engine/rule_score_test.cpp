@@ -1,14 +1,13 @@
+#include <infobatch/score.hpp>
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <map>
 #include <vector>
-
-#include <infobatch/score.hpp>
-#include <infobatch/session.hpp>
-#include <tests/support/run.hpp>
 
 // DESIGN section 2, rules 1, 2, 3 and 10: scores, threshold, candidates, non-finite losses.
 
@@ -50,17 +49,21 @@ TEST_CASE("rule 1: the score is the last observed loss, raw and unweighted", "[e
 TEST_CASE("rule 1: samples that an epoch does not see keep their score", "[engine][score]") {
   Session session(100, config_of(10), 1);
   session.begin();
-  const PlanCopy seen = run_batches(session, 32, [](std::int64_t id) { return float(id); }, 2);
+  const PlanCopy seen = run_batches(
+      session, 32, [](std::int64_t id) { return float(id); }, 2);
   session.set_epoch(1);
   std::vector<std::uint32_t> expected(100, kNeverObservedBits);
-  for (const std::int64_t id : seen.ids) expected[static_cast<std::size_t>(id)] = float_bits(float(id));
+  for (const std::int64_t id : seen.ids)
+    expected[static_cast<std::size_t>(id)] = float_bits(float(id));
   REQUIRE(score_bits(session) == expected);
 
   // A later epoch that sees other samples leaves these alone.
   session.begin();
-  const PlanCopy more = run_batches(session, 10, [](std::int64_t id) { return -float(id); }, 3);
+  const PlanCopy more = run_batches(
+      session, 10, [](std::int64_t id) { return -float(id); }, 3);
   session.set_epoch(2);
-  for (const std::int64_t id : more.ids) expected[static_cast<std::size_t>(id)] = float_bits(-float(id));
+  for (const std::int64_t id : more.ids)
+    expected[static_cast<std::size_t>(id)] = float_bits(-float(id));
   REQUIRE(score_bits(session) == expected);
 }
 
@@ -71,8 +74,8 @@ TEST_CASE("rule 1: never observed is a reserved pattern that no loss becomes", "
   // 3, the magic first score of the official code, is a loss like any other; so is zero. NaN losses
   // cannot smuggle in the pattern of "not seen in this epoch".
   set_scores(session, {3.0f, 0.0f, unseen(), -0.0f});
-  REQUIRE(score_bits(session) == std::vector<std::uint32_t>{float_bits(3.0f), 0u, kNeverObservedBits,
-                                                            0x80000000u});
+  REQUIRE(score_bits(session) ==
+          std::vector<std::uint32_t>{float_bits(3.0f), 0u, kNeverObservedBits, 0x80000000u});
 }
 
 TEST_CASE("rule 1: with score_ema the score is a moving average of the losses", "[engine][score]") {
@@ -84,10 +87,11 @@ TEST_CASE("rule 1: with score_ema the score is a moving average of the losses", 
     const std::vector<float> losses = {a, b, c};
     session.begin();
     for (Slice s = session.next(3); s.count > 0; s = session.next(3)) {
-      session.observe(losses_of(s, [&](std::int64_t id) { return losses[size_t(id)]; }).data(), s.count);
+      session.observe(losses_of(s, [&](std::int64_t id) { return losses[size_t(id)]; }).data(),
+                      s.count);
     }
-    session.set_epoch(0);    // the same, full epoch again, so that every sample is seen
-    session.set_epoch(20);   // past the end: full too
+    session.set_epoch(0);   // the same, full epoch again, so that every sample is seen
+    session.set_epoch(20);  // past the end: full too
   };
   pass(4.0f, kNan, 1.0f);
   REQUIRE(session.scores()[0] == 4.0f);
@@ -126,14 +130,17 @@ TEST_CASE("rule 3: candidates are observed and strictly below, all others are ke
   const std::int64_t size = 2000;
   Session session(size, config_of(10, 0.9), 1);
   session.begin();
-  run_batches(session, 100, [](std::int64_t id) { return simulated_loss(id, 0); }, 15);
+  run_batches(
+      session, 100, [](std::int64_t id) { return simulated_loss(id, 0); }, 15);
   session.set_epoch(1);
   double sum = 0.0;
-  for (std::int64_t i = 0; i < size; ++i) sum += is_finite(session.scores()[i]) ? session.scores()[i] : 0.0;
+  for (std::int64_t i = 0; i < size; ++i)
+    sum += is_finite(session.scores()[i]) ? session.scores()[i] : 0.0;
   const double mean = sum / 1500.0;
   const PlanCopy plan = copy_of(session.plan());
   std::vector<float> weight(static_cast<std::size_t>(size), 0.0f);
-  for (std::size_t p = 0; p < plan.ids.size(); ++p) weight[size_t(plan.ids[p])] = bits_float(plan.weights[p]);
+  for (std::size_t p = 0; p < plan.ids.size(); ++p)
+    weight[size_t(plan.ids[p])] = bits_float(plan.weights[p]);
   std::int64_t candidates = 0;
   std::int64_t kept = 0;
   for (std::int64_t i = 0; i < size; ++i) {
@@ -159,7 +166,8 @@ TEST_CASE("rule 3: no score yet: nothing is pruned", "[engine][candidates]") {
   session.set_epoch(3);
   REQUIRE(session.length() == 100);
   REQUIRE_FALSE(session.statistics().prunes);
-  for (const std::uint32_t bits : copy_of(session.plan()).weights) REQUIRE(bits == float_bits(1.0f));
+  for (const std::uint32_t bits : copy_of(session.plan()).weights)
+    REQUIRE(bits == float_bits(1.0f));
 }
 
 TEST_CASE("rule 10: a non-finite loss makes its sample never observed, counted, warned of once",
@@ -173,7 +181,8 @@ TEST_CASE("rule 10: a non-finite loss makes its sample never observed, counted, 
   REQUIRE(session.statistics().observed == 5);
   REQUIRE(session.statistics().candidates == 4);  // pruning is neither off nor over everything
   std::vector<float> weight(8, 0.0f);
-  for (std::int64_t p = 0; p < plan->size(); ++p) weight[size_t(plan->ids()[p])] = plan->weights()[p];
+  for (std::int64_t p = 0; p < plan->size(); ++p)
+    weight[size_t(plan->ids()[p])] = plan->weights()[p];
   for (const std::size_t id : {1u, 3u, 5u, 6u}) REQUIRE(weight[id] == 1.0f);
 
   // The next ones only show in the statistics; a finite loss makes the sample observed again.

@@ -1,4 +1,7 @@
+#include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/reference_session.hpp>
+#include <tests/support/run.hpp>
 
 #include <cstdint>
 #include <limits>
@@ -7,10 +10,6 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
-
-#include <infobatch/session.hpp>
-#include <tests/support/reference_session.hpp>
-#include <tests/support/run.hpp>
 
 // Random sequences of calls, each made to a session and to a naive reference of it; whatever can be
 // seen of the two must be equal after every call.
@@ -29,19 +28,33 @@ class Pair {
 
   void step() {
     switch (draw(14)) {
-      case 0: begin(); break;
-      case 1: set_epoch(); break;
-      case 2: peek(); break;
-      case 3: reload(); break;
+      case 0:
+        begin();
+        break;
+      case 1:
+        set_epoch();
+        break;
+      case 2:
+        peek();
+        break;
+      case 3:
+        reload();
+        break;
       case 4:
         if (draw(6) == 0) both([&] { session_->discard_epoch(); }, [&] { naive_.discard(); });
         break;
       case 5:
-      case 6: observe_ids(); break;
+      case 6:
+        observe_ids();
+        break;
       case 7:
       case 8:
-      case 9: next(); break;
-      default: observe(); break;
+      case 9:
+        next();
+        break;
+      default:
+        observe();
+        break;
     }
     compare();
   }
@@ -141,7 +154,8 @@ class Pair {
     if (known.empty()) return;
     std::vector<std::int64_t> ids(static_cast<std::size_t>(1 + draw(size_ / 4 + 2)));
     for (std::int64_t& id : ids) id = known[std::size_t(draw(std::int64_t(known.size())))];
-    if (draw(10) == 0) ids.back() = draw(size_ + 2) - 1;  // perhaps outside the plan, or the data set
+    if (draw(10) == 0)
+      ids.back() = draw(size_ + 2) - 1;  // perhaps outside the plan, or the data set
     std::vector<float> losses(ids.size());
     for (float& value : losses) value = loss();
     std::vector<float> weights(ids.size(), 0.0f);
@@ -149,8 +163,8 @@ class Pair {
     bool taken = false;
     both(
         [&] {
-          session_->observe_ids(losses.data(), ids.data(), std::int64_t(ids.size()),
-                                weights.data());
+          session_->observe_ids(
+              losses.data(), ids.data(), std::int64_t(ids.size()), weights.data());
           taken = true;
         },
         [&] { expected = naive_.observe_ids(losses, ids); });
@@ -189,7 +203,7 @@ TEST_CASE("a session equals its naive reference after any sequence of calls", "[
     CAPTURE(size, seed);
     Pair pair(size, config, seed);
     for (int step = 0; step < 1500; ++step) pair.step();
-    REQUIRE(pair.epochs_seen() > 20);  // the sequences lead somewhere,
+    REQUIRE(pair.epochs_seen() > 20);           // the sequences lead somewhere,
     if (size > 1) REQUIRE(pair.refused() > 5);  // and into every corner
   }
 }

@@ -16,10 +16,15 @@ TEST_CASE("the three-line loop trains and skips samples", "[samplers][loop]") {
   torch::nn::Linear model = toy_model();
   torch::optim::SGD optimizer(model->parameters(), 0.2);
 
+  const auto full_loss = [&] {
+    std::vector<std::size_t> all(static_cast<std::size_t>(size));
+    std::iota(all.begin(), all.end(), std::size_t{0});
+    const torch::NoGradGuard no_grad;
+    return toy_losses(model, data.get_batch(all)).mean().item<double>();
+  };
+  const double before = full_loss();
   std::vector<std::int64_t> sizes;
-  std::vector<float> epoch_loss;
   for (int epoch = 0; epoch < 8; ++epoch) {
-    double sum = 0.0;
     sizes.push_back(0);
     for (ToyBatch& batch : *loader) {
       optimizer.zero_grad();
@@ -28,11 +33,6 @@ TEST_CASE("the three-line loop trains and skips samples", "[samplers][loop]") {
       optimizer.step();
       sizes.back() += batch.x.size(0);
     }
-    std::vector<std::size_t> all(static_cast<std::size_t>(size));
-    std::iota(all.begin(), all.end(), std::size_t{0});
-    const torch::NoGradGuard no_grad;
-    sum = toy_losses(model, data.get_batch(all)).mean().item<double>();
-    epoch_loss.push_back(static_cast<float>(sum));
   }
   CAPTURE(sizes);
   REQUIRE(sizes.front() == size);
@@ -41,7 +41,7 @@ TEST_CASE("the three-line loop trains and skips samples", "[samplers][loop]") {
     REQUIRE(sizes[epoch] > 400);
   }
   REQUIRE(sizes[7] == size);
-  REQUIRE(epoch_loss.back() < 0.5F * epoch_loss.front());
+  REQUIRE(full_loss() < 0.2 * before);  // the noise of the targets is left
   REQUIRE(ib.progress() == 1.0);
   REQUIRE(ib.statistics().samples_planned ==
           std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}));
@@ -72,13 +72,14 @@ TEST_CASE("every loader setting, dtype and shape delivers the plan in order and 
 
   for (std::int64_t epoch = 0; epoch < 4; ++epoch) {
     REQUIRE(ib.epoch() == epoch);
+    const auto plan = ib.plan();
     const std::vector<std::int64_t> planned = plan_ids(ib);
     REQUIRE(ib.size() == static_cast<std::int64_t>(planned.size()));
     REQUIRE((epoch == 0 || epoch == 3 ? ib.size() == size : ib.size() < size));
     std::vector<std::int64_t> delivered;
     for (ToyBatch& batch : *loader) {
       const torch::Tensor losses = shaped(toy_losses(model, batch), dims, dtype);
-      const auto weights = ib.plan()->weights() + delivered.size();
+      const float* weights = plan->weights() + delivered.size();
       for (const torch::Tensor& part : losses.chunk(micro)) {
         const torch::Tensor loss = ib.update(part, Reduction::kSum);
         REQUIRE(loss.dim() == 0);

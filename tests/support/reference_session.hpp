@@ -3,19 +3,19 @@
 // A naive session to compare with: plain vectors, nothing cached, nothing taken back. What an epoch
 // leads to is worked out anew whenever somebody asks.
 
-#include <algorithm>
-#include <cstdint>
-#include <map>
-#include <optional>
-#include <stdexcept>
-#include <vector>
-
 #include <infobatch/annealing.hpp>
 #include <infobatch/exact_mean.hpp>
 #include <infobatch/plan_builder.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/run.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <vector>
 
 namespace infobatch::testing {
 
@@ -172,15 +172,15 @@ class ReferenceSession {
     if (prunes(config_, epoch) && sum.count() > 0) {
       rule.classes.push_back(KeepClass{1.0 - config_.prune_ratio, config_.rescale});
       rule.mode = config_.keep == "exact" ? KeepMode::kExact : KeepMode::kBernoulli;
-      rule.classify = [&, cutoff = sum.cutoff()](std::int64_t begin, std::int64_t end,
-                                                 std::uint8_t* klass) {
+      rule.classify = [&, cutoff = sum.cutoff()](
+                          std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
         for (std::int64_t i = begin; i < end; ++i) {
           klass[i - begin] = table[std::size_t(i)] < cutoff ? 1 : 0;
         }
       };
     }
-    const PlanArrays arrays = build_plan(size_, config_.seed, static_cast<std::uint32_t>(epoch),
-                                         rule, team);
+    const PlanArrays arrays =
+        build_plan(size_, config_.seed, static_cast<std::uint32_t>(epoch), rule, team);
     PlanCopy plan;
     for (std::int64_t p = 0; p < arrays.size; ++p) {
       plan.ids.push_back(arrays.ids[p]);

@@ -2,14 +2,14 @@
 
 // What the tests of the engine share: simulated losses, loops over an epoch, copies to compare.
 
+#include <infobatch/score.hpp>
+#include <infobatch/session.hpp>
+
 #include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <infobatch/score.hpp>
-#include <infobatch/session.hpp>
 
 namespace infobatch::testing {
 
@@ -105,7 +105,9 @@ std::vector<float> losses_of(const Slice& slice, const Loss& loss) {
 
 /// Goes on with an iteration that has begun, to its end or for `batches` batches.
 template <typename Loss>
-PlanCopy run_batches(Session& session, std::int64_t batch, const Loss& loss,
+PlanCopy run_batches(Session& session,
+                     std::int64_t batch,
+                     const Loss& loss,
                      std::int64_t batches = INT64_MAX) {
   PlanCopy seen;
   for (; batches > 0; --batches) {
@@ -133,8 +135,9 @@ inline PlanCopy run_epoch(Session& session, std::int64_t batch) {
 
 /// Gives the samples these scores: one epoch with them as losses, then the boundary.
 inline void set_scores(Session& session, const std::vector<float>& scores) {
-  run_epoch(session, session.size() + 1,
-            [&](std::int64_t id) { return scores[static_cast<std::size_t>(id)]; });
+  run_epoch(session, session.size() + 1, [&](std::int64_t id) {
+    return scores[static_cast<std::size_t>(id)];
+  });
   session.set_epoch(session.epoch());
 }
 

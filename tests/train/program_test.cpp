@@ -139,25 +139,27 @@ TEST_CASE("infobatch-train: --share stands for the infobatch run", "[train][prog
 TEST_CASE("infobatch-train: mistakes are one line, status 2, nothing written", "[train][program]") {
   const Workplace place;
   const std::string folder = place.results.path();
-  std::vector<std::string> mistake = GENERATE_COPY(
-      std::vector<std::string>{"--data=cifar10:/no/such/folder"},
-      std::vector<std::string>{"--arms=full,unknown"},
-      std::vector<std::string>{"--epochs=0"},
-      std::vector<std::string>{"--dtype=fp8"},
-      std::vector<std::string>{"--model=big"},
-      std::vector<std::string>{"--prune-ratio=half"},
-      std::vector<std::string>{"--samples=100000", "--data=cifar10:" + place.data.path()},
-      std::vector<std::string>{"--arms=random", "--share=0.999", "--epochs=4"},
-      std::vector<std::string>{"--whatever"});
-  mistake.insert(mistake.end(),
-                 {"--json", folder + "/out.json", "--checkpoint", folder + "/state"});
-  CAPTURE(mistake);
-  Program program(place.results, mistake);
-  REQUIRE(program.wait() == 2);
-  REQUIRE(program.output().empty());
-  REQUIRE(lines(program.errors()) == 1);
-  REQUIRE_THAT(program.errors(), Catch::Matchers::StartsWith("infobatch-train: "));
-  REQUIRE(place.results.names().empty());
+  const std::vector<std::vector<std::string>> mistakes = {
+      {"--data=cifar10:/no/such/folder"},
+      {"--arms=full,unknown"},
+      {"--epochs=0"},
+      {"--dtype=fp8"},
+      {"--model=big"},
+      {"--prune-ratio=half"},
+      {"--samples=100000", "--data=cifar10:" + place.data.path()},
+      {"--arms=random", "--share=0.999", "--epochs=4", "--data=cifar10:" + place.data.path()},
+      {"--whatever"}};
+  for (std::vector<std::string> mistake : mistakes) {
+    mistake.insert(mistake.end(),
+                   {"--json", folder + "/out.json", "--checkpoint", folder + "/state"});
+    CAPTURE(mistake);
+    Program program(place.results, mistake);
+    REQUIRE(program.wait() == 2);
+    REQUIRE(program.output().empty());
+    REQUIRE(lines(program.errors()) == 1);
+    REQUIRE_THAT(program.errors(), Catch::Matchers::StartsWith("infobatch-train: "));
+    REQUIRE(place.results.names().empty());
+  }
 }
 
 TEST_CASE("infobatch-train: --help is complete and costs nothing", "[train][program]") {

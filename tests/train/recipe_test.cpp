@@ -5,6 +5,8 @@
 #include <examples/train/recipe.hpp>
 #include <tests/support/catch2_shim.hpp>
 
+#include <ATen/autocast_mode.h>
+
 #include <cmath>
 
 using namespace infobatch::train;
