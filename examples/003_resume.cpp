@@ -9,8 +9,6 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <filesystem>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -43,9 +41,7 @@ void train(infobatch::InfoBatch& ib, int steps, std::vector<std::size_t>& delive
 }  // namespace
 
 int main() {
-  const auto file =
-      std::filesystem::temp_directory_path() /
-      ("infobatch_example_" + std::to_string(std::random_device{}()) + ".safetensors");
+  const std::string file = "resume_example.safetensors";
   constexpr int kAll = 1000000;
 
   infobatch::InfoBatch never_stopped = make_run();
@@ -56,10 +52,10 @@ int main() {
   {
     infobatch::InfoBatch first = make_run();
     train(first, 37, delivered);
-    first.save(file.string());
+    first.save(file);
   }  // the process may end here
   infobatch::InfoBatch second = make_run();
-  const infobatch::LoadReport report = second.load(file.string());
+  const infobatch::LoadReport report = second.load(file);
   std::printf("goes on in epoch %d after %d samples\n",
               static_cast<int>(report.epoch),
               static_cast<int>(report.position));

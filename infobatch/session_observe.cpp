@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 // The step: losses of a batch are written down beside its samples, and its weights are read.
 
@@ -127,12 +128,15 @@ void Session::observe_ids(const float* losses,
   if (target.positions.empty()) {
     target.positions.build(target.plan->ids(), target.plan->size(), size_);
   }
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i) {
     if (ids[i] < 0 || ids[i] >= size_) {
       throw IndexError(
           message("update: ids must be in [0, ", size_, "), got ", ids[i], " in row ", i));
     }
-    if (target.positions.find(ids[i]) < 0) {
+    const std::int64_t p = target.positions.find(ids[i]);
+    positions[static_cast<std::size_t>(i)] = p;
+    if (p < 0) {
       throw IndexError(message("update: ids must be in the plan of epoch ",
                                target.epoch,
                                ", got ",
@@ -150,7 +154,7 @@ void Session::observe_ids(const float* losses,
   for (std::int64_t p = run.staged_end; p < run.plan->size(); ++p) staged[p] = unseen();
   run.staged_end = run.plan->size();
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t p = run.positions.find(ids[i]);
+    const std::int64_t p = positions[static_cast<std::size_t>(i)];
     run.covered += is_unseen(staged[p]) ? 1 : 0;
     run.non_finite += is_finite(losses[i]) ? 0 : 1;
     weights[i] = run.plan->weights()[p];

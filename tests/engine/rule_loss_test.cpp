@@ -49,7 +49,7 @@ std::array<double, 4> gradient(std::int64_t id) {
 /// |z| of the average over many plans of sum(w * g) against the sum of g over all samples, the
 /// largest of the four parameters.
 double deviation(Config config, bool force_weights_to_one) {
-  constexpr std::int64_t kPlans = 2000;
+  constexpr std::int64_t kPlans = 1200;
   config.epochs = 4 * kPlans;
   config.delta = 1.0;
   Session session(kSize, config, 1);
@@ -157,7 +157,7 @@ TEST_CASE("rule 6: the mean of no losses is NaN and records nothing", "[engine][
 // H0: E[sum over the plan of w * g] = sum over all samples of g, at fixed parameters.
 TEST_CASE("rule 6: the expected weighted gradient of a plan is the full gradient",
           "[engine][loss][statistical]") {
-  Config config = config_of(10, GENERATE(0.3, 0.5, 0.9));
+  Config config = config_of(10, GENERATE(0.5, 0.9));
   config.policy = GENERATE("infobatch", "infobatch_quantile", "random");
   config.keep = GENERATE("bernoulli", "exact");
   CAPTURE(config.policy, config.keep, config.prune_ratio);

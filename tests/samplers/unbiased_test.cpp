@@ -9,7 +9,7 @@ namespace infobatch::testing {
 namespace {
 
 constexpr std::int64_t kSize = 300;
-constexpr std::int64_t kPlans = 1200;
+constexpr std::int64_t kPlans = 1000;
 constexpr double kAlpha = 1e-6;
 
 struct Classifier : torch::nn::Module {
@@ -94,7 +94,7 @@ Outcome compare(const std::string& keep, bool rescale, bool by_scaling) {
   torch::Tensor sum = torch::zeros_like(full);
   for (std::int64_t epoch = 0; epoch <= kPlans; ++epoch) {
     sampler.reset();
-    while (const auto request = sampler.next(128)) {
+    while (const auto request = sampler.next(200)) {
       const torch::Tensor ids =
           torch::tensor(std::vector<std::int64_t>(request->begin(), request->end()));
       torch::Tensor losses = model.losses(x.index_select(0, ids), labels.index_select(0, ids));
@@ -121,7 +121,7 @@ Outcome compare(const std::string& keep, bool rescale, bool by_scaling) {
 }
 
 // H0: E[sum over the plan of w * g] = sum over all samples of g, coordinate by coordinate.
-TEST_CASE("rule 6: the rescaled gradients of a real model are unbiased over 1200 plans",
+TEST_CASE("rule 6: the rescaled gradients of a real model are unbiased over 1000 plans",
           "[samplers][statistical]") {
   const std::string keep = GENERATE("bernoulli", "exact");
   const Outcome outcome = compare(keep, /*rescale=*/true, /*by_scaling=*/false);
