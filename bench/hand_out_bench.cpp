@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -56,6 +57,11 @@ double copy_time_per_byte() {
 
 infobatch::Options options() { return infobatch::Options(1'000'000).threads(1).seed(1); }
 
+/// Epochs are delivered without updates on purpose here.
+void silence(infobatch::Session& session) {
+  session.set_warning_handler([](const std::string&) {});
+}
+
 /// One observed epoch, so that the next one is pruned as in a training.
 void observe_epoch(infobatch::Session& session) {
   session.begin();
@@ -91,6 +97,7 @@ void measure(benchmark::State& state,
 
 void session_next(benchmark::State& state) {
   infobatch::Session session(kSize, options().config(), 1);
+  silence(session);
   observe_epoch(session);
   // A slice points into the plan: nothing is moved.
   measure(
@@ -106,6 +113,7 @@ void session_next(benchmark::State& state) {
 
 void sampler_next(benchmark::State& state) {
   infobatch::InfoBatch ib(kSize, options());
+  silence(*ib.session());
   observe_epoch(*ib.session());
   infobatch::InfoBatchSampler sampler = ib.sampler();
   measure(
@@ -147,6 +155,7 @@ LoaderTime time_of(Loader& loader) {
 
 void data_loader(benchmark::State& state) {
   infobatch::InfoBatch ib(kSize, options());
+  silence(*ib.session());
   observe_epoch(*ib.session());
   auto ours = torch::data::make_data_loader(Nothing(), ib.sampler(), kBatch);
   auto plain =

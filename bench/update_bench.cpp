@@ -4,8 +4,8 @@
 // Time is taken over all steps of an epoch, so reading the clock does not show; the epoch boundary
 // is left out. Counters: bytes_per_sample that a step has to move, times_memcpy the time against a
 // copy of as many bytes in the same process; above_mean_ns what update costs more than
-// losses.mean() (both measured in turn, median over the epochs). With ids the first step of an epoch
-// builds a table, which is timed apart: table_ns_per_sample of the data set.
+// losses.mean() (both measured in turn, median over the epochs). With ids the first step of an
+// epoch builds a table, which is timed apart: table_ns_per_sample of the data set.
 
 #include <samplers/infobatch.hpp>
 

@@ -1,6 +1,7 @@
 #include <infobatch/session.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <utility>
 
@@ -126,6 +127,8 @@ Session::Running Session::close_epoch(std::int64_t next_epoch) {
 void Session::recycle(Running closed) {
   spare_staged_ = std::move(closed.staged);
   if (closed.plan != nullptr && closed.plan.use_count() == 1) {
+    // Another thread may have let go last: what it read comes before what is written now.
+    std::atomic_thread_fence(std::memory_order_acquire);
     spare_plan_ = std::move(closed.plan->arrays_);
   }
 }

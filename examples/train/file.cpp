@@ -89,6 +89,14 @@ void write_file_atomically(const std::string& path, const std::string& bytes) {
   sync_folder(path);
 }
 
+void check_writable(const std::string& path) {
+  const std::string temporary = path + ".tmp";
+  const Descriptor descriptor(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR));
+  if (descriptor.get() < 0) fail("write", path);
+  ::unlink(temporary.c_str());
+}
+
 bool file_exists(const std::string& path) {
   struct stat info {};
   return ::stat(path.c_str(), &info) == 0;

@@ -13,6 +13,11 @@ std::string read_file(const std::string& path);
 /// @throws std::runtime_error  "cannot write PATH: reason"; the old file is still there.
 void write_file_atomically(const std::string& path, const std::string& bytes);
 
+/// Tries whether `write_file_atomically` could work, before hours of work depend on it; leaves
+/// nothing.
+/// @throws std::runtime_error  "cannot write PATH: reason".
+void check_writable(const std::string& path);
+
 /// Whether there is something of that name.
 bool file_exists(const std::string& path);
 

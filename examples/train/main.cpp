@@ -19,6 +19,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -46,7 +47,20 @@ int complain(const std::string& text, int status) {
   return status;
 }
 
+void check_outputs(const TrainOptions& options) {
+  const std::pair<const char*, const std::string&> files[] = {{"--json", options.json},
+                                                              {"--checkpoint", options.checkpoint}};
+  for (const auto& [option, path] : files) {
+    try {
+      if (!path.empty()) check_writable(path);
+    } catch (const std::exception& error) {
+      throw UsageError(std::string(option) + ": " + error.what());
+    }
+  }
+}
+
 int train(const TrainOptions& options) {
+  check_outputs(options);
   at::set_num_threads(static_cast<int>(options.threads));
   Progress progress(stderr);
   const Dataset data = load_dataset(options);

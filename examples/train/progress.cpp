@@ -11,7 +11,7 @@ namespace infobatch::train {
 namespace {
 
 constexpr double kRedrawSeconds = 0.1;
-constexpr std::size_t kBarCells = 24;
+constexpr std::size_t kBarCells = 12;
 
 double seconds_now() {
   timespec time{};
@@ -37,6 +37,17 @@ std::string format(const char* pattern, Values... values) {
   return text;
 }
 
+std::string loss_text(double loss, int digits) {
+  return std::isnan(loss) ? "-" : format("%.*f", digits, loss);
+}
+
+/// Seconds of training that are left, at the speed so far; nothing at the end.
+std::string eta_text(const Run& run) {
+  const double done = run.progress();
+  if (run.finished() || done <= 0.0) return "";
+  return "  ETA " + duration_text(run.figures().time.wall * (1.0 - done) / done);
+}
+
 }  // namespace
 
 std::string duration_text(double seconds) {
@@ -46,23 +57,35 @@ std::string duration_text(double seconds) {
   return format("%ld h %02ld min", total / 3600, total / 60 % 60);
 }
 
-std::string progress_line(const Run& run, bool epoch_ended) {
+std::string epoch_line(const Run& run) {
   const Figures& figures = run.figures();
-  const EpochFigures& epoch = epoch_ended ? figures.history.back() : run.epoch_figures();
-  std::string line = format("%-19s seed %-3llu epoch %lld/%lld  kept %lld  loss %.3f",
-                            figures.arm.c_str(),
-                            static_cast<unsigned long long>(figures.seed),
-                            static_cast<long long>(epoch.epoch + 1),
-                            static_cast<long long>(run.epochs()),
-                            static_cast<long long>(epoch.kept),
-                            epoch.loss);
-  if (epoch_ended) line += format("  test %.2f %%", epoch.accuracy);
-  line += format("  %.1f s", figures.time.wall);
-  const double done = run.progress();
-  if (!run.finished() && done > 0.0) {
-    line += "  ETA " + duration_text(figures.time.wall * (1.0 - done) / done);
+  const EpochFigures& epoch = figures.history.back();
+  const std::string line = format("%-19s seed %llu  epoch %lld/%lld  kept %lld  loss %s  ",
+                                  figures.arm.c_str(),
+                                  static_cast<unsigned long long>(figures.seed),
+                                  static_cast<long long>(epoch.epoch + 1),
+                                  static_cast<long long>(run.epochs()),
+                                  static_cast<long long>(epoch.kept),
+                                  loss_text(epoch.loss, 3).c_str());
+  return line + format("test %.2f %%  %.1f s", epoch.accuracy, figures.time.wall) + eta_text(run);
+}
+
+std::string bar_line(const Run& run) {
+  const Figures& figures = run.figures();
+  const EpochFigures& epoch = run.epoch_figures();
+  const double fraction = run.finished() ? 1.0 : run.progress();
+  std::string line =
+      format("%-19s %-2llu ", figures.arm.c_str(), static_cast<unsigned long long>(figures.seed)) +
+      bar_text(fraction);
+  if (run.finished()) {
+    return line + format("test %.2f %%  %.1f s", figures.accuracy(), figures.time.wall);
   }
-  return line;
+  line += format("%lld/%lld  kept %lld  loss %s",
+                 static_cast<long long>(epoch.epoch + 1),
+                 static_cast<long long>(run.epochs()),
+                 static_cast<long long>(epoch.kept),
+                 loss_text(epoch.loss, 2).c_str());
+  return line + eta_text(run);
 }
 
 Progress::Progress(std::FILE* stream) : stream_(stream), terminal_(isatty(fileno(stream)) == 1) {}
@@ -77,7 +100,7 @@ void Progress::note(const std::string& text) {
 
 void Progress::update(std::size_t key, const Run& run, bool epoch_ended) {
   if (!terminal_) {
-    if (epoch_ended) note(progress_line(run, true));
+    if (epoch_ended) note(epoch_line(run));
     return;
   }
   const auto same = [key](const Bar& bar) { return bar.key == key; };
@@ -86,8 +109,7 @@ void Progress::update(std::size_t key, const Run& run, bool epoch_ended) {
   const double now = seconds_now();
   if (!epoch_ended && !bar->text.empty() && now - last_draw_ < kRedrawSeconds) return;
   last_draw_ = now;
-  const double fraction = run.finished() ? 1.0 : run.progress();
-  const std::string text = bar_text(fraction) + progress_line(run, epoch_ended);
+  const std::string text = bar_line(run);
   if (run.finished()) {
     bars_.erase(bar);
     note(text);

@@ -42,8 +42,12 @@ class Progress {
   double last_draw_ = -1.0;  // seconds
 };
 
-/// The line of a run, without a bar: arm, seed, epoch, samples kept, loss, accuracy, time, ETA.
-std::string progress_line(const Run& run, bool epoch_ended);
+/// One line about an epoch that has just ended: arm, seed, epoch, samples kept, loss, accuracy,
+/// seconds so far, ETA.
+std::string epoch_line(const Run& run);
+/// A bar of the run's progress, with the running epoch, or at the end its accuracy and seconds; not
+/// longer than 80 columns.
+std::string bar_line(const Run& run);
 
 /// "12 s", "3 min 05 s", "1 h 02 min".
 std::string duration_text(double seconds);

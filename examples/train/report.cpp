@@ -149,9 +149,9 @@ std::string report_table(const TrainOptions& options,
                                                  "samples trained",
                                                  "saved %",
                                                  "seconds",
-                                                 "CPU seconds",
+                                                 "CPU s",
                                                  "seconds saved / samples saved",
-                                                 "the same, CPU"}};
+                                                 "by CPU s"}};
   for (const std::string& arm : options.arms) {
     std::vector<double> accuracy, trained, saved, seconds, cpu, wall_ratios, cpu_ratios;
     for (const Figures& run : runs) {

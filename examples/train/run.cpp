@@ -121,7 +121,8 @@ void Run::train_batch(const Batch& batch) {
 bool Run::step() {
   const Stopwatch stopwatch;
   if (!position_) begin_epoch();
-  bool more = *position_ != loader_->end();
+  // An epoch of less than one batch hands out nothing at all.
+  bool more = epoch_.kept >= options_.batch_size && *position_ != loader_->end();
   if (more) {
     train_batch(**position_);
     ++*position_;
@@ -130,7 +131,7 @@ bool Run::step() {
   const Span span = stopwatch.elapsed();
   epoch_.time += span;
   figures_.time += span;
-  if (epoch_.trained > 0) epoch_.loss = loss_sum_ / static_cast<double>(epoch_.trained);
+  epoch_.loss = loss_sum_ / static_cast<double>(epoch_.trained);  // NaN: not one whole batch
   if (!more) end_epoch();
   return !more;
 }

@@ -1,5 +1,6 @@
 /* A user's C program: two epochs over 100 samples through the C interface. */
 #include <infobatch/c_api.h>
+
 #include <stdio.h>
 
 static int failed(const char* what) {

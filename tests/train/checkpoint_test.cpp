@@ -70,6 +70,8 @@ TEST_CASE("files: writing replaces the whole file or leaves the old one", "[trai
   REQUIRE(read_file(folder.file("a")) == "new");
   REQUIRE_THROWS_WITH(write_file_atomically(folder.file("none/a"), "x"),
                       ContainsSubstring("cannot write"));
+  REQUIRE_THROWS_WITH(check_writable(folder.file("none/a")), ContainsSubstring("cannot write"));
+  REQUIRE_NOTHROW(check_writable(folder.file("c")));
   REQUIRE(folder.names() == std::vector<std::string>{"a"});
   REQUIRE_THROWS_WITH(read_file(folder.file("b")), ContainsSubstring("cannot read"));
 }

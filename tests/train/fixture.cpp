@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <iterator>
 #include <stdexcept>
@@ -41,7 +42,7 @@ std::string records(int count, std::uint64_t seed, Labels labels) {
 
 TemporaryFolder::TemporaryFolder() {
   const char* base = std::getenv("TMPDIR");
-  path_ = std::string(base != nullptr ? base : "/tmp") + "/infobatch_train_test_XXXXXX";
+  path_ = std::string(base != nullptr ? base : P_tmpdir) + "/infobatch_train_test_XXXXXX";
   if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("mkdtemp failed: " + path_);
 }
 

@@ -136,6 +136,26 @@ TEST_CASE("infobatch-train: --share stands for the infobatch run", "[train][prog
   REQUIRE(random > 4 * 320 * 3 / 4 - 4 * 16 - 64);
 }
 
+TEST_CASE("infobatch-train: an epoch of less than one batch trains nothing, without an alarm",
+          "[train][program]") {
+  const Workplace place;
+  const std::string json = place.results.file("out.json");
+  Program program(
+      place.results,
+      place.arguments(
+          {"--samples=16", "--epochs=6", "--arms=infobatch", "--prune-ratio=0.9", "--json", json}));
+  REQUIRE(program.wait() == 0);
+  REQUIRE_THAT(program.errors(), !ContainsSubstring("no loss came back"));
+  const auto run = timeless_runs(json).at("infobatch/1");
+  REQUIRE(run.at("history").size() == 6);
+  for (const auto& epoch : run.at("history")) {
+    const bool whole_batch = epoch.at("kept") == 16;
+    REQUIRE(epoch.at("trained") == (whole_batch ? 16 : 0));
+    REQUIRE(epoch.at("loss").is_null() == !whole_batch);
+  }
+  REQUIRE(run.at("samples_trained").get<int>() < 6 * 16);
+}
+
 TEST_CASE("infobatch-train: mistakes are one line, status 2, nothing written", "[train][program]") {
   const Workplace place;
   const std::string folder = place.results.path();
