@@ -1,9 +1,9 @@
 #pragma once
 
+#include <infobatch/config.hpp>
+
 #include <cmath>
 #include <cstdint>
-
-#include <infobatch/config.hpp>
 
 namespace infobatch {
 

@@ -1,4 +1,5 @@
 #include <infobatch/atomic_file.hpp>
+#include <infobatch/error.hpp>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -7,8 +8,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-
-#include <infobatch/error.hpp>
 
 namespace infobatch::detail {
 namespace {

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <infobatch/annealing.hpp>
+#include <infobatch/config.hpp>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-
-#include <infobatch/annealing.hpp>
-#include <infobatch/config.hpp>
 
 namespace infobatch {
 
@@ -18,7 +18,9 @@ inline std::int64_t promised_samples(const Config& config, std::int64_t size) {
 /// spread evenly over the pruned epochs that are left. What chance added or withheld in an epoch is
 /// made good in the next ones.
 /// @param pruned_before  samples left out in the epochs before.
-inline double share_to_prune(const Config& config, std::int64_t size, std::int64_t epoch,
+inline double share_to_prune(const Config& config,
+                             std::int64_t size,
+                             std::int64_t epoch,
                              std::int64_t pruned_before) {
   const std::int64_t epochs_left = annealing_start(config) - epoch;
   const std::int64_t samples_left = promised_samples(config, size) - pruned_before;

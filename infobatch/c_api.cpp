@@ -1,4 +1,8 @@
 #include <infobatch/c_api.h>
+#include <infobatch/error.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/session.hpp>
+#include <infobatch/version.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -11,11 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
-#include <infobatch/session.hpp>
-#include <infobatch/version.hpp>
-
 using infobatch::InvalidArgument;
 using infobatch::detail::message;
 
@@ -25,9 +24,9 @@ struct ib_session {
 
   infobatch::Session session;
   std::string config_json;
-  std::string state;                              // what ib_session_serialize lent out
-  std::string report;                             // what the last load found
-  std::shared_ptr<const infobatch::Plan> lent;    // keeps the last slice's arrays alive
+  std::string state;                            // what ib_session_serialize lent out
+  std::string report;                           // what the last load found
+  std::shared_ptr<const infobatch::Plan> lent;  // keeps the last slice's arrays alive
 };
 
 struct ib_plan {
@@ -90,8 +89,10 @@ constexpr size_t kFirstConfigSize = offsetof(ib_config, score_ema) + sizeof(doub
 infobatch::Config to_config(const ib_config* given, const char* function) {
   require(given, function, "config");
   if (given->struct_size < kFirstConfigSize || given->struct_size > 4096) {
-    throw InvalidArgument(message(function, ": config must be set up by ib_config_init, got "
-                                  "struct_size ", given->struct_size));
+    throw InvalidArgument(message(function,
+                                  ": config must be set up by ib_config_init, got "
+                                  "struct_size ",
+                                  given->struct_size));
   }
   // Fields that the caller's header did not have yet keep their defaults.
   ib_config full;
@@ -118,8 +119,8 @@ infobatch::Config to_config(const ib_config* given, const char* function) {
 
 void view(ib_session* session, infobatch::Slice slice, ib_slice* out) {
   const bool any = slice.plan != nullptr;
-  *out = ib_slice{any ? slice.ids() : nullptr, any ? slice.weights() : nullptr, slice.begin,
-                  slice.count};
+  *out = ib_slice{
+      any ? slice.ids() : nullptr, any ? slice.weights() : nullptr, slice.begin, slice.count};
   if (slice.plan != session->lent) session->lent = std::move(slice.plan);
 }
 
@@ -171,7 +172,9 @@ ib_status ib_config_validate(const ib_config* config) {
   return guarded([&] { to_config(config, "ib_config_validate").validate(); });
 }
 
-ib_status ib_session_create(int64_t size, const ib_config* config, int32_t threads,
+ib_status ib_session_create(int64_t size,
+                            const ib_config* config,
+                            int32_t threads,
                             ib_session** session) {
   return guarded([&] {
     require(session, "ib_session_create", "session");
@@ -179,7 +182,9 @@ ib_status ib_session_create(int64_t size, const ib_config* config, int32_t threa
   });
 }
 
-ib_status ib_session_create_json(int64_t size, const char* config_json, int32_t threads,
+ib_status ib_session_create_json(int64_t size,
+                                 const char* config_json,
+                                 int32_t threads,
                                  ib_session** session) {
   return guarded([&] {
     require(session, "ib_session_create_json", "session");
@@ -198,7 +203,8 @@ ib_status ib_session_config_json(ib_session* session, const char** json) {
   });
 }
 
-ib_status ib_session_set_warning_handler(ib_session* session, ib_warning_handler handler,
+ib_status ib_session_set_warning_handler(ib_session* session,
+                                         ib_warning_handler handler,
                                          void* user_data) {
   return guarded([&] {
     require(session, "ib_session_set_warning_handler", "session");
@@ -273,7 +279,9 @@ ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice) {
   });
 }
 
-ib_status ib_session_observe(ib_session* session, const float* losses, int64_t count,
+ib_status ib_session_observe(ib_session* session,
+                             const float* losses,
+                             int64_t count,
                              ib_slice* slice) {
   return guarded([&] {
     require(session, "ib_session_observe", "session");
@@ -282,28 +290,36 @@ ib_status ib_session_observe(ib_session* session, const float* losses, int64_t c
   });
 }
 
-ib_status ib_session_observe_ids(ib_session* session, const float* losses, const int64_t* ids,
-                                 int64_t count, float* weights) {
+ib_status ib_session_observe_ids(
+    ib_session* session, const float* losses, const int64_t* ids, int64_t count, float* weights) {
   return guarded([&] {
     require(session, "ib_session_observe_ids", "session");
     session->session.observe_ids(losses, ids, count, weights);
   });
 }
 
-ib_status ib_session_update(ib_session* session, const float* losses, int64_t count,
-                            int32_t reduction, float* out) {
+ib_status ib_session_update(
+    ib_session* session, const float* losses, int64_t count, int32_t reduction, float* out) {
   return guarded([&] {
     require(session, "ib_session_update", "session");
     infobatch::Reduction chosen = infobatch::Reduction::kMean;
     switch (reduction) {
-      case IB_MEAN: break;
-      case IB_SUM: chosen = infobatch::Reduction::kSum; break;
-      case IB_NONE: chosen = infobatch::Reduction::kNone; break;
-      case IB_WEIGHTED_MEAN: chosen = infobatch::Reduction::kWeightedMean; break;
+      case IB_MEAN:
+        break;
+      case IB_SUM:
+        chosen = infobatch::Reduction::kSum;
+        break;
+      case IB_NONE:
+        chosen = infobatch::Reduction::kNone;
+        break;
+      case IB_WEIGHTED_MEAN:
+        chosen = infobatch::Reduction::kWeightedMean;
+        break;
       default:
-        throw InvalidArgument(message("ib_session_update: reduction must be IB_MEAN, IB_SUM, "
-                                      "IB_NONE or IB_WEIGHTED_MEAN, got ",
-                                      reduction));
+        throw InvalidArgument(
+            message("ib_session_update: reduction must be IB_MEAN, IB_SUM, "
+                    "IB_NONE or IB_WEIGHTED_MEAN, got ",
+                    reduction));
     }
     session->session.update(losses, count, chosen, out);
   });
@@ -346,8 +362,10 @@ ib_status ib_session_statistics(const ib_session* session, ib_statistics* statis
     require(session, "ib_session_statistics", "session");
     require(statistics, "ib_session_statistics", "statistics");
     if (statistics->struct_size < sizeof(size_t) || statistics->struct_size > 4096) {
-      throw InvalidArgument(message("ib_session_statistics: struct_size must be sizeof "
-                                    "(ib_statistics), got ", statistics->struct_size));
+      throw InvalidArgument(
+          message("ib_session_statistics: struct_size must be sizeof "
+                  "(ib_statistics), got ",
+                  statistics->struct_size));
     }
     const infobatch::Statistics s = session->session.statistics();
     ib_statistics all{};
@@ -402,7 +420,9 @@ ib_status ib_session_serialize(ib_session* session, const char** bytes, size_t* 
   });
 }
 
-ib_status ib_session_deserialize(ib_session* session, const char* bytes, size_t size,
+ib_status ib_session_deserialize(ib_session* session,
+                                 const char* bytes,
+                                 size_t size,
                                  const char** report) {
   return guarded([&] {
     require(session, "ib_session_deserialize", "session");

@@ -21,10 +21,10 @@
 #ifndef INFOBATCH_C_API_H_
 #define INFOBATCH_C_API_H_
 
+#include <infobatch/export.h>
+
 #include <stddef.h>
 #include <stdint.h>
-
-#include <infobatch/export.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -131,19 +131,25 @@ INFOBATCH_API ib_status ib_config_validate(const ib_config* config);
 /* --- session ------------------------------------------------------------------------------- */
 
 /** @param size     number of samples, [0, 2^40].
- *  @param threads  of the epoch boundary; 0: as many as the process may use. Never changes a plan. */
-INFOBATCH_API ib_status ib_session_create(int64_t size, const ib_config* config, int32_t threads,
+ *  @param threads  of the epoch boundary; 0: as many as the process may use. Never changes a plan.
+ */
+INFOBATCH_API ib_status ib_session_create(int64_t size,
+                                          const ib_config* config,
+                                          int32_t threads,
                                           ib_session** session);
 /** The same from the options as JSON (`Config::to_json`). */
-INFOBATCH_API ib_status ib_session_create_json(int64_t size, const char* config_json,
-                                               int32_t threads, ib_session** session);
+INFOBATCH_API ib_status ib_session_create_json(int64_t size,
+                                               const char* config_json,
+                                               int32_t threads,
+                                               ib_session** session);
 /** NULL is fine. Plans obtained with ib_session_plan stay valid. */
 INFOBATCH_API void ib_session_destroy(ib_session* session);
 /** The options as JSON; lives as long as the session. */
 INFOBATCH_API ib_status ib_session_config_json(ib_session* session, const char** json);
 /** NULL: back to standard error. */
 INFOBATCH_API ib_status ib_session_set_warning_handler(ib_session* session,
-                                                       ib_warning_handler handler, void* user_data);
+                                                       ib_warning_handler handler,
+                                                       void* user_data);
 
 /** Number N of samples. */
 INFOBATCH_API ib_status ib_session_size(const ib_session* session, int64_t* size);
@@ -164,22 +170,25 @@ INFOBATCH_API ib_status ib_session_next(ib_session* session, int64_t count, ib_s
 
 /** Records the losses of the next `count` samples in order; `slice` (may be NULL) receives the
  *  samples and their weights. */
-INFOBATCH_API ib_status ib_session_observe(ib_session* session, const float* losses, int64_t count,
+INFOBATCH_API ib_status ib_session_observe(ib_session* session,
+                                           const float* losses,
+                                           int64_t count,
                                            ib_slice* slice);
 /** The same with the samples named; `weights` [count] receives their weights. */
-INFOBATCH_API ib_status ib_session_observe_ids(ib_session* session, const float* losses,
-                                               const int64_t* ids, int64_t count, float* weights);
+INFOBATCH_API ib_status ib_session_observe_ids(
+    ib_session* session, const float* losses, const int64_t* ids, int64_t count, float* weights);
 /** ib_session_observe, then the reduced loss into out[0], or out[0 .. count) for IB_NONE.
  *  @param reduction  an ib_reduction. */
-INFOBATCH_API ib_status ib_session_update(ib_session* session, const float* losses, int64_t count,
-                                          int32_t reduction, float* out);
+INFOBATCH_API ib_status ib_session_update(
+    ib_session* session, const float* losses, int64_t count, int32_t reduction, float* out);
 
 /** Fraction of the run that is done, [0, 1]. */
 INFOBATCH_API ib_status ib_session_progress(const ib_session* session, double* progress);
 /** Samples of the running epoch that were observed. */
 INFOBATCH_API ib_status ib_session_position(const ib_session* session, int64_t* position);
 /** E * ceil(N / batch_size). */
-INFOBATCH_API ib_status ib_session_max_steps(const ib_session* session, int64_t batch_size,
+INFOBATCH_API ib_status ib_session_max_steps(const ib_session* session,
+                                             int64_t batch_size,
                                              int64_t* steps);
 /** [N] scores, NaN: never observed. Valid until the next call that begins an epoch or loads. */
 INFOBATCH_API ib_status ib_session_scores(const ib_session* session, const float** scores);
@@ -193,7 +202,9 @@ INFOBATCH_API ib_status ib_session_save(ib_session* session, const char* path);
 INFOBATCH_API ib_status ib_session_load(ib_session* session, const char* path, const char** report);
 /** The state as bytes; they live until the next call of this function on this session. */
 INFOBATCH_API ib_status ib_session_serialize(ib_session* session, const char** bytes, size_t* size);
-INFOBATCH_API ib_status ib_session_deserialize(ib_session* session, const char* bytes, size_t size,
+INFOBATCH_API ib_status ib_session_deserialize(ib_session* session,
+                                               const char* bytes,
+                                               size_t size,
                                                const char** report);
 
 /* --- plan ---------------------------------------------------------------------------------- */

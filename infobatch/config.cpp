@@ -1,11 +1,10 @@
+#include <infobatch/annealing.hpp>
 #include <infobatch/config.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/policy.hpp>
 
 #include <cmath>
 #include <tuple>
-
-#include <infobatch/annealing.hpp>
-#include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
 
 namespace infobatch {
 namespace {
@@ -31,7 +30,9 @@ void check_quantiles(const Config& config, std::vector<std::string>& found) {
   }
   if (config.quantile_keep.size() != config.quantiles.size()) {
     found.push_back(message("quantile_keep must have one value per quantile, got ",
-                            config.quantile_keep.size(), " for ", config.quantiles.size()));
+                            config.quantile_keep.size(),
+                            " for ",
+                            config.quantiles.size()));
   }
   for (double keep : config.quantile_keep) {
     if (!(keep >= 1e-9 && keep <= 1.0)) {
@@ -52,13 +53,22 @@ void check_target(const Config& config, std::vector<std::string>& found) {
   }
   const Policy* policy = find_policy(config.policy);
   if (policy == nullptr || !found.empty()) return;  // reported elsewhere
-  const double reachable = policy->largest_share(config) * static_cast<double>(pruned_epochs(config)) /
+  const double reachable = policy->largest_share(config) *
+                           static_cast<double>(pruned_epochs(config)) /
                            static_cast<double>(config.epochs);
   if (target > reachable) {
-    found.push_back(message("target_saved must be at most ", reachable, ", what policy ",
-                            config.policy, " can reach in ", pruned_epochs(config), " of ",
-                            config.epochs, " epochs with max_prune_ratio ", config.max_prune_ratio,
-                            ", got ", target));
+    found.push_back(message("target_saved must be at most ",
+                            reachable,
+                            ", what policy ",
+                            config.policy,
+                            " can reach in ",
+                            pruned_epochs(config),
+                            " of ",
+                            config.epochs,
+                            " epochs with max_prune_ratio ",
+                            config.max_prune_ratio,
+                            ", got ",
+                            target));
   }
 }
 
@@ -77,8 +87,8 @@ std::vector<std::string> Config::problems() const {
   }
   if (warmup < 1) found.push_back(message("warmup must be at least 1, got ", warmup));
   if (find_policy(policy) == nullptr) {
-    found.push_back(message("policy must be one of ", detail::join(policy_names(), ", "),
-                            "; got \"", policy, "\""));
+    found.push_back(message(
+        "policy must be one of ", detail::join(policy_names(), ", "), "; got \"", policy, "\""));
   }
   if (keep != "bernoulli" && keep != "exact") {
     found.push_back(message("keep must be bernoulli or exact, got \"", keep, "\""));
@@ -98,8 +108,19 @@ void Config::validate() const {
 
 bool Config::operator==(const Config& other) const {
   const auto fields = [](const Config& c) {
-    return std::tie(c.epochs, c.prune_ratio, c.delta, c.warmup, c.seed, c.policy, c.keep, c.rescale,
-                    c.target_saved, c.max_prune_ratio, c.quantiles, c.quantile_keep, c.score_ema);
+    return std::tie(c.epochs,
+                    c.prune_ratio,
+                    c.delta,
+                    c.warmup,
+                    c.seed,
+                    c.policy,
+                    c.keep,
+                    c.rescale,
+                    c.target_saved,
+                    c.max_prune_ratio,
+                    c.quantiles,
+                    c.quantile_keep,
+                    c.score_ema);
   };
   return fields(*this) == fields(other);
 }

@@ -1,11 +1,11 @@
 #pragma once
 
+#include <infobatch/export.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <infobatch/export.h>
 
 namespace infobatch {
 

@@ -1,12 +1,13 @@
+#include <infobatch/config.hpp>
+#include <infobatch/error.hpp>
+
+#include <nlohmann/json.hpp>
+
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
-
-#include <infobatch/config.hpp>
-#include <infobatch/error.hpp>
-#include <nlohmann/json.hpp>
 
 namespace infobatch {
 namespace {

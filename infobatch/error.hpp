@@ -1,10 +1,10 @@
 #pragma once
 
+#include <infobatch/export.h>
+
 #include <sstream>
 #include <stdexcept>
 #include <string>
-
-#include <infobatch/export.h>
 
 namespace infobatch {
 

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <cstdint>
-#include <utility>
-
 #include <infobatch/export.h>
 #include <infobatch/plan_builder.hpp>
+
+#include <cstdint>
+#include <utility>
 
 namespace infobatch {
 

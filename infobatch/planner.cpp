@@ -1,11 +1,10 @@
-#include <infobatch/planner.hpp>
-
-#include <utility>
-
 #include <infobatch/annealing.hpp>
 #include <infobatch/budget.hpp>
 #include <infobatch/plan_builder.hpp>
+#include <infobatch/planner.hpp>
 #include <infobatch/score.hpp>
+
+#include <utility>
 
 namespace infobatch::detail {
 namespace {
@@ -14,15 +13,14 @@ EpochChoice choose(const PlanRequest& request, const PolicyInput& input) {
   if (request.restored != nullptr) return *request.restored;
   EpochChoice choice;
   const bool informed = input.sum.count() > 0 || !request.policy.needs_scores();
-  choice.prunes =
-      informed && request.policy.prunes() && prunes(request.config, request.epoch);
+  choice.prunes = informed && request.policy.prunes() && prunes(request.config, request.epoch);
   if (!choice.prunes) return choice;
   if (!request.config.target_saved) {
     choice.strength = request.policy.configured_strength(request.config);
     return choice;
   }
-  const double share = share_to_prune(request.config, request.size, request.epoch,
-                                      request.pruned_before);
+  const double share =
+      share_to_prune(request.config, request.size, request.epoch, request.pruned_before);
   const double wanted = request.policy.solve_strength(input, share);
   const double largest = request.policy.largest_strength(request.config);
   choice.limited = wanted > largest;
@@ -30,8 +28,11 @@ EpochChoice choose(const PlanRequest& request, const PolicyInput& input) {
   return choice;
 }
 
-Statistics describe(const PlanRequest& request, const EpochChoice& choice, const ScoreSum& sum,
-                    const EpochRule& rule, const PlanArrays& arrays) {
+Statistics describe(const PlanRequest& request,
+                    const EpochChoice& choice,
+                    const ScoreSum& sum,
+                    const EpochRule& rule,
+                    const PlanArrays& arrays) {
   Statistics statistics;
   statistics.epoch = request.epoch;
   statistics.size = request.size;
@@ -54,15 +55,18 @@ Statistics describe(const PlanRequest& request, const EpochChoice& choice, const
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   Team team(threads_for(request.size, request.threads));
   const ScoreSum sum = sum_scores(request.scores, request.size, team);
-  const PolicyInput input{request.config, request.epoch, request.size, request.scores,
-                          sum,            sum.cutoff(),  team};
+  const PolicyInput input{
+      request.config, request.epoch, request.size, request.scores, sum, sum.cutoff(), team};
   PlannedEpoch planned;
   planned.choice = choose(request, input);
   EpochRule rule;
   rule.classes = {KeepClass{}};
   if (planned.choice.prunes) rule = request.policy.rule(input, planned.choice.strength);
-  PlanArrays arrays = build_plan(request.size, request.config.seed,
-                                 static_cast<std::uint32_t>(request.epoch), rule, team,
+  PlanArrays arrays = build_plan(request.size,
+                                 request.config.seed,
+                                 static_cast<std::uint32_t>(request.epoch),
+                                 rule,
+                                 team,
                                  std::move(recycled));
   planned.statistics = describe(request, planned.choice, sum, rule, arrays);
   planned.plan = std::make_shared<Plan>(request.epoch, request.size, std::move(arrays));

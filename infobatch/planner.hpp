@@ -1,12 +1,12 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
-
 #include <infobatch/config.hpp>
 #include <infobatch/plan.hpp>
 #include <infobatch/policy.hpp>
 #include <infobatch/statistics.hpp>
+
+#include <cstdint>
+#include <memory>
 
 namespace infobatch::detail {
 

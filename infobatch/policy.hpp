@@ -1,26 +1,26 @@
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <vector>
-
 #include <infobatch/config.hpp>
 #include <infobatch/epoch_rule.hpp>
 #include <infobatch/exact_mean.hpp>
 #include <infobatch/export.h>
 #include <infobatch/threads.hpp>
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 namespace infobatch {
 
 /// What a policy may look at when a pruned epoch begins. Nothing in it may be changed.
 struct PolicyInput {
   const Config& config;
-  std::int64_t epoch;              ///< 0-based
-  std::int64_t size;               ///< N
-  const float* scores;             ///< [N]; NaN: never observed
-  const ScoreSum& sum;     ///< exact sum and count of the observed scores
-  float cutoff;                    ///< i is below the mean score iff scores[i] < cutoff
-  Team& team;              ///< threads to use
+  std::int64_t epoch;   ///< 0-based
+  std::int64_t size;    ///< N
+  const float* scores;  ///< [N]; NaN: never observed
+  const ScoreSum& sum;  ///< exact sum and count of the observed scores
+  float cutoff;         ///< i is below the mean score iff scores[i] < cutoff
+  Team& team;           ///< threads to use
 };
 
 /// A selection rule: a pure function of (scores, epoch, seed, parameters).

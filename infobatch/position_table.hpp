@@ -1,9 +1,9 @@
 #pragma once
 
+#include <infobatch/buffer.hpp>
+
 #include <cstdint>
 #include <limits>
-
-#include <infobatch/buffer.hpp>
 
 namespace infobatch::detail {
 

@@ -1,9 +1,9 @@
+#include <infobatch/error.hpp>
 #include <infobatch/safetensors.hpp>
 
-#include <cstring>
-
-#include <infobatch/error.hpp>
 #include <nlohmann/json.hpp>
+
+#include <cstring>
 
 namespace infobatch::detail {
 namespace {
@@ -26,8 +26,14 @@ std::uint64_t read_length(std::string_view bytes) {
 }
 
 std::size_t element_size(const std::string& dtype) {
-  static const std::map<std::string, std::size_t> sizes = {
-      {"U8", 1}, {"I8", 1}, {"F16", 2}, {"BF16", 2}, {"I32", 4}, {"F32", 4}, {"I64", 8}, {"F64", 8}};
+  static const std::map<std::string, std::size_t> sizes = {{"U8", 1},
+                                                           {"I8", 1},
+                                                           {"F16", 2},
+                                                           {"BF16", 2},
+                                                           {"I32", 4},
+                                                           {"F32", 4},
+                                                           {"I64", 8},
+                                                           {"F64", 8}};
   const auto it = sizes.find(dtype);
   if (it == sizes.end()) refuse("a tensor of type " + dtype);
   return it->second;
@@ -133,7 +139,8 @@ SafeTensors read_safetensors(std::string_view bytes) {
       used += content.tensors.back().data.size();
     }
   }
-  if (used != data.size()) refuse(message(data.size(), " bytes of data where the header has ", used));
+  if (used != data.size())
+    refuse(message(data.size(), " bytes of data where the header has ", used));
   return content;
 }
 

@@ -11,9 +11,9 @@ namespace infobatch::detail {
 /// One tensor of a safetensors file, its data borrowed.
 struct TensorView {
   std::string name;
-  std::string dtype;                ///< "F32", "I64", ...
+  std::string dtype;  ///< "F32", "I64", ...
   std::vector<std::int64_t> shape;
-  std::string_view data;            ///< the elements, little-endian, row-major
+  std::string_view data;  ///< the elements, little-endian, row-major
 };
 
 /// The content of a safetensors file.

@@ -1,9 +1,9 @@
 #pragma once
 
+#include <infobatch/host_device.hpp>
+
 #include <cstdint>
 #include <cstring>
-
-#include <infobatch/host_device.hpp>
 
 namespace infobatch {
 

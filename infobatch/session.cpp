@@ -1,15 +1,14 @@
+#include <infobatch/annealing.hpp>
+#include <infobatch/budget.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <utility>
-
-#include <infobatch/annealing.hpp>
-#include <infobatch/budget.hpp>
-#include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
-#include <infobatch/score.hpp>
 
 // Epochs and delivery. Observation is in session_observe.cpp, the saved state in session_state.cpp.
 
@@ -29,7 +28,8 @@ std::int64_t checked(std::int64_t size, const Config& config, int threads) {
   for (std::string& problem : config.problems()) found.push_back(std::move(problem));
   constexpr std::int64_t kMaxTotal = std::int64_t{1} << 62;
   if (found.empty() && size > 0 && config.epochs > kMaxTotal / size) {
-    found.push_back(message("epochs * size must be at most 2^62, got ", config.epochs, " * ", size));
+    found.push_back(
+        message("epochs * size must be at most 2^62, got ", config.epochs, " * ", size));
   }
   if (!found.empty()) throw InvalidArgument("Session: " + detail::join(found, "; "));
   return size;
@@ -48,9 +48,7 @@ Session::Session(std::int64_t size, Config config, int threads)
 
 Session::~Session() = default;
 
-void Session::set_warning_handler(WarningHandler handler) {
-  warning_handler_ = std::move(handler);
-}
+void Session::set_warning_handler(WarningHandler handler) { warning_handler_ = std::move(handler); }
 
 void Session::warn(const std::string& text) const {
   if (warning_handler_) {
@@ -60,7 +58,8 @@ void Session::warn(const std::string& text) const {
   }
 }
 
-// --- the end of an epoch --------------------------------------------------------------------------
+// --- the end of an epoch
+// --------------------------------------------------------------------------
 
 std::int64_t Session::observed(const Running& running) {
   return running.mode == Mode::kIds ? running.covered : running.cursor;
@@ -74,13 +73,19 @@ bool Session::over(const Running& running) {
   return running.plan->size() - observed(running) < std::max<std::int64_t>(running.batch, 1);
 }
 
-/// The cursor is right only where no batch was skipped: at the end of the plan it stands at the end.
+/// The cursor is right only where no batch was skipped: at the end of the plan it stands at the
+/// end.
 void Session::require_sound(const char* function) const {
   const Running& run = running_;
   if (run.mode != Mode::kCursor || run.handed < run.plan->size() || over(run)) return;
   throw StateError(message(
-      function, ": all samples handed out must be observed before the next epoch, got losses of ",
-      run.cursor, " of the ", run.plan->size(), " samples of epoch ", run.epoch,
+      function,
+      ": all samples handed out must be observed before the next epoch, got losses of ",
+      run.cursor,
+      " of the ",
+      run.plan->size(),
+      " samples of epoch ",
+      run.epoch,
       ": a batch was skipped, or the loop ended early while the loader prefetched, so losses may "
       "stand with the wrong samples. Pass the ids, update(losses, ids), with Indexed(dataset) "
       "putting them into the batch; or forget these losses with discard_epoch()"));
@@ -113,7 +118,10 @@ Session::Running Session::close_epoch(std::int64_t next_epoch) {
   }
   if (running_.non_finite > 0 && !warned_non_finite_) {
     warned_non_finite_ = true;
-    warn(message("update: ", running_.non_finite, " losses of epoch ", running_.epoch,
+    warn(message("update: ",
+                 running_.non_finite,
+                 " losses of epoch ",
+                 running_.epoch,
                  " were NaN or infinite. Their samples count as never observed (kept, weight 1) "
                  "until a finite loss comes; further ones only show in the statistics"));
   }
@@ -164,7 +172,8 @@ void Session::rewind() {
   resumed_ = false;
 }
 
-// --- epochs ---------------------------------------------------------------------------------------
+// --- epochs
+// ---------------------------------------------------------------------------------------
 
 std::int64_t Session::epoch() const {
   const bool next = !peeked_ && !pinned_ && over(running_);
@@ -199,8 +208,8 @@ void Session::discard_epoch() {
 
 void Session::ensure_plan() {
   if (running_.plan != nullptr) return;
-  const detail::PlanRequest request{config_,        *policy_, running_.epoch, size_, scores_.data(),
-                                    totals_.pruned, nullptr,  threads_};
+  const detail::PlanRequest request{
+      config_, *policy_, running_.epoch, size_, scores_.data(), totals_.pruned, nullptr, threads_};
   detail::PlannedEpoch planned = detail::plan_epoch(request, std::move(spare_plan_));
   running_.plan = std::move(planned.plan);
   running_.choice = planned.choice;
@@ -211,9 +220,13 @@ void Session::ensure_plan() {
 void Session::warn_of_plan() {
   if (!warned_unpruned_ && policy_->prunes() && pruned_epochs(config_) == 0) {
     warned_unpruned_ = true;
-    warn(message("no epoch of this run leaves samples out: epochs = ", config_.epochs,
-                 ", warmup = ", config_.warmup, ", annealing from epoch ",
-                 annealing_start(config_), " on",
+    warn(message("no epoch of this run leaves samples out: epochs = ",
+                 config_.epochs,
+                 ", warmup = ",
+                 config_.warmup,
+                 ", annealing from epoch ",
+                 annealing_start(config_),
+                 " on",
                  config_.epochs <= 2 ? " (2 epochs or fewer never prune)" : ""));
   }
   // The last pruned epoch's plan settles it.
@@ -223,13 +236,18 @@ void Session::warn_of_plan() {
       falls_short(config_, size_, pruned)) {
     warned_shortfall_ = true;
     const double all = static_cast<double>(config_.epochs) * static_cast<double>(size_);
-    warn(message("target_saved: promised ", *config_.target_saved, " of the run's samples, got ",
-                 static_cast<double>(pruned) / all, ": max_prune_ratio = ",
-                 config_.max_prune_ratio, " did not allow more"));
+    warn(message("target_saved: promised ",
+                 *config_.target_saved,
+                 " of the run's samples, got ",
+                 static_cast<double>(pruned) / all,
+                 ": max_prune_ratio = ",
+                 config_.max_prune_ratio,
+                 " did not allow more"));
   }
 }
 
-// --- delivery -------------------------------------------------------------------------------------
+// --- delivery
+// -------------------------------------------------------------------------------------
 
 void Session::begin() {
   const bool finished = over(running_);
@@ -255,9 +273,15 @@ void Session::warn_if_forgotten() {
   if (warned_forgotten_ || run.mode != Mode::kNone || run.plan == nullptr) return;
   if (run.handed == 0 || run.handed < run.plan->size()) return;
   warned_forgotten_ = true;
-  warn(message("all ", run.handed, " samples of epoch ", run.epoch,
+  warn(message("all ",
+               run.handed,
+               " samples of epoch ",
+               run.epoch,
                " were handed out and no loss came back, so nothing can be skipped: call "
-               "update(losses) after the forward pass (the third line)"));
+               "update(losses) after the forward pass (the third line)",
+               run.batch > run.plan->size()
+                   ? message("; or the loader dropped them: drop_last with a batch of ", run.batch)
+                   : ""));
 }
 
 Slice Session::next(std::int64_t count) {
@@ -271,7 +295,9 @@ Slice Session::next(std::int64_t count) {
   const std::int64_t size = run.plan->size();
   std::int64_t end = run.handed + std::min(count, size - run.handed);
   if (run.skips_covered) {
-    const auto due = [&](std::int64_t p) { return p >= run.staged_end || is_unseen(run.staged[p]); };
+    const auto due = [&](std::int64_t p) {
+      return p >= run.staged_end || is_unseen(run.staged[p]);
+    };
     while (run.handed < size && !due(run.handed)) ++run.handed;
     end = run.handed;
     while (end < size && end - run.handed < count && due(end)) ++end;
@@ -281,7 +307,8 @@ Slice Session::next(std::int64_t count) {
   return slice;
 }
 
-// --- position, figures ----------------------------------------------------------------------------
+// --- position, figures
+// ----------------------------------------------------------------------------
 
 std::int64_t Session::position() const { return observed(shown()); }
 
@@ -289,8 +316,8 @@ double Session::progress() const {
   const Running& run = shown();
   const double kept = run.plan == nullptr ? 0.0 : static_cast<double>(run.plan->size());
   const double share = kept > 0.0 ? static_cast<double>(observed(run)) / kept : 0.0;
-  return std::min(1.0, (static_cast<double>(run.epoch) + share) /
-                           static_cast<double>(config_.epochs));
+  return std::min(1.0,
+                  (static_cast<double>(run.epoch) + share) / static_cast<double>(config_.epochs));
 }
 
 std::int64_t Session::max_steps(std::int64_t batch_size) const {

@@ -1,11 +1,5 @@
 #pragma once
 
-#include <cstdint>
-#include <functional>
-#include <memory>
-#include <string>
-#include <vector>
-
 #include <infobatch/buffer.hpp>
 #include <infobatch/config.hpp>
 #include <infobatch/export.h>
@@ -13,6 +7,12 @@
 #include <infobatch/planner.hpp>
 #include <infobatch/position_table.hpp>
 #include <infobatch/statistics.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace infobatch {
 
@@ -108,7 +108,9 @@ class INFOBATCH_API Session {
   /// @param weights  [count] receives each row's weight.
   /// @throws IndexError  an id outside the data set or the plan; nothing was recorded.
   /// @note The first call of an epoch builds a table of 4 bytes a sample of the data set.
-  void observe_ids(const float* losses, const std::int64_t* ids, std::int64_t count,
+  void observe_ids(const float* losses,
+                   const std::int64_t* ids,
+                   std::int64_t count,
                    float* weights);
   /// `observe`, then the reduced loss in float64 arithmetic, rounded to float32.
   /// @param out  one value, or [count] for `Reduction::kNone`. May be `losses` itself.
@@ -124,7 +126,7 @@ class INFOBATCH_API Session {
   std::int64_t max_steps(std::int64_t batch_size) const;
   /// Figures of the running (or just finished) epoch. Never plans or advances anything.
   Statistics statistics() const;
-  /// [N] scores; NaN: never observed. Losses of the running epoch are not in it yet.
+  /// [N] scores; NaN: never observed. The losses of an epoch enter when the next one is planned.
   const float* scores() const { return scores_.data(); }
 
   /// Where warnings go; default: standard error.
@@ -158,11 +160,11 @@ class INFOBATCH_API Session {
     std::int64_t handed = 0;     // positions handed out
     std::int64_t batch = 0;      // largest batch asked for
     Mode mode = Mode::kNone;
-    std::int64_t cursor = 0;       // kCursor: positions observed
-    std::int64_t covered = 0;      // kIds: distinct positions observed
-    bool skips_covered = false;    // kIds, resumed: positions that were observed are not due again
-    Buffer<float> staged;          // [K] losses by position; swapped with the scores at the end
-    std::int64_t staged_end = 0;   // positions from here on are not written
+    std::int64_t cursor = 0;      // kCursor: positions observed
+    std::int64_t covered = 0;     // kIds: distinct positions observed
+    bool skips_covered = false;   // kIds, resumed: positions that were observed are not due again
+    Buffer<float> staged;         // [K] losses by position; swapped with the scores at the end
+    std::int64_t staged_end = 0;  // positions from here on are not written
     std::int64_t non_finite = 0;
     detail::PositionTable positions;  // kIds
   };
@@ -208,7 +210,7 @@ class INFOBATCH_API Session {
   bool peeked_ = false;
   Running previous_;
   Totals previous_totals_;
-  PlanArrays spare_plan_;       // memory of a plan that nobody holds any more
+  PlanArrays spare_plan_;  // memory of a plan that nobody holds any more
   Buffer<float> spare_staged_;
   bool warned_non_finite_ = false;
   bool warned_forgotten_ = false;

@@ -1,3 +1,12 @@
+#include <infobatch/atomic_file.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/safetensors.hpp>
+#include <infobatch/score.hpp>
+#include <infobatch/session.hpp>
+
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -6,14 +15,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-
-#include <infobatch/atomic_file.hpp>
-#include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
-#include <infobatch/safetensors.hpp>
-#include <infobatch/score.hpp>
-#include <infobatch/session.hpp>
-#include <nlohmann/json.hpp>
 
 // The saved state: scores, the staged losses of the running epoch, and the figures that rebuild its
 // plan from the scores, which stand still while an epoch runs.
@@ -43,8 +44,8 @@ void copy_floats(const detail::TensorView& tensor, float* out) {
 /// Scores and staged losses are finite or never observed; losses staged by ids may be unseen.
 void check_floats(const float* values, std::int64_t count, const char* name, bool may_be_unseen) {
   for (std::int64_t i = 0; i < count; ++i) {
-    const bool reserved = float_bits(values[i]) == kNeverObservedBits ||
-                          (may_be_unseen && is_unseen(values[i]));
+    const bool reserved =
+        float_bits(values[i]) == kNeverObservedBits || (may_be_unseen && is_unseen(values[i]));
     if (!is_finite(values[i]) && !reserved) {
       damaged(message("a non-finite value in ", name, " at ", i));
     }
@@ -84,12 +85,14 @@ std::string hex(std::uint64_t value) {
 
 /// What a state's metadata and tensors add up to, so that damage anywhere is noticed.
 std::string checksum(std::string_view state, std::string_view scores, std::string_view staged) {
-  return hex(detail::fingerprint_of(
-      staged, detail::fingerprint_of(scores, detail::fingerprint_of(state))));
+  return hex(detail::fingerprint_of(staged,
+                                    detail::fingerprint_of(scores, detail::fingerprint_of(state))));
 }
 
 /// Every option that differs, as "name: saved -> own", in two lists.
-void compare(const Config& saved, const Config& own, std::vector<std::string>& refused,
+void compare(const Config& saved,
+             const Config& own,
+             std::vector<std::string>& refused,
              std::vector<std::string>& changed) {
   const Json a = Json::parse(saved.to_json());
   const Json b = Json::parse(own.to_json());
@@ -116,21 +119,23 @@ std::string Session::serialize() {
             {"limited", run.choice.limited},
             {"fingerprint", hex(detail::fingerprint(*run.plan))}};
   }
-  const Json state = {
-      {"rule_version", kRuleVersion},
-      {"size", size_},
-      {"config", Json::parse(config_.to_json())},
-      {"epoch", run.epoch},
-      {"empty_begun", run.plan != nullptr && run.plan->size() == 0 && run.begun},
-      {"observed_by", run.mode == Mode::kNone ? "none" : by_ids ? "ids" : "cursor"},
-      {"observed", observed(run)},
-      {"batch", run.batch},
-      {"non_finite", run.non_finite},
-      {"plan", plan},
-      {"totals",
-       {{"epochs", totals_.epochs},
-        {"pruned", totals_.pruned},
-        {"non_finite", totals_.non_finite}}}};
+  const Json state = {{"rule_version", kRuleVersion},
+                      {"size", size_},
+                      {"config", Json::parse(config_.to_json())},
+                      {"epoch", run.epoch},
+                      {"empty_begun", run.plan != nullptr && run.plan->size() == 0 && run.begun},
+                      {"observed_by",
+                       run.mode == Mode::kNone ? "none"
+                       : by_ids                ? "ids"
+                                               : "cursor"},
+                      {"observed", observed(run)},
+                      {"batch", run.batch},
+                      {"non_finite", run.non_finite},
+                      {"plan", plan},
+                      {"totals",
+                       {{"epochs", totals_.epochs},
+                        {"pruned", totals_.pruned},
+                        {"non_finite", totals_.non_finite}}}};
   const std::string text = state.dump();
   const std::string_view scores = bytes_of(scores_.data(), size_);
   const std::string_view staged = bytes_of(run.staged.data(), run.staged_end);
@@ -175,8 +180,10 @@ LoadReport Session::deserialize(const std::string& bytes) {
   }
   compare(saved, config_, refused, report.changes);
   if (!refused.empty()) {
-    throw InvalidArgument("load: the state must be of the same run (only epochs and delta may "
-                          "differ), got saved -> own " + detail::join(refused, ", "));
+    throw InvalidArgument(
+        "load: the state must be of the same run (only epochs and delta may "
+        "differ), got saved -> own " +
+        detail::join(refused, ", "));
   }
 
   // Everything is read and checked beside the running state, which changes last.
@@ -202,12 +209,12 @@ LoadReport Session::deserialize(const std::string& bytes) {
     run.choice.strength = get<double>(plan, "strength");
     run.choice.limited = get<bool>(plan, "limited");
     if (!(run.choice.strength >= 0.0) ||
-        run.choice.strength > std::max(policy_->largest_strength(saved),
-                                       policy_->configured_strength(saved))) {
+        run.choice.strength >
+            std::max(policy_->largest_strength(saved), policy_->configured_strength(saved))) {
       damaged(message("strength = ", run.choice.strength));
     }
-    const detail::PlanRequest request{saved,         *policy_,    run.epoch, size_, table.data(),
-                                      totals.pruned, &run.choice, threads_};
+    const detail::PlanRequest request{
+        saved, *policy_, run.epoch, size_, table.data(), totals.pruned, &run.choice, threads_};
     detail::PlannedEpoch planned = detail::plan_epoch(request, PlanArrays{});
     if (hex(detail::fingerprint(*planned.plan)) != get<std::string>(plan, "fingerprint")) {
       damaged("scores that lead to another plan than the one that was running");
@@ -257,8 +264,6 @@ LoadReport Session::deserialize(const std::string& bytes) {
 
 void Session::save(const std::string& path) { detail::write_file_atomically(path, serialize()); }
 
-LoadReport Session::load(const std::string& path) {
-  return deserialize(detail::read_file(path));
-}
+LoadReport Session::load(const std::string& path) { return deserialize(detail::read_file(path)); }
 
 }  // namespace infobatch

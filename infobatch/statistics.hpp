@@ -19,7 +19,7 @@ struct Statistics {
   double prune_ratio = 0.0;     ///< the policy's strength used, solved for where there is a target
 
   // The scores when it was planned.
-  std::int64_t observed = 0;  ///< samples with a score
+  std::int64_t observed = 0;                                     ///< samples with a score
   double mean_score = std::numeric_limits<double>::quiet_NaN();  ///< NaN: no score yet
 
   // The run so far, this epoch included.

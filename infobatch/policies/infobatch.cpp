@@ -1,11 +1,10 @@
 #include <infobatch/policies/infobatch.hpp>
+#include <infobatch/select.hpp>
 
 #include <algorithm>
 #include <array>
 #include <numeric>
 #include <vector>
-
-#include <infobatch/select.hpp>
 
 namespace infobatch {
 namespace {

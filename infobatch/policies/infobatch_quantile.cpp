@@ -1,9 +1,8 @@
+#include <infobatch/annealing.hpp>
 #include <infobatch/policies/infobatch_quantile.hpp>
+#include <infobatch/select.hpp>
 
 #include <algorithm>
-
-#include <infobatch/annealing.hpp>
-#include <infobatch/select.hpp>
 
 namespace infobatch {
 namespace {
@@ -48,15 +47,18 @@ EpochRule InfoBatchQuantilePolicy::rule(const PolicyInput& input, double strengt
   std::vector<RankCut> cuts;
   for (std::size_t b = 0; b < config.quantiles.size(); ++b) {
     const std::int64_t rank = floor_share(billionths(config.quantiles[b]), input.sum.count());
-    cuts.push_back(select_rank(input.scores, input.size, rank, config.seed,
-                                       static_cast<std::uint32_t>(input.epoch), input.team));
+    cuts.push_back(select_rank(input.scores,
+                               input.size,
+                               rank,
+                               config.seed,
+                               static_cast<std::uint32_t>(input.epoch),
+                               input.team));
     rule.classes.push_back(
         KeepClass{1.0 - (1.0 - config.quantile_keep[b]) * strength, config.rescale});
   }
-  rule.classify = [scores = input.scores, cuts](std::int64_t begin, std::int64_t end,
-                                                std::uint8_t* klass) {
-    classify_by_ranks(scores, begin, end, cuts.data(), static_cast<int>(cuts.size()),
-                              klass);
+  rule.classify = [scores = input.scores, cuts](
+                      std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
+    classify_by_ranks(scores, begin, end, cuts.data(), static_cast<int>(cuts.size()), klass);
   };
   return rule;
 }

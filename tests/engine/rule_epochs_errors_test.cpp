@@ -113,6 +113,17 @@ TEST_CASE("rule 15: a plan handed out to the end without an update warns once",
   REQUIRE(warnings.count("third line") == 1);
 }
 
+TEST_CASE("rule 15: an epoch smaller than a dropped batch is named as a cause of missing losses",
+          "[engine][epochs]") {
+  Session session(50, config_of(8), 1);
+  const Warnings warnings(session);
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    session.begin();
+    session.next(64);
+  }
+  REQUIRE(warnings.count("drop_last with a batch of 64") == 1);
+}
+
 TEST_CASE("rule 15: looking at a batch, a discarded epoch or a correct loop warns of nothing",
           "[engine][epochs]") {
   Session session(50, config_of(8), 1);
