@@ -11,7 +11,7 @@ namespace infobatch {
 
 /// Version of the rules that turn (config, scores, epoch) into a plan. A saved state is accepted
 /// only by the version that wrote it, because another one would plan other epochs.
-constexpr int kRuleVersion = 1;
+constexpr int kRuleVersion = 2;
 
 /// Largest data set: 2^40 samples.
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 40;

@@ -14,18 +14,26 @@ namespace {
 
 __extension__ using Wide = unsigned __int128;
 
-constexpr std::int64_t kChunk = 2048;  // samples at a time: all that belongs to them stays in L1
-constexpr std::uint32_t kAlways = 0xFFFFFFFFu;
+// Samples at a time: all that belongs to them stays in L1, and their draws are one group.
+constexpr std::int64_t kChunk = kDrawGroup;
+constexpr std::size_t kChunkWords = static_cast<std::size_t>(kChunk / kLaneWord);
 constexpr int kMaxClasses = EpochRule::kMaxClasses;
-static_assert(kMaxClasses <= kTableClasses, "a keep table has a slot for each class");
 
 using Counts = std::array<std::int64_t, kMaxClasses>;
 
-// The classes of a chunk of samples and what the keep rule compares with.
+using Lanes = std::array<std::uint64_t, kChunkWords>;
+
+// The classes of a chunk of samples, and which of them are kept.
 struct Chunk {
   alignas(64) std::uint8_t klass[kChunk];
-  alignas(64) std::uint32_t words[kChunk];
+  alignas(64) Lanes kept;
   alignas(64) std::uint32_t cut_words[2 * kChunk];
+};
+
+// How many samples of each class there are, and how many of them are kept.
+struct ClassCounts {
+  Counts members{};
+  Counts kept{};
 };
 
 void classify_chunk(const Classify& classify,
@@ -49,77 +57,81 @@ void classify_chunk(const Classify& classify,
                                 largest));
 }
 
-// Turns the 64-bit draws of a chunk into words that are 0 for what lies before its class's cut.
-void apply_cuts(const std::vector<ClassRule>& rules,
-                std::int64_t begin,
-                std::int64_t count,
-                Chunk& chunk) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (chunk.klass[i] >= rules.size()) refuse_class(chunk.klass, count, rules.size());
-    const ClassRule& rule = rules[chunk.klass[i]];
-    if (rule.kind != ClassRule::kCut) continue;
-    const std::uint64_t draw = chunk.cut_words[2 * i] | std::uint64_t{chunk.cut_words[2 * i + 1]}
-                                                            << 32;
-    chunk.words[i] = rule.cut.covers(draw, begin + i) ? 0 : kAlways;
-  }
-}
-
-KeepTable table_of(const std::vector<ClassRule>& rules, int id_bits) {
-  KeepTable table;
-  table.n_classes = static_cast<int>(rules.size());
-  table.id_bits = id_bits;
-  for (std::size_t c = 0; c < rules.size(); ++c) {
-    const ClassRule& rule = rules[c];
-    if (rule.kind == ClassRule::kNone) continue;
-    table.allowed |= 1u << c;
-    table.last[c] = rule.kind == ClassRule::kAll ? kAlways
-                    : rule.kind == ClassRule::kCut
-                        ? 0
-                        : static_cast<std::uint32_t>(rule.keep_below - 1);
-  }
-  return table;
-}
-
-bool any_of_kind(const std::vector<ClassRule>& rules, ClassRule::Kind kind) {
-  return std::any_of(
-      rules.begin(), rules.end(), [kind](const ClassRule& rule) { return rule.kind == kind; });
-}
-
-int keep_chunk(const Chunk& chunk,
-               int count,
-               std::int64_t first_id,
-               const KeepTable& table,
-               std::uint32_t* out,
-               Counts& members,
-               Counts& kept) {
-  return kernels().keep_items(chunk.klass,
-                              chunk.words,
-                              count,
-                              static_cast<std::uint32_t>(first_id),
-                              table,
-                              out,
-                              members.data(),
-                              kept.data());
-}
-
-int keep_chunk(const Chunk& chunk,
-               int count,
-               std::int64_t first_id,
-               const KeepTable& table,
-               std::uint64_t* out,
-               Counts& members,
-               Counts& kept) {
+// Leaves the lanes whose 64-bit draw lies before the cut; returns how many they are.
+int draws_before(const DrawCut& cut, std::int64_t begin, const Chunk& chunk, Lanes& lanes) {
   int n = 0;
-  for (int i = 0; i < count; ++i) {
-    const unsigned c = chunk.klass[i];
-    if (c >= static_cast<unsigned>(table.n_classes)) return -1;
-    const unsigned keep = (table.allowed >> c & 1u) & (chunk.words[i] <= table.last[c] ? 1u : 0u);
-    out[n] = static_cast<std::uint64_t>(first_id + i) | std::uint64_t{c} << table.id_bits;
-    n += static_cast<int>(keep);
-    ++members[c];
-    kept[c] += keep;
+  for (std::size_t w = 0; w < lanes.size(); ++w) {
+    std::uint64_t before = 0;
+    for (std::uint64_t word = lanes[w]; word != 0; word &= word - 1) {
+      const auto lane = static_cast<std::size_t>(__builtin_ctzll(word));
+      const std::size_t i = w * kLaneWord + lane;
+      const std::uint64_t draw = chunk.cut_words[2 * i] | std::uint64_t{chunk.cut_words[2 * i + 1]}
+                                                              << 32;
+      const bool covered = cut.covers(draw, begin + static_cast<std::int64_t>(i));
+      before |= std::uint64_t{covered} << lane;
+      n += covered ? 1 : 0;
+    }
+    lanes[w] = before;
   }
   return n;
+}
+
+// Decides which samples of a chunk are kept: chunk.kept.
+void decide_chunk(const std::vector<ClassRule>& rules,
+                  std::uint64_t seed,
+                  std::uint32_t epoch,
+                  std::int64_t begin,
+                  int count,
+                  Chunk& chunk,
+                  ClassCounts& counts) {
+  chunk.kept.fill(0);
+  int known = 0;
+  for (std::size_t c = 0; c < rules.size(); ++c) {
+    alignas(64) Lanes lanes{};
+    const int members =
+        kernels().class_lanes(chunk.klass, count, static_cast<std::uint8_t>(c), lanes.data());
+    known += members;
+    counts.members[c] += members;
+    if (members == 0 || rules[c].kind == ClassRule::kNone) continue;
+    int kept = members;
+    if (rules[c].kind == ClassRule::kBelow) {
+      kept = kernels().draws_below(seed,
+                                   epoch,
+                                   kStreamKeep,
+                                   static_cast<std::uint64_t>(begin / kDrawGroup),
+                                   static_cast<std::uint32_t>(rules[c].keep_below),
+                                   lanes.data());
+    } else if (rules[c].kind == ClassRule::kCut) {
+      kept = draws_before(rules[c].cut, begin, chunk, lanes);
+    }
+    counts.kept[c] += kept;
+    for (std::size_t w = 0; w < lanes.size(); ++w) chunk.kept[w] |= lanes[w];
+  }
+  if (known != count) refuse_class(chunk.klass, count, rules.size());
+}
+
+int append(const Chunk& chunk, int count, std::int64_t first_id, int id_bits, std::uint32_t* out) {
+  return kernels().append_items(
+      chunk.kept.data(), chunk.klass, count, static_cast<std::uint32_t>(first_id), id_bits, out);
+}
+
+int append(
+    const Chunk& chunk, int /*count*/, std::int64_t first_id, int id_bits, std::uint64_t* out) {
+  std::uint64_t* const begin = out;
+  for (std::size_t w = 0; w < chunk.kept.size(); ++w) {
+    for (std::uint64_t word = chunk.kept[w]; word != 0; word &= word - 1) {
+      const std::size_t i = w * kLaneWord + static_cast<std::size_t>(__builtin_ctzll(word));
+      *out++ = (static_cast<std::uint64_t>(first_id) + i) | std::uint64_t{chunk.klass[i]}
+                                                                << id_bits;
+    }
+  }
+  return static_cast<int>(out - begin);
+}
+
+bool any_cut(const std::vector<ClassRule>& rules) {
+  return std::any_of(rules.begin(), rules.end(), [](const ClassRule& rule) {
+    return rule.kind == ClassRule::kCut;
+  });
 }
 
 // The part of [0, n) that is thread `thread`'s: whole chunks.
@@ -188,42 +200,30 @@ KeptRuns keep_samples(std::int64_t n,
                       Team& team,
                       Item* items,
                       std::vector<ClassCount>& counts) {
-  const KeepTable table = table_of(rules, id_bits);
-  const bool draws = any_of_kind(rules, ClassRule::kBelow);
-  const bool cuts = any_of_kind(rules, ClassRule::kCut);
-  struct Part {
-    Counts members{};
-    Counts kept{};
-  };
+  const bool cuts = any_cut(rules);
   const auto n_threads = static_cast<std::size_t>(team.size());
-  std::vector<Part> parts(n_threads);
+  std::vector<ClassCounts> parts(n_threads);
   KeptRuns kept;
   kept.runs.resize(n_threads);
 
   team.run([&](int thread) {
     Chunk chunk;
-    std::fill(std::begin(chunk.words), std::end(chunk.words), 0u);
-    Part part;
+    ClassCounts part;
     const std::int64_t first = part_begin(n, thread, team.size());
     const std::int64_t last = part_begin(n, thread + 1, team.size());
     Item* out = items + first;
     for (std::int64_t begin = first; begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
+      const auto count = static_cast<int>(end - begin);
       classify_chunk(classify, begin, end, chunk.klass);
-      const std::int64_t blocks = (end - begin + kWordsPerBlock - 1) / kWordsPerBlock;
-      const auto first_block = static_cast<std::uint64_t>(begin / kWordsPerBlock);
-      if (draws) {
-        fill_random_words(seed, epoch, kStreamKeep, first_block, blocks, chunk.words);
-      }
       if (cuts) {
+        const std::int64_t blocks = (count + kWordsPerBlock - 1) / kWordsPerBlock;
+        const auto first_block = static_cast<std::uint64_t>(begin / kWordsPerBlock);
         fill_random_words(
             seed, epoch, kStreamExactKeep, 2 * first_block, 2 * blocks, chunk.cut_words);
-        apply_cuts(rules, begin, end - begin, chunk);
       }
-      const int n_kept = keep_chunk(
-          chunk, static_cast<int>(end - begin), begin, table, out, part.members, part.kept);
-      if (n_kept < 0) refuse_class(chunk.klass, end - begin, rules.size());
-      out += n_kept;
+      decide_chunk(rules, seed, epoch, begin, count, chunk, part);
+      out += append(chunk, count, begin, id_bits, out);
     }
     parts[static_cast<std::size_t>(thread)] = part;
     kept.runs[static_cast<std::size_t>(thread)] = {first, out - (items + first), 0};
@@ -235,7 +235,7 @@ KeptRuns keep_samples(std::int64_t n,
   }
   for (std::size_t c = 0; c < counts.size(); ++c) {
     counts[c].members = counts[c].kept = 0;
-    for (const Part& part : parts) {
+    for (const ClassCounts& part : parts) {
       counts[c].members += part.members[c];
       counts[c].kept += part.kept[c];
     }

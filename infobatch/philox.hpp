@@ -63,6 +63,31 @@ INFOBATCH_HD inline std::uint64_t random_draw64(std::uint64_t seed,
   return low | std::uint64_t{random_word(seed, epoch, stream, 2 * index + 1)} << 32;
 }
 
+/// Planes of a sliced draw, and the draws whose bits lie in one block of each plane.
+constexpr int kDrawPlanes = 32;
+constexpr std::int64_t kDrawGroup = 2048;
+
+/// The 32-bit draw `index` of a stream that is sliced into planes, one for each bit: bit 31 - b is
+/// bit index % 32 of word (index / 32) % 64 of block 32 (index / 2048) + b.
+///
+/// A comparison or a split that the leading bits decide so takes the leading planes alone: a keep
+/// ratio of 1/2 costs one random bit a sample. The engine reads whole planes; this function, which
+/// makes all 32, says what they mean.
+INFOBATCH_HD inline std::uint32_t sliced_draw(std::uint64_t seed,
+                                              std::uint32_t epoch,
+                                              std::uint32_t stream,
+                                              std::uint64_t index) {
+  const std::uint64_t first_block = index / kDrawGroup * kDrawPlanes;
+  const std::uint64_t word = index / 32 % 64;
+  std::uint32_t draw = 0;
+  for (int plane = 0; plane < kDrawPlanes; ++plane) {
+    const std::uint64_t block = first_block + static_cast<std::uint64_t>(plane);
+    const std::uint32_t bits = random_word(seed, epoch, stream, 64 * block + word);
+    draw = draw << 1 | (bits >> index % 32 & 1u);
+  }
+  return draw;
+}
+
 /// Halfword `index` of the stream, its words read as little-endian memory.
 INFOBATCH_HD inline std::uint32_t random_half(std::uint64_t seed,
                                               std::uint32_t epoch,

@@ -112,15 +112,16 @@ void fill_plan(const PlanOptions& options,
   constexpr bool kNarrow = sizeof(Item) == sizeof(float);
   const std::vector<ClassRule> rules = class_rules(n, seed, epoch, rule, team, plan.counts);
 
-  // Items lie in the memory of the result: kept ones in `ids`, parted ones (narrow) in `weights`.
   plan.ids.resize(n + kKeepSlack);
   plan.weights.resize(n + kKeepSlack);
   Buffer<Item> wide_scatter;
   Item* const in_ids = reinterpret_cast<Item*>(plan.ids.data());
   Item* in_weights = reinterpret_cast<Item*>(plan.weights.data());
-  // What is sure to be a single bucket is kept where it is going to be shuffled.
-  const bool in_place = kNarrow && n <= options.shuffle.large_bucket && team.size() == 1;
-  Item* const kept_items = in_place ? in_weights : in_ids;
+  // What is sure to be a single bucket is kept where it is going to be shuffled; what may be a
+  // roomy plan leaves the larger array to its rooms.
+  const bool single = n <= options.shuffle.large_bucket && team.size() == 1;
+  const bool roomy = n >= options.shuffle.roomy_from;
+  Item* const kept_items = kNarrow && (single || roomy) ? in_weights : in_ids;
   const KeptRuns kept =
       keep_samples(n, seed, epoch, rule.classify, rules, id_bits, team, kept_items, plan.counts);
   if constexpr (!kNarrow) {

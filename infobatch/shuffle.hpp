@@ -16,8 +16,9 @@
 // one after the other are the plan. Every draw is keyed by a position, so the result is a pure
 // function of (seed, epoch, kept ids), and every permutation is equally likely:
 //
-//   level 1   the draw of the item at position p of the kept list is byte (bits1 <= 8) or half
-//             word p of the stream kStreamBucket1; its top bits1 bits are the part;
+//   level 1   the draw of the item at position p of the kept list is draw p of the stream
+//             kStreamBucket1: the sliced draw where bits1 <= 2, byte p where bits1 <= 8, else half
+//             word p; its top bits1 bits are the part;
 //   level 2   the same with the position after level 1, kStreamBucket2 and bits2;
 //   bucket    with first position s and size n: for i = n-1 down to 1 swap items i and j, where
 //             j = swap_index(seed, epoch, s + i, i + 1).
@@ -36,9 +37,11 @@ struct ShuffleConstants {
   int bits1 = 8;         ///< of level 1 then: fewer parts do not make a partition faster
   int fewest_bits2 = 5;  ///< of level 2, where there is one
   int most_bits2 = 16;   ///< of level 2; level 1 takes what is more
-  /// Not part of the rule: level 2 gives each part room for its average size and this many
-  /// deviations more, and counts beforehand only where that was not enough.
+  /// Not part of the rule: each part gets room for its average size and this many deviations more,
+  /// and its items are counted beforehand only where that was not enough: in level 2 always, in
+  /// level 1 of plans from `roomy_from` kept items on.
   int room_deviations = 8;
+  std::int64_t roomy_from = std::int64_t{1} << 25;
 };
 
 /// Bits of the two levels; 0 where there is no such level.
@@ -87,11 +90,13 @@ INFOBATCH_HD inline std::uint32_t swap_index(std::uint64_t seed,
   return static_cast<std::uint32_t>(product >> 32);
 }
 
-/// The arrays that a plan is made of, while it is made. Items are id | class << id_bits.
+/// The arrays that a plan is made of, while it is made. Items are id | class << id_bits. Narrow
+/// items (32 bits) lie in the memory of the result: two of them in the place of an id, one in that
+/// of a weight.
 template <typename Item>
 struct ShuffleArrays {
-  Item* kept;                 ///< the runs of kept items, may lie in the memory of `ids`
-  Item* scatter;              ///< K slots, may lie in the memory of `weights` if Item has 32 bits
+  Item* kept;                 ///< the runs of kept items; narrow ones in `ids` or in `weights`
+  Item* scatter;              ///< K slots; narrow ones in `weights`
   std::int64_t* ids;          ///< [K] result
   float* weights;             ///< [K] result
   int id_bits;                ///< where the class begins in an item
@@ -100,7 +105,8 @@ struct ShuffleArrays {
 
 /// Shuffles the kept items into ids and weights.
 ///
-/// When a single bucket holds them all and there is one run, `kept` may equal `scatter`.
+/// Where `kept` lies decides nothing but the way: in the memory of `weights` it suits a single
+/// bucket with one run, which then needs no copy, and plans from constants.roomy_from items on.
 template <typename Item>
 void shuffle_items(const KeptRuns& kept,
                    const ShuffleArrays<Item>& arrays,

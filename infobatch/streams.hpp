@@ -7,7 +7,7 @@ namespace infobatch {
 /// The random streams of an epoch. Draws of different streams are independent; the numbers are
 /// part of the rule that makes a plan, so they never change.
 enum Stream : std::uint32_t {
-  kStreamKeep = 1,        ///< 32-bit draw by sample id: keep mode `bernoulli`
+  kStreamKeep = 1,        ///< sliced 32-bit draw by sample id: keep mode `bernoulli`
   kStreamExactKeep = 2,   ///< 64-bit draw by sample id: keep mode `exact`
   kStreamRankTies = 3,    ///< 64-bit draw by sample id: order among equal scores
   kStreamBucket1 = 8,     ///< by position in the kept list: first partition of the shuffle

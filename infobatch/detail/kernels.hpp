@@ -13,8 +13,11 @@ enum class SimdLevel { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
 
 /// Scores that BlockSum covers at most.
 constexpr int kSumBlock = 4096;
-/// Classes that a keep table holds.
-constexpr int kTableClasses = 16;
+/// Samples that one lane mask stands for: sample i is bit i % 64 of word i / 64.
+constexpr int kLaneWord = 64;
+
+/// What of a plan passes the caches by on its way to memory.
+enum class Streaming { kNone, kIds, kAll };
 
 /// The exact sum of one block of scores: high * 2^high_exponent + low * 2^low_exponent.
 struct BlockSum {
@@ -23,15 +26,6 @@ struct BlockSum {
   int high_exponent = 0;
   int low_exponent = 0;
   std::int64_t count = 0;  ///< scores that are not NaN
-};
-
-/// How the samples of each class are kept: iff allowed and word <= last. Both are 0 for the classes
-/// from n_classes on.
-struct KeepTable {
-  std::uint32_t last[kTableClasses] = {};
-  std::uint32_t allowed = 0;  ///< bit c: samples of class c can be kept
-  int n_classes = 1;
-  int id_bits = 32;  ///< an item is id | class << id_bits
 };
 
 /// One implementation of the inner loops. Every level gives the same bits.
@@ -51,18 +45,26 @@ struct Kernels {
                          std::int64_t count,
                          float cutoff,
                          std::uint8_t* klass);
-  /// Writes the items of the kept ones among `count` samples from first_id on, in order, and adds
-  /// to members[class] and kept[class]. Returns the number of items, or -1 for a class at or above
-  /// n_classes. The inputs may be read up to the next multiple of 64, out written up to the next
-  /// multiple of 16.
-  int (*keep_items)(const std::uint8_t* klass,
-                    const std::uint32_t* words,
-                    int count,
-                    std::uint32_t first_id,
-                    const KeepTable& table,
-                    std::uint32_t* out,
-                    std::int64_t* members,
-                    std::int64_t* kept);
+  /// Sets lanes[i / 64] to the samples whose class byte is `c`, for count <= 2048 samples; returns
+  /// how many they are. The bytes may be read up to the next multiple of 64.
+  int (*class_lanes)(const std::uint8_t* klass, int count, std::uint8_t c, std::uint64_t* lanes);
+  /// Leaves those of 2048 lanes whose sliced draw is below `bound`, 1 <= bound < 2^32; returns how
+  /// many they are. The samples are those of group `group` (sliced_draw()).
+  int (*draws_below)(std::uint64_t seed,
+                     std::uint32_t epoch,
+                     std::uint32_t stream,
+                     std::uint64_t group,
+                     std::uint32_t bound,
+                     std::uint64_t* lanes);
+  /// Writes the items id | class << id_bits of the lanes that are set among `count` samples from
+  /// first_id on, in order; returns how many. The bytes may be read up to the next multiple of 64,
+  /// `out` written up to 16 slots behind the items.
+  int (*append_items)(const std::uint64_t* lanes,
+                      const std::uint8_t* klass,
+                      int count,
+                      std::uint32_t first_id,
+                      int id_bits,
+                      std::uint32_t* out);
   /// index[i] = high half of word[i] * (first_bound + i) for the words of n_blocks blocks, where
   /// bounds below 1 are of no interest. Returns whether some low half is below its bound, that is,
   /// whether a word might have to be rejected.
@@ -73,24 +75,25 @@ struct Kernels {
                        std::int64_t n_blocks,
                        std::int32_t first_bound,
                        std::uint32_t* index);
-  /// counts[part] += draws whose top `bits` bits are `part`; bits is 1 or 2.
-  void (*count_few)(const std::uint8_t* draws, std::int64_t count, int bits, std::uint32_t* counts);
-  /// out[next[part]++] = items[i], where `part` is the top `bits` bits of draws[i]; bits is 1 or 2.
-  void (*scatter_few)(const std::uint8_t* draws,
+  /// Bits that are set in n_words words.
+  std::int64_t (*count_lanes)(const std::uint64_t* lanes, int n_words);
+  /// For part = 0 .. parts - 1: moves the items of the lanes of `part`, in order, to out[part] and
+  /// moves that pointer on. Lanes lanes[n_words part + w] stand for the items from 64 w on; no item
+  /// has more than one part. Up to four parts.
+  void (*scatter_few)(const std::uint64_t* lanes,
+                      int n_words,
+                      int parts,
                       const std::uint32_t* items,
-                      std::int64_t count,
-                      int bits,
-                      std::uint32_t* next,
-                      std::uint32_t* out);
-  /// ids[i] and weights[i] of the items; `weights` may be the memory of `items` itself.
-  /// `streaming` bypasses the caches for ids.
+                      std::uint32_t** out);
+  /// ids[i] and weights[i] of the items; `weights` may be the memory of `items` itself unless it
+  /// is streamed.
   void (*emit)(const std::uint32_t* items,
                std::int64_t count,
                int id_bits,
                const float* class_weight,
                std::int64_t* ids,
                float* weights,
-               bool streaming);
+               Streaming streaming);
 };
 
 /// The implementations; nullptr where the build or the processor lacks the instruction set.

@@ -7,6 +7,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
+#include <infobatch/detail/lanes.hpp>
 #include <infobatch/detail/sum_lanes.hpp>
 
 #include <immintrin.h>
@@ -215,6 +216,31 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
   for (; i < count; ++i) klass[i] = scores[i] < cutoff;
 }
 
+int class_lanes(const std::uint8_t* klass, int count, std::uint8_t c, std::uint64_t* lanes) {
+  const __m256i wanted = _mm256_set1_epi8(static_cast<char>(c));
+  const auto half = [&](int i) {
+    return static_cast<std::uint32_t>(
+        _mm256_movemask_epi8(_mm256_cmpeq_epi8(load(klass + i), wanted)));
+  };
+  int members = 0;
+  for (int i = 0; i < count; i += 64) {
+    std::uint64_t word = std::uint64_t{half(i + 32)} << 32 | half(i);
+    if (count - i < 64) word = _bzhi_u64(word, static_cast<unsigned>(count - i));
+    lanes[i / 64] = word;
+    members += __builtin_popcountll(word);
+  }
+  return members;
+}
+
+int draws_below(std::uint64_t seed,
+                std::uint32_t epoch,
+                std::uint32_t stream,
+                std::uint64_t group,
+                std::uint32_t bound,
+                std::uint64_t* lanes) {
+  return lanes::draws_below(fill_words, seed, epoch, stream, group, bound, lanes);
+}
+
 // Moves the chosen ones of 8 lanes to the front.
 inline __m256i compress(__m256i items, unsigned chosen) {
   const std::uint64_t bytes = _pdep_u64(chosen, 0x0101010101010101u) * 0xFF;
@@ -223,62 +249,31 @@ inline __m256i compress(__m256i items, unsigned chosen) {
       items, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(lanes))));
 }
 
-int keep_items(const std::uint8_t* klass,
-               const std::uint32_t* words,
-               int count,
-               std::uint32_t first_id,
-               const KeepTable& table,
-               std::uint32_t* out,
-               std::int64_t* members,
-               std::int64_t* kept) {
-  // All bits of the classes that can be kept at all.
-  alignas(32) std::uint32_t allowed[kTableClasses];
-  for (int c = 0; c < kTableClasses; ++c) allowed[c] = (table.allowed >> c & 1u) != 0 ? ~0u : 0u;
+int append_items(const std::uint64_t* lanes,
+                 const std::uint8_t* klass,
+                 int count,
+                 std::uint32_t first_id,
+                 int id_bits,
+                 std::uint32_t* out) {
   std::uint32_t* const begin = out;
-  int i = 0;
-  for (; i + 8 <= count; i += 8) {
+  const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
+  for (int i = 0; i < count; i += 8) {
+    const auto chosen = static_cast<unsigned>(lanes[i / 64] >> i % 64 & 0xFFu);
     std::uint64_t bytes;
     __builtin_memcpy(&bytes, klass + i, sizeof(bytes));
     const __m256i classes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
-    const __m256i beyond = _mm256_cmpgt_epi32(classes, _mm256_set1_epi32(table.n_classes - 1));
-    if (_mm256_testz_si256(beyond, beyond) == 0) return -1;
-    const __m256i word = load(words + i);
-    const __m256i last =
-        _mm256_i32gather_epi32(reinterpret_cast<const int*>(table.last), classes, 4);
-    const __m256i can = _mm256_i32gather_epi32(reinterpret_cast<const int*>(allowed), classes, 4);
-    const __m256i keep =
-        _mm256_and_si256(can, _mm256_cmpeq_epi32(_mm256_min_epu32(word, last), word));
-    const auto mask = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(keep)));
     const __m256i ids = _mm256_add_epi32(
         _mm256_set1_epi32(static_cast<int>(first_id + static_cast<unsigned>(i))), lane_numbers());
-    const __m256i items =
-        _mm256_or_si256(ids, _mm256_sll_epi32(classes, _mm_cvtsi32_si128(table.id_bits)));
-    store(out, compress(items, mask));
-    out += __builtin_popcount(mask);
-    for (int k = 0; k < 8; ++k) {
-      const auto c = static_cast<unsigned>(bytes >> 8 * k & 0xFF);
-      ++members[c];
-      kept[c] += mask >> k & 1u;
-    }
-  }
-  if (i < count) {
-    const int rest = portable_kernels()->keep_items(klass + i,
-                                                    words + i,
-                                                    count - i,
-                                                    first_id + static_cast<unsigned>(i),
-                                                    table,
-                                                    out,
-                                                    members,
-                                                    kept);
-    if (rest < 0) return -1;
-    out += rest;
+    store(out, compress(_mm256_or_si256(ids, _mm256_sll_epi32(classes, class_shift)), chosen));
+    out += __builtin_popcount(chosen);
   }
   return static_cast<int>(out - begin);
 }
 
 bool processor_fits() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+         __builtin_cpu_supports("popcnt");
 }
 
 Kernels make_kernels() {
@@ -286,8 +281,12 @@ Kernels make_kernels() {
   kernels.fill_words = fill_words;
   kernels.sum_block = sum_block;
   kernels.classify_below = classify_below;
-  kernels.keep_items = keep_items;
+  kernels.class_lanes = class_lanes;
+  kernels.draws_below = draws_below;
+  kernels.append_items = append_items;
   kernels.swap_indices = swap_indices;
+  kernels.count_lanes = lanes::count;
+  kernels.scatter_few = lanes::scatter_few;
   return kernels;
 }
 

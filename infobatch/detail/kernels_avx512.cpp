@@ -8,6 +8,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
+#include <infobatch/detail/lanes.hpp>
 #include <infobatch/detail/sum_lanes.hpp>
 
 #include <immintrin.h>
@@ -21,6 +22,9 @@ inline __m512i lane_numbers() {
 }
 
 // ---- random words -------------------------------------------------------------------------------
+
+constexpr std::uint32_t kKeyStep0 = 0x9E3779B9u;
+constexpr std::uint32_t kKeyStep1 = 0xBB67AE85u;
 
 // Sixteen Philox calls side by side: the four words of each counter, lane by lane.
 struct Philox16 {
@@ -49,38 +53,72 @@ inline void philox_round(Philox16* p, __m512i key0, __m512i key1) {
   p->x3 = low0;
 }
 
-inline Philox16 counters(std::uint64_t block, __m512i epoch, __m512i stream) {
-  const std::uint64_t call = block * 16;  // the 16 calls of a block share the upper 60 bits
-  return {_mm512_or_si512(_mm512_set1_epi32(static_cast<int>(call)), lane_numbers()),
-          _mm512_set1_epi32(static_cast<int>(call >> 32)),
-          epoch,
-          stream};
+// The state after two rounds of the 16 calls of a block. Of their counters only the lowest word
+// differs from call to call, so a part of these rounds is the same for all lanes.
+inline Philox16 two_rounds(std::uint64_t seed,
+                           std::uint32_t epoch,
+                           std::uint32_t stream,
+                           std::uint64_t block) {
+  constexpr std::uint64_t kFactor0 = 0xD2511F53;
+  constexpr std::uint64_t kFactor1 = 0xCD9E8D57;
+  const auto key0 = static_cast<std::uint32_t>(seed);
+  const auto key1 = static_cast<std::uint32_t>(seed >> 32);
+  const std::uint64_t call = block * 16;  // the calls of a block share the upper 60 bits
+
+  // Round 1: words 0 and 1 come from the epoch and the upper half of the call.
+  const std::uint64_t product1 = kFactor1 * epoch;
+  const std::uint32_t x0 =
+      static_cast<std::uint32_t>(product1 >> 32) ^ static_cast<std::uint32_t>(call >> 32) ^ key0;
+  const auto x1 = static_cast<std::uint32_t>(product1);
+  const __m512i first =
+      _mm512_set1_epi64(static_cast<long long>(kFactor0 * static_cast<std::uint32_t>(call)));
+  const __m512i even =
+      _mm512_add_epi64(first, _mm512_mul_epu32(lane_numbers(), _mm512_set1_epi64(kFactor0)));
+  const __m512i odd = _mm512_add_epi64(
+      first, _mm512_mul_epu32(_mm512_srli_epi64(lane_numbers(), 32), _mm512_set1_epi64(kFactor0)));
+  const __m512i high = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+  const __m512i x2 = _mm512_xor_si512(high, _mm512_set1_epi32(static_cast<int>(stream ^ key1)));
+  const __m512i x3 = _mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+
+  // Round 2: word 3 comes from word 0 of round 1.
+  const std::uint64_t product0 = kFactor0 * x0;
+  __m512i high1, low1;
+  multiply(x2, _mm512_set1_epi64(kFactor1), &high1, &low1);
+  const std::uint32_t mix0 = x1 ^ (key0 + kKeyStep0);
+  const std::uint32_t mix1 = static_cast<std::uint32_t>(product0 >> 32) ^ (key1 + kKeyStep1);
+  return {_mm512_xor_si512(high1, _mm512_set1_epi32(static_cast<int>(mix0))),
+          low1,
+          _mm512_xor_si512(x3, _mm512_set1_epi32(static_cast<int>(mix1))),
+          _mm512_set1_epi32(static_cast<int>(static_cast<std::uint32_t>(product0)))};
 }
 
 // The words of consecutive blocks. The rounds of kBlocks blocks are interleaved: the latency of one
 // hides behind the others.
 template <unsigned kBlocks>
 inline void make_blocks(std::uint64_t seed,
-                        __m512i epoch,
-                        __m512i stream,
+                        std::uint32_t epoch,
+                        std::uint32_t stream,
                         std::uint64_t block,
                         Philox16 (&p)[kBlocks]) {
-  for (unsigned b = 0; b < kBlocks; ++b) p[b] = counters(block + b, epoch, stream);
-  auto key0 = static_cast<std::uint32_t>(seed);
-  auto key1 = static_cast<std::uint32_t>(seed >> 32);
-#pragma GCC unroll 10
-  for (int round = 0; round < 10; ++round) {
+  for (unsigned b = 0; b < kBlocks; ++b) p[b] = two_rounds(seed, epoch, stream, block + b);
+  auto key0 = static_cast<std::uint32_t>(seed) + 2 * kKeyStep0;
+  auto key1 = static_cast<std::uint32_t>(seed >> 32) + 2 * kKeyStep1;
+#pragma GCC unroll 8
+  for (int round = 2; round < 10; ++round) {
     const __m512i keys0 = _mm512_set1_epi32(static_cast<int>(key0));
     const __m512i keys1 = _mm512_set1_epi32(static_cast<int>(key1));
     for (unsigned b = 0; b < kBlocks; ++b) philox_round(&p[b], keys0, keys1);
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+    key0 += kKeyStep0;
+    key1 += kKeyStep1;
   }
 }
 
 template <unsigned kBlocks>
-inline void fill_blocks(
-    std::uint64_t seed, __m512i epoch, __m512i stream, std::uint64_t block, std::uint32_t* out) {
+inline void fill_blocks(std::uint64_t seed,
+                        std::uint32_t epoch,
+                        std::uint32_t stream,
+                        std::uint64_t block,
+                        std::uint32_t* out) {
   Philox16 p[kBlocks];
   make_blocks(seed, epoch, stream, block, p);
   for (unsigned b = 0; b < kBlocks; ++b, out += 64) {
@@ -97,16 +135,14 @@ void fill_words(std::uint64_t seed,
                 std::uint64_t first_block,
                 std::int64_t n_blocks,
                 std::uint32_t* out) {
-  const __m512i epochs = _mm512_set1_epi32(static_cast<int>(epoch));
-  const __m512i streams = _mm512_set1_epi32(static_cast<int>(stream));
   std::int64_t block = 0;
   for (; block + 4 <= n_blocks; block += 4) {
     fill_blocks<4>(
-        seed, epochs, streams, first_block + static_cast<std::uint64_t>(block), out + 64 * block);
+        seed, epoch, stream, first_block + static_cast<std::uint64_t>(block), out + 64 * block);
   }
   for (; block < n_blocks; ++block) {
     fill_blocks<1>(
-        seed, epochs, streams, first_block + static_cast<std::uint64_t>(block), out + 64 * block);
+        seed, epoch, stream, first_block + static_cast<std::uint64_t>(block), out + 64 * block);
   }
 }
 
@@ -242,140 +278,54 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
   for (; i < count; ++i) klass[i] = scores[i] < cutoff;
 }
 
-// Stores the chosen ones of 16 items one after the other; returns where the next ones go.
-inline std::uint32_t* append(std::uint32_t* out, __mmask16 chosen, __m512i items) {
-  // A compressing store is microcode on some processors; compressing in a register is not.
-  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(chosen, items));
-  return out + __builtin_popcount(chosen);
+inline __mmask64 valid_lanes(int left) {
+  return left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
 }
 
-// The items of 64 samples, for any number of classes: table look-ups by class.
-struct ManyClasses {
-  explicit ManyClasses(const KeepTable& table)
-      : last(_mm512_loadu_si512(table.last)),
-        allowed(
-            _mm512_srlv_epi32(_mm512_set1_epi32(static_cast<int>(table.allowed)), lane_numbers())),
-        class_shift(_mm_cvtsi32_si128(table.id_bits)) {}
-
-  std::uint64_t keep(__m512i bytes,
-                     __mmask64 valid,
-                     const std::uint32_t* words,
-                     __m512i ids,
-                     std::uint32_t** out) const {
-    alignas(64) std::uint8_t klass[64];
-    _mm512_store_si512(klass, bytes);
-    std::uint64_t keeps = 0;
-    for (int part = 0; part < 4; ++part) {
-      const __m512i classes =
-          _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(klass + 16 * part)));
-      __mmask16 mask = _mm512_mask_test_epi32_mask(static_cast<__mmask16>(valid >> 16 * part),
-                                                   _mm512_permutexvar_epi32(classes, allowed),
-                                                   _mm512_set1_epi32(1));
-      mask = _mm512_mask_cmple_epu32_mask(
-          mask, _mm512_loadu_si512(words + 16 * part), _mm512_permutexvar_epi32(classes, last));
-      *out = append(*out, mask, _mm512_or_si512(ids, _mm512_sll_epi32(classes, class_shift)));
-      keeps |= static_cast<std::uint64_t>(mask) << 16 * part;
-      ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
-    }
-    return keeps;
-  }
-
-  __m512i last;
-  __m512i allowed;
-  __m128i class_shift;
-};
-
-// The same for classes 0 and 1: masks take the place of the look-ups.
-struct TwoClasses {
-  explicit TwoClasses(const KeepTable& table)
-      : last0(_mm512_set1_epi32(static_cast<int>(table.last[0]))),
-        last1(_mm512_set1_epi32(static_cast<int>(table.last[1]))),
-        allowed0((table.allowed & 1u) != 0 ? ~std::uint64_t{0} : 0),
-        allowed1((table.allowed & 2u) != 0 ? ~std::uint64_t{0} : 0),
-        class1(_mm512_set1_epi32(
-            static_cast<int>(static_cast<std::uint32_t>(std::uint64_t{1} << table.id_bits)))) {}
-
-  std::uint64_t keep(__m512i bytes,
-                     __mmask64 valid,
-                     const std::uint32_t* words,
-                     __m512i ids,
-                     std::uint32_t** out) const {
-    const std::uint64_t ones = _mm512_test_epi8_mask(bytes, bytes);
-    const std::uint64_t candidates = valid & ((ones & allowed1) | (~ones & allowed0));
-    std::uint64_t keeps = 0;
-    for (int part = 0; part < 4; ++part) {
-      const auto is_one = static_cast<__mmask16>(ones >> 16 * part);
-      const __mmask16 mask =
-          _mm512_mask_cmple_epu32_mask(static_cast<__mmask16>(candidates >> 16 * part),
-                                       _mm512_loadu_si512(words + 16 * part),
-                                       _mm512_mask_mov_epi32(last0, is_one, last1));
-      *out = append(*out, mask, _mm512_mask_or_epi32(ids, is_one, ids, class1));
-      keeps |= static_cast<std::uint64_t>(mask) << 16 * part;
-      ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
-    }
-    return keeps;
-  }
-
-  __m512i last0, last1;
-  std::uint64_t allowed0, allowed1;
-  __m512i class1;
-};
-
-template <typename Classes>
-int keep_items_of(const std::uint8_t* klass,
-                  const std::uint32_t* words,
-                  int count,
-                  std::uint32_t first_id,
-                  const KeepTable& table,
-                  std::uint32_t* out,
-                  std::int64_t* members,
-                  std::int64_t* kept) {
-  const Classes classes(table);
-  const __m512i largest = _mm512_set1_epi8(static_cast<char>(table.n_classes - 1));
-  std::int64_t members_of[kTableClasses] = {};
-  std::int64_t kept_of[kTableClasses] = {};
-  std::uint32_t* const begin = out;
-  __mmask64 beyond = 0;
+int class_lanes(const std::uint8_t* klass, int count, std::uint8_t c, std::uint64_t* lanes) {
+  const __m512i wanted = _mm512_set1_epi8(static_cast<char>(c));
+  int members = 0;
   for (int i = 0; i < count; i += 64) {
-    const int left = count - i;
-    const __mmask64 valid = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
-    const __m512i bytes = _mm512_maskz_loadu_epi8(valid, klass + i);
-    beyond |= _mm512_cmpgt_epu8_mask(bytes, largest);
-    const __m512i ids = _mm512_add_epi32(
-        _mm512_set1_epi32(static_cast<int>(first_id + static_cast<unsigned>(i))), lane_numbers());
-    const std::uint64_t keeps = classes.keep(bytes, valid, words + i, ids, &out);
-    kept_of[0] += __builtin_popcountll(keeps);
-    for (int c = 1; c < table.n_classes; ++c) {
-      const __mmask64 of_class =
-          _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
-      members_of[c] += __builtin_popcountll(of_class);
-      kept_of[c] += __builtin_popcountll(keeps & of_class);
+    const std::uint64_t word =
+        _mm512_mask_cmpeq_epi8_mask(valid_lanes(count - i), _mm512_loadu_si512(klass + i), wanted);
+    lanes[i / 64] = word;
+    members += __builtin_popcountll(word);
+  }
+  return members;
+}
+
+int draws_below(std::uint64_t seed,
+                std::uint32_t epoch,
+                std::uint32_t stream,
+                std::uint64_t group,
+                std::uint32_t bound,
+                std::uint64_t* lanes) {
+  return lanes::draws_below(fill_words, seed, epoch, stream, group, bound, lanes);
+}
+
+int append_items(const std::uint64_t* lanes,
+                 const std::uint8_t* klass,
+                 int count,
+                 std::uint32_t first_id,
+                 int id_bits,
+                 std::uint32_t* out) {
+  std::uint32_t* const begin = out;
+  const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
+  __m512i ids = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(first_id)), lane_numbers());
+  for (int i = 0; i < count; i += 64) {
+    const std::uint64_t word = lanes[i / 64];
+    for (int k = 0; k < 64; k += 16) {
+      const __m512i classes =
+          _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(klass + i + k)));
+      const auto chosen = static_cast<__mmask16>(word >> k);
+      const __m512i items = _mm512_or_si512(ids, _mm512_sll_epi32(classes, class_shift));
+      // A compressing store is microcode on some processors; compressing in a register is not.
+      _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(chosen, items));
+      out += __builtin_popcount(chosen);
+      ids = _mm512_add_epi32(ids, _mm512_set1_epi32(16));
     }
-  }
-  if (beyond != 0) return -1;
-  members_of[0] = count;
-  for (int c = 1; c < table.n_classes; ++c) {  // so far class 0 stands for all
-    members_of[0] -= members_of[c];
-    kept_of[0] -= kept_of[c];
-  }
-  for (int c = 0; c < table.n_classes; ++c) {
-    members[c] += members_of[c];
-    kept[c] += kept_of[c];
   }
   return static_cast<int>(out - begin);
-}
-
-int keep_items(const std::uint8_t* klass,
-               const std::uint32_t* words,
-               int count,
-               std::uint32_t first_id,
-               const KeepTable& table,
-               std::uint32_t* out,
-               std::int64_t* members,
-               std::int64_t* kept) {
-  static_assert(kTableClasses == 16, "a table is one vector");
-  const auto keep = table.n_classes <= 2 ? keep_items_of<TwoClasses> : keep_items_of<ManyClasses>;
-  return keep(klass, words, count, first_id, table, out, members, kept);
 }
 
 // ---- shuffle ------------------------------------------------------------------------------------
@@ -396,8 +346,8 @@ inline void scale_words(__m512i words,
 
 template <unsigned kBlocks>
 inline __mmask16 index_blocks(std::uint64_t seed,
-                              __m512i epoch,
-                              __m512i stream,
+                              std::uint32_t epoch,
+                              std::uint32_t stream,
                               std::uint64_t block,
                               std::int32_t first_bound,
                               std::uint32_t* index) {
@@ -423,59 +373,34 @@ bool swap_indices(std::uint64_t seed,
                   std::int64_t n_blocks,
                   std::int32_t first_bound,
                   std::uint32_t* index) {
-  const __m512i epochs = _mm512_set1_epi32(static_cast<int>(epoch));
-  const __m512i streams = _mm512_set1_epi32(static_cast<int>(stream));
   const std::uint64_t last_block = first_block + static_cast<std::uint64_t>(n_blocks);
   __mmask16 suspicious = 0;
   std::uint64_t block = first_block;
   for (; block + 4 <= last_block; block += 4, index += 256, first_bound += 256) {
-    suspicious |= index_blocks<4>(seed, epochs, streams, block, first_bound, index);
+    suspicious |= index_blocks<4>(seed, epoch, stream, block, first_bound, index);
   }
   for (; block < last_block; ++block, index += 64, first_bound += 64) {
-    suspicious |= index_blocks<1>(seed, epochs, streams, block, first_bound, index);
+    suspicious |= index_blocks<1>(seed, epoch, stream, block, first_bound, index);
   }
   return suspicious != 0;
 }
 
-void count_few(const std::uint8_t* draws, std::int64_t count, int bits, std::uint32_t* counts) {
-  const int parts = 1 << bits;
-  const __m512i top = _mm512_set1_epi8(static_cast<char>(0x100 - (0x100 >> bits)));
-  for (std::int64_t i = 0; i < count; i += 64) {
-    const std::int64_t left = count - i;
-    const __mmask64 valid = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
-    const __m512i bytes = _mm512_and_si512(_mm512_maskz_loadu_epi8(valid, draws + i), top);
-    for (int part = 0; part < parts; ++part) {
-      const __m512i pattern = _mm512_set1_epi8(static_cast<char>(part << (8 - bits)));
-      counts[part] += static_cast<std::uint32_t>(
-          __builtin_popcountll(_mm512_mask_cmpeq_epi8_mask(valid, bytes, pattern)));
-    }
-  }
-}
-
 template <int kParts>
-void scatter_parts(const std::uint8_t* draws,
+void scatter_parts(const std::uint64_t* lanes,
+                   int n_words,
                    const std::uint32_t* items,
-                   std::int64_t count,
-                   int bits,
-                   std::uint32_t* next,
-                   std::uint32_t* out) {
-  const __m512i top = _mm512_set1_epi8(static_cast<char>(0x100 - (0x100 >> bits)));
+                   std::uint32_t** out) {
   std::uint32_t* slots[kParts];
-  for (int part = 0; part < kParts; ++part) slots[part] = out + next[part];
-  for (std::int64_t i = 0; i < count; i += 64) {
-    const std::int64_t left = count - i;
-    const __mmask64 valid = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
-    const __m512i bytes = _mm512_and_si512(_mm512_maskz_loadu_epi8(valid, draws + i), top);
-    __mmask64 chosen[kParts];
-    for (int part = 0; part < kParts; ++part) {
-      chosen[part] = _mm512_mask_cmpeq_epi8_mask(
-          valid, bytes, _mm512_set1_epi8(static_cast<char>(part << (8 - bits))));
-    }
-    for (int k = 0; k < 64 && k < left; k += 16) {
+  for (int part = 0; part < kParts; ++part) slots[part] = out[part];
+  for (int w = 0; w < n_words; ++w) {
+    std::uint64_t words[kParts];
+    std::uint64_t any = 0;
+    for (int part = 0; part < kParts; ++part) any |= words[part] = lanes[n_words * part + w];
+    for (int k = 0; k < 64; k += 16) {
       const __m512i group =
-          _mm512_maskz_loadu_epi32(static_cast<__mmask16>(valid >> k), items + i + k);
+          _mm512_maskz_loadu_epi32(static_cast<__mmask16>(any >> k), items + 64 * w + k);
       for (int part = 0; part < kParts; ++part) {
-        const auto mask = static_cast<__mmask16>(chosen[part] >> k);
+        const auto mask = static_cast<__mmask16>(words[part] >> k);
         const auto n = static_cast<unsigned>(__builtin_popcount(mask));
         // Exactly n slots are written: what follows belongs to the next part.
         _mm512_mask_storeu_epi32(slots[part],
@@ -485,19 +410,17 @@ void scatter_parts(const std::uint8_t* draws,
       }
     }
   }
-  for (int part = 0; part < kParts; ++part) {
-    next[part] = static_cast<std::uint32_t>(slots[part] - out);
-  }
+  for (int part = 0; part < kParts; ++part) out[part] = slots[part];
 }
 
-void scatter_few(const std::uint8_t* draws,
+void scatter_few(const std::uint64_t* lanes,
+                 int n_words,
+                 int parts,
                  const std::uint32_t* items,
-                 std::int64_t count,
-                 int bits,
-                 std::uint32_t* next,
-                 std::uint32_t* out) {
-  const auto scatter = bits == 1 ? scatter_parts<2> : scatter_parts<4>;
-  scatter(draws, items, count, bits, next, out);
+                 std::uint32_t** out) {
+  if (parts == 2) return scatter_parts<2>(lanes, n_words, items, out);
+  if (parts == 4) return scatter_parts<4>(lanes, n_words, items, out);
+  lanes::scatter_few(lanes, n_words, parts, items, out);
 }
 
 void emit(const std::uint32_t* items,
@@ -506,7 +429,7 @@ void emit(const std::uint32_t* items,
           const float* class_weight,
           std::int64_t* ids,
           float* weights,
-          bool streaming) {
+          Streaming streaming) {
   const __m512i id_mask =
       _mm512_set1_epi32(static_cast<int>(id_bits >= 32 ? ~0u : (1u << id_bits) - 1u));
   const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
@@ -517,34 +440,41 @@ void emit(const std::uint32_t* items,
     const float weight = class_weight[id_bits >= 32 ? 0 : item >> id_bits];
     __builtin_memcpy(weights + i, &weight, sizeof(weight));
   };
+  const auto off_line = [](const void* p) {
+    return (reinterpret_cast<std::uintptr_t>(p) & 63) != 0;
+  };
   std::int64_t i = 0;
-  if (streaming) {  // whole cache lines only
-    for (; i < count && (reinterpret_cast<std::uintptr_t>(ids + i) & 63) != 0; ++i) emit_one(i);
+  if (streaming != Streaming::kNone) {  // whole cache lines only
+    for (; i < count && (off_line(ids + i) || off_line(weights + i)); ++i) emit_one(i);
   }
   for (; i + 16 <= count; i += 16) {
     const __m512i item = _mm512_loadu_si512(items + i);
     const __m512i id = _mm512_and_si512(item, id_mask);
     const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(id));
     const __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(id, 1));
-    _mm512_storeu_ps(weights + i,
-                     _mm512_permutexvar_ps(_mm512_srl_epi32(item, class_shift), table));
-    if (streaming) {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(ids + i), low);
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(ids + i + 8), high);
+    const __m512 weight = _mm512_permutexvar_ps(_mm512_srl_epi32(item, class_shift), table);
+    if (streaming == Streaming::kAll) {
+      _mm512_stream_ps(weights + i, weight);
     } else {
+      _mm512_storeu_ps(weights + i, weight);
+    }
+    if (streaming == Streaming::kNone) {
       _mm512_storeu_si512(ids + i, low);
       _mm512_storeu_si512(ids + i + 8, high);
+    } else {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(ids + i), low);
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(ids + i + 8), high);
     }
   }
   for (; i < count; ++i) emit_one(i);
-  if (streaming) _mm_sfence();
+  if (streaming != Streaming::kNone) _mm_sfence();
 }
 
 bool processor_fits() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("bmi2");
+         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
 }
 
 }  // namespace
@@ -553,9 +483,11 @@ const Kernels* avx512_kernels() {
   static const Kernels kernels = {fill_words,
                                   sum_block,
                                   classify_below,
-                                  keep_items,
+                                  class_lanes,
+                                  draws_below,
+                                  append_items,
                                   swap_indices,
-                                  count_few,
+                                  lanes::count,
                                   scatter_few,
                                   emit};
   static const bool fits = processor_fits();

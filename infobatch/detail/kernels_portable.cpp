@@ -1,4 +1,5 @@
 #include <infobatch/detail/kernels.hpp>
+#include <infobatch/detail/lanes.hpp>
 #include <infobatch/detail/sum_lanes.hpp>
 #include <infobatch/philox.hpp>
 
@@ -70,26 +71,13 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
   for (std::int64_t i = 0; i < count; ++i) klass[i] = scores[i] < cutoff;
 }
 
-int keep_items(const std::uint8_t* klass,
-               const std::uint32_t* words,
-               int count,
-               std::uint32_t first_id,
-               const KeepTable& table,
-               std::uint32_t* out,
-               std::int64_t* members,
-               std::int64_t* kept) {
-  int n = 0;
-  for (int i = 0; i < count; ++i) {
-    const unsigned c = klass[i];
-    if (c >= static_cast<unsigned>(table.n_classes)) return -1;
-    const unsigned keep = (table.allowed >> c & 1u) & (words[i] <= table.last[c] ? 1u : 0u);
-    out[n] = (first_id + static_cast<std::uint32_t>(i)) |
-             static_cast<std::uint32_t>(std::uint64_t{c} << table.id_bits);
-    n += static_cast<int>(keep);
-    ++members[c];
-    kept[c] += keep;
-  }
-  return n;
+int draws_below(std::uint64_t seed,
+                std::uint32_t epoch,
+                std::uint32_t stream,
+                std::uint64_t group,
+                std::uint32_t bound,
+                std::uint64_t* lanes) {
+  return lanes::draws_below(fill_words, seed, epoch, stream, group, bound, lanes);
 }
 
 bool swap_indices(std::uint64_t seed,
@@ -111,26 +99,13 @@ bool swap_indices(std::uint64_t seed,
   return suspicious != 0;
 }
 
-void count_few(const std::uint8_t* draws, std::int64_t count, int bits, std::uint32_t* counts) {
-  for (std::int64_t i = 0; i < count; ++i) ++counts[draws[i] >> (8 - bits)];
-}
-
-void scatter_few(const std::uint8_t* draws,
-                 const std::uint32_t* items,
-                 std::int64_t count,
-                 int bits,
-                 std::uint32_t* next,
-                 std::uint32_t* out) {
-  for (std::int64_t i = 0; i < count; ++i) out[next[draws[i] >> (8 - bits)]++] = items[i];
-}
-
 void emit(const std::uint32_t* items,
           std::int64_t count,
           int id_bits,
           const float* class_weight,
           std::int64_t* ids,
           float* weights,
-          bool /*streaming*/) {
+          Streaming /*streaming*/) {
   const std::uint64_t mask = (std::uint64_t{1} << id_bits) - 1;
   for (std::int64_t i = 0; i < count; ++i) {
     std::uint32_t item;
@@ -147,10 +122,12 @@ const Kernels* portable_kernels() {
   static const Kernels kernels = {fill_words,
                                   sum_block,
                                   classify_below,
-                                  keep_items,
+                                  lanes::class_lanes,
+                                  draws_below,
+                                  lanes::append_items,
                                   swap_indices,
-                                  count_few,
-                                  scatter_few,
+                                  lanes::count,
+                                  lanes::scatter_few,
                                   emit};
   return &kernels;
 }

@@ -16,7 +16,7 @@ constexpr std::uint64_t kSeed = 0x0123456789abcdefULL;
 constexpr std::uint32_t kEpoch = 7;
 constexpr std::uint32_t kStream = 3;
 constexpr int kCount = 4096;
-constexpr int kValues = 6;
+constexpr int kValues = 7;
 
 /// The values of index `i`, one per shared function.
 INFOBATCH_HD inline void shared_values(std::uint64_t i, std::uint64_t* out) {
@@ -24,6 +24,7 @@ INFOBATCH_HD inline void shared_values(std::uint64_t i, std::uint64_t* out) {
   out[1] = infobatch::random_draw64(kSeed, kEpoch, kStream, i);
   out[2] = infobatch::random_half(kSeed, kEpoch, kStream, i);
   out[3] = infobatch::random_byte(kSeed, kEpoch, kStream, i);
+  out[6] = infobatch::sliced_draw(kSeed, kEpoch, kStream, i);
   // A bound above 2^31 rejects often, so both streams of the draw are used.
   out[5] = infobatch::detail::swap_index(
       kSeed, kEpoch, i, 0x80000001U, static_cast<std::uint32_t>(i * 0x9e3779b9U));

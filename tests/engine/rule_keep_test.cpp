@@ -55,7 +55,7 @@ TEST_CASE("rule 4: bernoulli keeps a candidate iff its 32-bit draw is below q", 
   const double q = std::round((1.0 - r) * 4294967296.0);
   std::set<std::int64_t> expected;
   for (std::int64_t id = 0; id < 600; ++id) {
-    const std::uint32_t draw = random_word(config.seed,
+    const std::uint32_t draw = sliced_draw(config.seed,
                                            static_cast<std::uint32_t>(epoch),
                                            kStreamKeep,
                                            static_cast<std::uint64_t>(id));

@@ -1,3 +1,4 @@
+#include <infobatch/detail/kernels.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
 #include <infobatch/philox.hpp>
@@ -31,18 +32,55 @@ TEST_CASE("rule 4: every kernel keeps a candidate iff its 32-bit draw is below q
   for (const detail::SimdLevel level : testing::simd_levels()) {
     const testing::WithLevel use(level);
     for (const std::int64_t n : {0, 1, 15, 16, 17, 63, 64, 65, 2047, 2048, 2049, 10001}) {
-      for (const double ratio : {0.5, 0.3, 1e-12, 0.999}) {
+      for (const double ratio : {0.5, 0.3, 0.75, 1e-12, 0.999, 0.5 + 0x1p-32, 1.0 - 0x1p-32}) {
         CAPTURE(n, ratio, static_cast<int>(level));
         const std::uint64_t bound = detail::keep_bound(ratio);
         std::vector<std::int64_t> expected;
         for (std::int64_t id = 0; id < n; ++id) {
           if (!is_candidate(id) ||
-              random_word(31, 9, kStreamKeep, static_cast<std::uint64_t>(id)) < bound) {
+              sliced_draw(31, 9, kStreamKeep, static_cast<std::uint64_t>(id)) < bound) {
             expected.push_back(id);
           }
         }
         REQUIRE(sorted(plan(n, 31, 9, two_class_rule(ratio)).ids) == expected);
       }
+    }
+  }
+}
+
+TEST_CASE("rule 4: every kernel compares sliced draws with a bound as integers",
+          "[kernels][keep]") {
+  constexpr std::uint64_t kGroup = 3;
+  std::vector<std::uint32_t> draws;
+  for (std::uint64_t i = 0; i < kDrawGroup; ++i) {
+    draws.push_back(sliced_draw(5, 6, kStreamKeep, kGroup * kDrawGroup + i));
+  }
+  // Neighbours of real draws, so that whole draws have to be compared, among all kinds of bounds.
+  std::vector<std::uint32_t> bounds = {1, 2, 3, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF};
+  for (std::size_t i = 0; i < 40; ++i) {
+    for (const std::uint32_t step : {0u, 1u, 2u}) {
+      bounds.push_back(std::max(draws[50 * i] + step, 2u) - 1);
+    }
+  }
+  for (const detail::SimdLevel level : testing::simd_levels()) {
+    const testing::WithLevel use(level);
+    for (const std::uint32_t bound : bounds) {
+      CAPTURE(static_cast<int>(level), bound);
+      // Every third sample does not ask.
+      std::vector<std::uint64_t> lanes(kDrawGroup / 64);
+      std::vector<std::uint64_t> expected(kDrawGroup / 64);
+      int n_expected = 0;
+      for (std::size_t i = 0; i < draws.size(); ++i) {
+        const std::uint64_t bit = std::uint64_t{i % 3 != 0} << i % 64;
+        lanes[i / 64] |= bit;
+        if (bit != 0 && draws[i] < bound) {
+          expected[i / 64] |= bit;
+          ++n_expected;
+        }
+      }
+      const int n = detail::kernels().draws_below(5, 6, kStreamKeep, kGroup, bound, lanes.data());
+      REQUIRE(n == n_expected);
+      REQUIRE(lanes == expected);
     }
   }
 }

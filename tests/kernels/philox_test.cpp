@@ -88,6 +88,24 @@ TEST_CASE("bytes, halfwords and 64-bit draws are the words read as little-endian
   }
 }
 
+TEST_CASE("a sliced draw takes bit 31 - b from plane b", "[kernels][philox]") {
+  for (const std::uint64_t index : {std::uint64_t{0},
+                                    std::uint64_t{31},
+                                    std::uint64_t{32},
+                                    std::uint64_t{2047},
+                                    std::uint64_t{2048},
+                                    (std::uint64_t{1} << 40) + 4133}) {
+    std::vector<std::uint32_t> planes(64 * 32);
+    fill_random_words(9, 8, 7, index / 2048 * 32, 32, planes.data());
+    std::uint32_t expected = 0;
+    for (std::size_t b = 0; b < 32; ++b) {
+      const std::uint32_t word = planes[64 * b + index / 32 % 64];
+      expected |= (word >> index % 32 & 1u) << (31 - b);
+    }
+    REQUIRE(sliced_draw(9, 8, 7, index) == expected);
+  }
+}
+
 // H0: the bits of neighbouring seeds, epochs, streams and positions agree like coin tosses.
 TEST_CASE("rule 4: draws of other seeds, epochs, streams and samples are independent",
           "[kernels][philox][statistical]") {
