@@ -6,6 +6,7 @@
 #include <infobatch/shuffle.hpp>
 #include <infobatch/streams.hpp>
 
+#include <algorithm>
 #include <utility>
 
 namespace infobatch {
@@ -138,7 +139,11 @@ void fill_plan(const PlanOptions& options,
   shuffle_items(kept, arrays, seed, epoch, team, options.shuffle);
   plan.size = kept.size;
   plan.ids.shrink(kept.size);
-  plan.weights.shrink(kept.size);
+  // What held kept items stays: the next epoch would only have to ask for it again.
+  const KeptRuns::Run& last = kept.runs.back();
+  const bool behind = kept_items == in_weights;
+  plan.weights.shrink(behind ? std::max(kept.size, last.begin + last.size) : kept.size);
+  plan.weights.resize(kept.size);
 }
 
 }  // namespace
