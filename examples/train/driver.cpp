@@ -24,10 +24,11 @@ Driver::Driver(const TrainOptions& options, const Dataset& data, Progress& progr
 
 void Driver::plan_order() {
   for (const std::uint64_t seed : options_.seeds) {
-    for (const bool needs_share : {false, true}) {
+    for (const bool waits : {false, true}) {  // for the share that infobatch saves
       std::vector<std::size_t> group;
       for (std::size_t i = 0; i < jobs_.size(); ++i) {
-        if (jobs_[i].seed == seed && jobs_[i].arm->needs_share == needs_share) group.push_back(i);
+        const bool job_waits = jobs_[i].arm->needs_share && !options_.share;
+        if (jobs_[i].seed == seed && job_waits == waits) group.push_back(i);
       }
       if (options_.interleave && !group.empty()) {
         groups_.push_back(group);

@@ -13,9 +13,9 @@ namespace infobatch::train {
 
 /// All runs of a command: their order, their checkpoint, their figures.
 ///
-/// For each seed the arms that stand on their own run first, then those that are given the share of
-/// infobatch. Without `--interleave` one after another; with it the arms of either group take
-/// turns, an epoch each.
+/// For each seed the arms that stand on their own run first, then those that wait for the share of
+/// infobatch (with `--share` none does). Without `--interleave` one after another; with it the arms
+/// of either group take turns, an epoch each.
 class Driver {
  public:
   /// Goes on from the checkpoint where there is one.

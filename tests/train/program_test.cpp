@@ -136,6 +136,24 @@ TEST_CASE("infobatch-train: --share stands for the infobatch run", "[train][prog
   REQUIRE(random > 4 * 320 * 3 / 4 - 4 * 16 - 64);
 }
 
+TEST_CASE("infobatch-train: with --share all arms take turns", "[train][program]") {
+  const Workplace place;
+  Program program(
+      place.results,
+      place.arguments(
+          {"--epochs=3", "--arms=full,random,infobatch", "--share=0.25", "--interleave"}));
+  REQUIRE(program.wait() == 0);
+  std::vector<std::string> turns;
+  std::istringstream errors(program.errors());
+  for (std::string line; std::getline(errors, line);) {
+    if (line.find("  epoch ") != std::string::npos) turns.push_back(line.substr(0, line.find(' ')));
+  }
+  REQUIRE(turns.size() == 9);
+  for (std::size_t turn = 0; turn < turns.size(); ++turn) {
+    REQUIRE(turns[turn] == std::vector<std::string>{"full", "random", "infobatch"}[turn % 3]);
+  }
+}
+
 TEST_CASE("infobatch-train: an epoch of less than one batch trains nothing, without an alarm",
           "[train][program]") {
   const Workplace place;
