@@ -56,7 +56,7 @@ void check_target(const Config& config, std::vector<std::string>& found) {
   const double reachable = policy->largest_share(config) *
                            static_cast<double>(pruned_epochs(config)) /
                            static_cast<double>(config.epochs);
-  if (target > reachable) {
+  if (billionths(target) > billionths(reachable)) {
     found.push_back(message("target_saved must be at most ",
                             reachable,
                             ", what policy ",

@@ -48,6 +48,15 @@ bool fits(const Json& json, const std::vector<double>&) {
 void read(const Json& json, std::int64_t& out) { out = json.get<std::int64_t>(); }
 void read(const Json& json, std::uint64_t& out) { out = json.get<std::uint64_t>(); }
 
+/// The value in a message: containers by their kind, as they may be of any size and depth.
+std::string shown(const Json& json) {
+  if (json.is_structured()) return std::string("an ") + json.type_name();
+  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  constexpr std::size_t kLongest = 80;
+  if (text.size() > kLongest) text.replace(kLongest, std::string::npos, "...");
+  return text;
+}
+
 /// Calls `visit(name, field)` for every field, in the order of the declaration.
 template <typename ConfigType, typename Visit>
 void each_field(ConfigType& config, Visit visit) {
@@ -99,7 +108,7 @@ Config Config::from_json(const std::string& text) {
     if (fits(*it, field)) {
       read(*it, field);
     } else {
-      found.push_back(detail::message(name, " has the wrong type, got ", it->dump()));
+      found.push_back(detail::message(name, " has the wrong type, got ", shown(*it)));
     }
   });
   if (known != json.size()) {

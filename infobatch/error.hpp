@@ -2,6 +2,8 @@
 
 #include <infobatch/export.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -34,11 +36,27 @@ class INFOBATCH_API FileError : public std::runtime_error {
 
 namespace detail {
 
+template <typename Part>
+void append(std::ostream& out, const Part& part) {
+  out << part;
+}
+
+/// With as many digits as it takes to tell the value from its neighbours, so that what was refused
+/// never reads like what is allowed.
+inline void append(std::ostream& out, double value) {
+  char text[32];
+  for (int digits = 6; digits <= 17; ++digits) {
+    std::snprintf(text, sizeof(text), "%.*g", digits, value);
+    if (std::strtod(text, nullptr) == value) break;
+  }
+  out << text;
+}
+
 /// Joins the parts of a message: `message("update: got ", n, " losses")`.
 template <typename... Parts>
 std::string message(const Parts&... parts) {
   std::ostringstream out;
-  (out << ... << parts);
+  (append(out, parts), ...);
   return out.str();
 }
 

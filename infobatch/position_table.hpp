@@ -15,13 +15,13 @@ class PositionTable {
 
   /// Fills the table from the plan's ids. Cost: O(N).
   void build(const std::int64_t* ids, std::int64_t count, std::int64_t data_size) {
-    size_ = data_size;
     wide_ = count >= std::numeric_limits<std::uint32_t>::max();
     if (wide_) {
-      fill(wide_positions_, ids, count);
+      fill(wide_positions_, ids, count, data_size);
     } else {
-      fill(positions_, ids, count);
+      fill(positions_, ids, count, data_size);
     }
+    size_ = data_size;  // last: without memory the table stays empty
   }
 
   void clear() { *this = PositionTable{}; }
@@ -33,10 +33,13 @@ class PositionTable {
 
  private:
   template <typename T>
-  void fill(Buffer<T>& table, const std::int64_t* ids, std::int64_t count) {
-    table = Buffer<T>(size_);
+  static void fill(Buffer<T>& table,
+                   const std::int64_t* ids,
+                   std::int64_t count,
+                   std::int64_t data_size) {
+    table = Buffer<T>(data_size);
     T* out = table.data();
-    for (std::int64_t id = 0; id < size_; ++id) out[id] = std::numeric_limits<T>::max();
+    for (std::int64_t id = 0; id < data_size; ++id) out[id] = std::numeric_limits<T>::max();
     for (std::int64_t p = 0; p < count; ++p) out[ids[p]] = static_cast<T>(p);
   }
   template <typename T>

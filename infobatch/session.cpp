@@ -240,7 +240,7 @@ void Session::warn_of_plan() {
                  *config_.target_saved,
                  " of the run's samples, got ",
                  static_cast<double>(pruned) / all,
-                 ": max_prune_ratio = ",
+                 ": the candidates and max_prune_ratio = ",
                  config_.max_prune_ratio,
                  " did not allow more"));
   }

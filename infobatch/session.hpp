@@ -76,7 +76,8 @@ class INFOBATCH_API Session {
 
   /// The epoch that an iteration begun now would deliver, 0-based.
   std::int64_t epoch() const;
-  /// Begins `epoch`, unless it is the running one; then nothing changes.
+  /// Begins `epoch`, unless it is the running one; then nothing changes, and a begin() behind it
+  /// repeats this epoch from its start, without what was observed of it so far.
   /// @throws StateError  the running epoch was handed out to the end but not observed to the end.
   void set_epoch(std::int64_t epoch);
   /// The frozen plan of `epoch()`, made when first asked for. Cost of making it: O(N).
@@ -166,7 +167,7 @@ class INFOBATCH_API Session {
     Buffer<float> staged;         // [K] losses by position; swapped with the scores at the end
     std::int64_t staged_end = 0;  // positions from here on are not written
     std::int64_t non_finite = 0;
-    detail::PositionTable positions;  // kIds
+    detail::PositionTable positions;  // kIds, once a batch came out of order
   };
 
   /// Sums over the epochs before the running one.
@@ -194,6 +195,9 @@ class INFOBATCH_API Session {
   void rewind();
   void prepare_staged();
   float staged_score(std::int64_t position, float loss) const;
+  std::vector<std::int64_t> positions_of(Running& target,
+                                         const std::int64_t* ids,
+                                         std::int64_t count) const;
   void warn(const std::string& text) const;
 
   std::int64_t size_;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -125,6 +126,38 @@ void Session::observe_ids(const float* losses,
                              target.cursor,
                              " samples"));
   }
+  // The usual batch is the next part of the plan, and then needs no table.
+  const std::int64_t first = target.covered;
+  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(*ids);
+  const bool in_order = count <= target.plan->size() - first &&
+                        std::memcmp(target.plan->ids() + first, ids, bytes) == 0;
+  std::vector<std::int64_t> positions;
+  if (!in_order) positions = positions_of(target, ids, count);
+  undo_peek();
+  prepare_staged();
+  resumed_ = false;
+  Running& run = running_;
+  float* staged = run.staged.data();
+  for (std::int64_t p = run.staged_end; p < run.plan->size(); ++p) staged[p] = unseen();
+  run.staged_end = run.plan->size();
+  const auto place = [&](std::int64_t i, std::int64_t p) {
+    run.covered += is_unseen(staged[p]) ? 1 : 0;
+    run.non_finite += is_finite(losses[i]) ? 0 : 1;
+    weights[i] = run.plan->weights()[p];
+    staged[p] = staged_score(p, losses[i]);
+  };
+  if (in_order) {
+    for (std::int64_t i = 0; i < count; ++i) place(i, first + i);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) place(i, positions[static_cast<std::size_t>(i)]);
+  }
+  run.mode = Mode::kIds;
+}
+
+/// Where the ids stand in the plan; the first call of an epoch builds its table.
+std::vector<std::int64_t> Session::positions_of(Running& target,
+                                                const std::int64_t* ids,
+                                                std::int64_t count) const {
   if (target.positions.empty()) {
     target.positions.build(target.plan->ids(), target.plan->size(), size_);
   }
@@ -146,21 +179,7 @@ void Session::observe_ids(const float* losses,
                                ", which this epoch leaves out"));
     }
   }
-  undo_peek();
-  prepare_staged();
-  resumed_ = false;
-  Running& run = running_;
-  float* staged = run.staged.data();
-  for (std::int64_t p = run.staged_end; p < run.plan->size(); ++p) staged[p] = unseen();
-  run.staged_end = run.plan->size();
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t p = positions[static_cast<std::size_t>(i)];
-    run.covered += is_unseen(staged[p]) ? 1 : 0;
-    run.non_finite += is_finite(losses[i]) ? 0 : 1;
-    weights[i] = run.plan->weights()[p];
-    staged[p] = staged_score(p, losses[i]);
-  }
-  run.mode = Mode::kIds;
+  return positions;
 }
 
 void Session::update(const float* losses, std::int64_t count, Reduction reduction, float* out) {

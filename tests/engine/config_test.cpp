@@ -100,6 +100,26 @@ TEST_CASE("JSON of the wrong kind is refused, all problems at once", "[engine][c
   }
 }
 
+TEST_CASE("a wrong value of any depth or length is refused in a short line", "[engine][config]") {
+  const std::string deep =
+      "{\"epochs\": " + std::string(100000, '[') + std::string(100000, ']') + "}";
+  const std::string text = refusal(deep);
+  REQUIRE_THAT(text, ContainsSubstring("epochs has the wrong type, got an array"));
+  REQUIRE(text.size() < 200);
+  const std::string long_text = refusal("{\"epochs\": \"" + std::string(100000, 'x') + "\"}");
+  REQUIRE_THAT(long_text, ContainsSubstring("epochs has the wrong type, got \"xxx"));
+  REQUIRE(long_text.size() < 300);
+}
+
+TEST_CASE("a refused value is shown with the digits that tell it from what is allowed",
+          "[engine][config]") {
+  REQUIRE_THAT(refusal("{\"epochs\": 9, \"prune_ratio\": 1.0000000001}"),
+               ContainsSubstring("got 1.0000000001"));
+  REQUIRE_THAT(refusal("{\"epochs\": 9, \"delta\": 1.5}"), ContainsSubstring("got 1.5"));
+  REQUIRE(detail::message("x = ", 0.1, ", ", 1.0, ", ", 0.1 + 0.2) ==
+          "x = 0.1, 1, 0.30000000000000004");
+}
+
 TEST_CASE("shares are cut down in integers", "[engine][config]") {
   REQUIRE(floor_share(billionths(0.29), 100) == 29);
   REQUIRE(floor_share(billionths(0.57), 100) == 57);

@@ -92,6 +92,18 @@ TEST_CASE("rule 14: a share that cannot be reached is refused, with what can be"
   REQUIRE_THROWS_AS(config.validate(), InvalidArgument);
 }
 
+TEST_CASE("rule 14: exactly the share that can be reached is taken", "[engine][budget]") {
+  Config config;
+  config.epochs = 3;
+  config.delta = 0.8;
+  config.policy = "random";
+  config.max_prune_ratio = 0.3;
+  config.target_saved = 0.1;  // .3 of one epoch in three, which doubles make .0999...
+  REQUIRE(config.problems().empty());
+  config.target_saved = 0.100000002;
+  REQUIRE(config.problems().size() == 1);
+}
+
 TEST_CASE("rule 14: a shortfall is reported and warned of once", "[engine][budget]") {
   // Only a fifth of the samples is below the mean, so r_max = .9 saves .18 of an epoch at most.
   Config config = budget("infobatch", "bernoulli", 0.5);

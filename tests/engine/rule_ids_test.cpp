@@ -84,6 +84,49 @@ TEST_CASE("rule 11: ids and order give the same scores and the same next plan", 
   }
 }
 
+TEST_CASE("rule 11: in order, repeated, swapped, in order again: every row finds its own place",
+          "[engine][ids]") {
+  Pruned p;
+  const std::int64_t size = p.plan->size();
+  while (p.session.next(32).count > 0) {
+  }
+  // Positions of the batches: in the order of the plan; the same batch twice; two swapped; a batch
+  // that begins at the place due but goes on elsewhere; the rest.
+  std::vector<std::vector<std::int64_t>> batches;
+  const auto range = [](std::int64_t begin, std::int64_t end) {
+    std::vector<std::int64_t> positions;
+    for (std::int64_t q = begin; q < end; ++q) positions.push_back(q);
+    return positions;
+  };
+  batches = {range(0, 16), range(16, 32), range(16, 32), range(48, 64), range(32, 48)};
+  batches.push_back(range(64, 72));
+  batches.back().push_back(90);
+  batches.push_back(range(72, 90));
+  batches.push_back(range(91, size));
+  std::map<std::int64_t, float> expected;
+  std::int64_t distinct = 0;
+  float loss = 0.25f;
+  for (const std::vector<std::int64_t>& batch : batches) {
+    std::vector<std::int64_t> ids;
+    std::vector<float> losses;
+    for (const std::int64_t q : batch) {
+      ids.push_back(p.plan->ids()[q]);
+      losses.push_back(loss += 0.5f);
+      distinct += expected.count(ids.back()) == 0 ? 1 : 0;
+      expected[ids.back()] = losses.back();
+    }
+    std::vector<float> weights(batch.size(), -1.0f);
+    p.session.observe_ids(losses.data(), ids.data(), std::int64_t(ids.size()), weights.data());
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      REQUIRE(weights[i] == p.plan->weights()[batch[i]]);
+    }
+    if (distinct < size) REQUIRE(p.session.position() == distinct);
+  }
+  REQUIRE(distinct == size);
+  p.session.begin();
+  for (const auto& [id, score] : expected) REQUIRE(p.session.scores()[id] == score);
+}
+
 TEST_CASE("rule 11: of a repeated id every row is weighted and the last score wins",
           "[engine][ids]") {
   Pruned p;
