@@ -90,11 +90,12 @@ void write_file_atomically(const std::string& path, const std::string& bytes) {
 }
 
 void check_writable(const std::string& path) {
-  const std::string temporary = path + ".tmp";
+  // A name that is nobody's: O_EXCL never opens, and so never removes, a file that exists.
+  const std::string probe = path + ".probe-" + std::to_string(::getpid());
   const Descriptor descriptor(
-      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR));
+      ::open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR));
   if (descriptor.get() < 0) fail("write", path);
-  ::unlink(temporary.c_str());
+  ::unlink(probe.c_str());
 }
 
 bool file_exists(const std::string& path) {

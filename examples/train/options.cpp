@@ -201,7 +201,11 @@ void check_combinations(const TrainOptions& options, const std::set<std::string>
   if (given.count("--data-seed") && options.data != "builtin") {
     throw UsageError("--data-seed: goes with --data builtin, got --data '" + options.data + "'");
   }
-  if (!options.json.empty() && options.json == options.checkpoint) {
+  // Each is written as FILE.tmp first.
+  const bool clash = options.json == options.checkpoint ||
+                     options.json == options.checkpoint + ".tmp" ||
+                     options.json + ".tmp" == options.checkpoint;
+  if (!options.json.empty() && !options.checkpoint.empty() && clash) {
     throw UsageError("--json: must be another file than --checkpoint, got '" + options.json + "'");
   }
   for (const std::string& name : options.arms) {

@@ -93,6 +93,8 @@ TEST_CASE("options: every mistake is refused by name", "[train][options]") {
       {{"--checkpoint", "no/such/folder/x"}, "--checkpoint"},
       {{"--checkpoint-every", "5"}, "needs --checkpoint FILE"},
       {{"--json", "same", "--checkpoint", "same"}, "another file"},
+      {{"--json", "same", "--checkpoint", "same.tmp"}, "another file"},
+      {{"--json", "same.tmp", "--checkpoint", "same"}, "another file"},
       {{"--interleave=yes"}, "takes no value"},
   };
   for (const Mistake& mistake : mistakes) {

@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <sstream>
+#include <string>
 
 // infobatch-train itself, as a process, on a data set of 320 images.
 
@@ -198,6 +201,24 @@ TEST_CASE("infobatch-train: mistakes are one line, status 2, nothing written", "
     REQUIRE_THAT(program.errors(), Catch::Matchers::StartsWith("infobatch-train: "));
     REQUIRE(place.results.names().empty());
   }
+}
+
+TEST_CASE("infobatch-train: files beside its own are left alone", "[train][program]") {
+  const Workplace place;
+  const std::string state = place.results.file("state");
+  { std::ofstream(state + ".tmp") << "mine"; }
+  Program program(place.results,
+                  {"--arms=random",
+                   "--share=0.999",
+                   "--epochs=4",
+                   "--data=cifar10:" + place.data.path(),
+                   "--checkpoint",
+                   state});
+  REQUIRE(program.wait() == 2);
+  std::ifstream kept(state + ".tmp");
+  std::string text;
+  REQUIRE(std::getline(kept, text));
+  REQUIRE(text == "mine");
 }
 
 TEST_CASE("infobatch-train: --help is complete and costs nothing", "[train][program]") {
