@@ -2,12 +2,14 @@
 #include <infobatch/error.hpp>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 namespace infobatch::detail {
 namespace {
@@ -20,20 +22,40 @@ namespace {
 class Descriptor {
  public:
   explicit Descriptor(int number) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
   ~Descriptor() {
     if (number_ >= 0) ::close(number_);
   }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor& operator=(Descriptor&&) = delete;
   int get() const { return number_; }
 
  private:
   int number_;
 };
 
-void write_all(const std::string& path, std::string_view bytes) {
-  const Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (file.get() < 0) fail("save", "create", path);
+/// Opens the file for writing and keeps other savers out, threads or processes, until it is closed;
+/// waits for one that is at work. Where the file system has no locks, nobody is kept out.
+Descriptor open_alone(const std::string& path) {
+  while (true) {
+    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+    if (file.get() < 0) fail("save", "create", path);
+    while (::flock(file.get(), LOCK_EX) != 0 && errno == EINTR) {
+    }
+    // The saver before may have renamed the file away meanwhile; then this one is not ours to fill.
+    struct stat opened;
+    struct stat present;
+    if (::fstat(file.get(), &opened) != 0) fail("save", "examine", path);
+    if (::stat(path.c_str(), &present) == 0 && opened.st_dev == present.st_dev &&
+        opened.st_ino == present.st_ino) {
+      return file;
+    }
+  }
+}
+
+void write_all(const Descriptor& file, const std::string& path, std::string_view bytes) {
+  if (::ftruncate(file.get(), 0) != 0 && errno != EINVAL) {  // EINVAL: no plain file
+    fail("save", "empty", path);
+  }
   while (!bytes.empty()) {
     const ssize_t written = ::write(file.get(), bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
@@ -55,8 +77,9 @@ void flush_folder_of(const std::string& path) {
 
 void write_file_atomically(const std::string& path, std::string_view bytes) {
   const std::string unfinished = path + ".tmp";  // one name: a killed save leaves one file at most
+  const Descriptor file = open_alone(unfinished);
   try {
-    write_all(unfinished, bytes);
+    write_all(file, unfinished, bytes);
     if (std::rename(unfinished.c_str(), path.c_str()) != 0) fail("save", "replace", path);
   } catch (...) {
     ::unlink(unfinished.c_str());

@@ -29,11 +29,20 @@ inline double share_to_prune(const Config& config,
          static_cast<double>(size);
 }
 
-/// Whether the run ends its pruned epochs noticeably short of its promise: by more than the last
-/// epoch's Bernoulli draws explain (six standard deviations).
-inline bool falls_short(const Config& config, std::int64_t size, std::int64_t pruned) {
-  const double tolerance = 3.0 * std::sqrt(static_cast<double>(size)) + 1.0;
-  return static_cast<double>(promised_samples(config, size) - pruned) > tolerance;
+/// Whether the run ends its pruned epochs short of its promise, by more than chance explains.
+/// @param pruned   samples left out by the whole run.
+/// @param limited  the last pruned epoch was not allowed all that it needed; then nothing is left
+///                 to chance. Else its Bernoulli draws may withhold six standard deviations, and
+///                 the exact rule a sample that it rounds down.
+inline bool falls_short(const Config& config,
+                        std::int64_t size,
+                        std::int64_t pruned,
+                        bool limited) {
+  const std::int64_t missing = promised_samples(config, size) - pruned;
+  if (limited) return missing > 0;
+  const bool draws = config.keep == "bernoulli";
+  const double chance = draws ? 3.0 * std::sqrt(static_cast<double>(size)) : 0.0;
+  return static_cast<double>(missing) > chance + 1.0;
 }
 
 }  // namespace infobatch

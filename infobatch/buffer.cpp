@@ -1,10 +1,14 @@
 #include <infobatch/buffer.hpp>
 
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
 #endif
 
 namespace infobatch {
@@ -19,6 +23,15 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) {
 }
 
 }  // namespace
+
+std::int64_t physical_memory() noexcept {
+#if defined(_SC_PHYS_PAGES)
+  const long pages = sysconf(_SC_PHYS_PAGES);
+  const long page = sysconf(_SC_PAGESIZE);
+  if (pages > 0 && page > 0) return std::int64_t{pages} * page;
+#endif
+  return INT64_MAX;
+}
 
 #if defined(__linux__)
 

@@ -18,6 +18,8 @@ void free_pages(void* data, std::size_t bytes) noexcept;
 /// Gives the memory behind the first `used` bytes back to the system; the addresses stay valid,
 /// their content is lost.
 void release_tail(void* data, std::size_t bytes, std::size_t used) noexcept;
+/// Bytes of memory of this machine; 2^63 - 1 where the system does not tell.
+std::int64_t physical_memory() noexcept;
 
 }  // namespace detail
 

@@ -40,9 +40,27 @@ std::string& last_error() {
   return text;
 }
 
-ib_status fail(ib_status status, const char* text) noexcept {
+/// The engine's text with the names that a C program knows the same things by.
+std::string in_c_names(std::string text) {
+  static constexpr const char* kNames[][2] = {
+      {", with Indexed(dataset) putting them into the batch", ""},
+      {"update(losses, ids)", "ib_session_observe_ids"},
+      {"update(losses)", "ib_session_update"},
+      {"discard_epoch()", "ib_session_discard_epoch"}};
+  for (const auto& name : kNames) {
+    const std::size_t at = text.find(name[0]);
+    if (at != std::string::npos) text.replace(at, std::strlen(name[0]), name[1]);
+  }
+  return text;
+}
+
+ib_status fail(ib_status status, const char* function, const char* text) noexcept {
   try {
-    last_error() = text;
+    // The engine's messages begin with the name of its own function.
+    const char* behind = std::strstr(text, ": ");
+    const char* space = std::strchr(text, ' ');
+    const char* told = behind != nullptr && behind < space ? behind + 2 : text;
+    last_error() = in_c_names(message(function, ": ", told));
   } catch (...) {  // no memory for the text; the status still tells
   }
   return status;
@@ -50,24 +68,24 @@ ib_status fail(ib_status status, const char* text) noexcept {
 
 /// Runs `body` and turns what it throws into a status; nothing passes into C.
 template <typename Body>
-ib_status guarded(const Body& body) noexcept {
+ib_status guarded(const char* function, const Body& body) noexcept {
   try {
     body();
     return IB_OK;
   } catch (const infobatch::InvalidArgument& error) {
-    return fail(IB_INVALID_ARGUMENT, error.what());
+    return fail(IB_INVALID_ARGUMENT, function, error.what());
   } catch (const infobatch::IndexError& error) {
-    return fail(IB_INDEX_ERROR, error.what());
+    return fail(IB_INDEX_ERROR, function, error.what());
   } catch (const infobatch::StateError& error) {
-    return fail(IB_STATE_ERROR, error.what());
+    return fail(IB_STATE_ERROR, function, error.what());
   } catch (const infobatch::FileError& error) {
-    return fail(IB_FILE_ERROR, error.what());
+    return fail(IB_FILE_ERROR, function, error.what());
   } catch (const std::bad_alloc&) {
-    return fail(IB_OUT_OF_MEMORY, "infobatch: out of memory");
+    return fail(IB_OUT_OF_MEMORY, function, "out of memory");
   } catch (const std::exception& error) {
-    return fail(IB_INTERNAL_ERROR, error.what());
+    return fail(IB_INTERNAL_ERROR, function, error.what());
   } catch (...) {
-    return fail(IB_INTERNAL_ERROR, "infobatch: unknown error");
+    return fail(IB_INTERNAL_ERROR, function, "unknown error");
   }
 }
 
@@ -115,6 +133,17 @@ infobatch::Config to_config(const ib_config* given, const char* function) {
       list_or(config->quantile_keep, config->quantile_keep_count, result.quantile_keep);
   result.score_ema = config->score_ema;
   return result;
+}
+
+/// The config in the text. What is wrong with the size and the threads is told together with it.
+infobatch::Config read_config(const char* json, int64_t size, int32_t threads) {
+  try {
+    return infobatch::Config::from_json(json);
+  } catch (const InvalidArgument& error) {
+    std::vector<std::string> found = infobatch::Session::problems(size, threads);
+    found.insert(found.begin(), error.what());
+    throw InvalidArgument(infobatch::detail::join(found, "; "));
+  }
 }
 
 void view(ib_session* session, infobatch::Slice slice, ib_slice* out) {
@@ -169,14 +198,14 @@ void ib_config_init(ib_config* config, size_t struct_size) {
 }
 
 ib_status ib_config_validate(const ib_config* config) {
-  return guarded([&] { to_config(config, "ib_config_validate").validate(); });
+  return guarded(__func__, [&] { to_config(config, "ib_config_validate").validate(); });
 }
 
 ib_status ib_session_create(int64_t size,
                             const ib_config* config,
                             int32_t threads,
                             ib_session** session) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_create", "session");
     *session = new ib_session(size, to_config(config, "ib_session_create"), threads);
   });
@@ -186,17 +215,17 @@ ib_status ib_session_create_json(int64_t size,
                                  const char* config_json,
                                  int32_t threads,
                                  ib_session** session) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_create_json", "session");
     require(config_json, "ib_session_create_json", "config_json");
-    *session = new ib_session(size, infobatch::Config::from_json(config_json), threads);
+    *session = new ib_session(size, read_config(config_json, size, threads), threads);
   });
 }
 
 void ib_session_destroy(ib_session* session) { delete session; }
 
 ib_status ib_session_config_json(ib_session* session, const char** json) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_config_json", "session");
     require(json, "ib_session_config_json", "json");
     *json = session->config_json.c_str();
@@ -206,19 +235,19 @@ ib_status ib_session_config_json(ib_session* session, const char** json) {
 ib_status ib_session_set_warning_handler(ib_session* session,
                                          ib_warning_handler handler,
                                          void* user_data) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_set_warning_handler", "session");
     if (handler == nullptr) {
       session->session.set_warning_handler({});
     } else {
       session->session.set_warning_handler(
-          [=](const std::string& text) { handler(text.c_str(), user_data); });
+          [=](const std::string& text) { handler(in_c_names(text).c_str(), user_data); });
     }
   });
 }
 
 ib_status ib_session_size(const ib_session* session, int64_t* size) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_size", "session");
     require(size, "ib_session_size", "size");
     *size = session->session.size();
@@ -226,7 +255,7 @@ ib_status ib_session_size(const ib_session* session, int64_t* size) {
 }
 
 ib_status ib_session_epoch(const ib_session* session, int64_t* epoch) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_epoch", "session");
     require(epoch, "ib_session_epoch", "epoch");
     *epoch = session->session.epoch();
@@ -234,14 +263,14 @@ ib_status ib_session_epoch(const ib_session* session, int64_t* epoch) {
 }
 
 ib_status ib_session_set_epoch(ib_session* session, int64_t epoch) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_set_epoch", "session");
     session->session.set_epoch(epoch);
   });
 }
 
 ib_status ib_session_length(ib_session* session, int64_t* length) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_length", "session");
     require(length, "ib_session_length", "length");
     *length = session->session.length();
@@ -249,7 +278,7 @@ ib_status ib_session_length(ib_session* session, int64_t* length) {
 }
 
 ib_status ib_session_plan(ib_session* session, ib_plan** plan) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_plan", "session");
     require(plan, "ib_session_plan", "plan");
     *plan = new ib_plan{session->session.plan()};
@@ -257,14 +286,14 @@ ib_status ib_session_plan(ib_session* session, ib_plan** plan) {
 }
 
 ib_status ib_session_discard_epoch(ib_session* session) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_discard_epoch", "session");
     session->session.discard_epoch();
   });
 }
 
 ib_status ib_session_begin(ib_session* session) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_begin", "session");
     session->lent.reset();  // so that the finished plan's memory serves the next one
     session->session.begin();
@@ -272,7 +301,7 @@ ib_status ib_session_begin(ib_session* session) {
 }
 
 ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_next", "session");
     require(slice, "ib_session_next", "slice");
     view(session, session->session.next(count), slice);
@@ -283,7 +312,7 @@ ib_status ib_session_observe(ib_session* session,
                              const float* losses,
                              int64_t count,
                              ib_slice* slice) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_observe", "session");
     infobatch::Slice observed = session->session.observe(losses, count);
     if (slice != nullptr) view(session, std::move(observed), slice);
@@ -292,7 +321,7 @@ ib_status ib_session_observe(ib_session* session,
 
 ib_status ib_session_observe_ids(
     ib_session* session, const float* losses, const int64_t* ids, int64_t count, float* weights) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_observe_ids", "session");
     session->session.observe_ids(losses, ids, count, weights);
   });
@@ -300,7 +329,7 @@ ib_status ib_session_observe_ids(
 
 ib_status ib_session_update(
     ib_session* session, const float* losses, int64_t count, int32_t reduction, float* out) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_update", "session");
     infobatch::Reduction chosen = infobatch::Reduction::kMean;
     switch (reduction) {
@@ -326,7 +355,7 @@ ib_status ib_session_update(
 }
 
 ib_status ib_session_progress(const ib_session* session, double* progress) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_progress", "session");
     require(progress, "ib_session_progress", "progress");
     *progress = session->session.progress();
@@ -334,7 +363,7 @@ ib_status ib_session_progress(const ib_session* session, double* progress) {
 }
 
 ib_status ib_session_position(const ib_session* session, int64_t* position) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_position", "session");
     require(position, "ib_session_position", "position");
     *position = session->session.position();
@@ -342,7 +371,7 @@ ib_status ib_session_position(const ib_session* session, int64_t* position) {
 }
 
 ib_status ib_session_max_steps(const ib_session* session, int64_t batch_size, int64_t* steps) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_max_steps", "session");
     require(steps, "ib_session_max_steps", "steps");
     *steps = session->session.max_steps(batch_size);
@@ -350,7 +379,7 @@ ib_status ib_session_max_steps(const ib_session* session, int64_t batch_size, in
 }
 
 ib_status ib_session_scores(const ib_session* session, const float** scores) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_scores", "session");
     require(scores, "ib_session_scores", "scores");
     *scores = session->session.scores();
@@ -358,7 +387,7 @@ ib_status ib_session_scores(const ib_session* session, const float** scores) {
 }
 
 ib_status ib_session_statistics(const ib_session* session, ib_statistics* statistics) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_statistics", "session");
     require(statistics, "ib_session_statistics", "statistics");
     if (statistics->struct_size < sizeof(size_t) || statistics->struct_size > 4096) {
@@ -393,7 +422,7 @@ ib_status ib_session_statistics(const ib_session* session, ib_statistics* statis
 }
 
 ib_status ib_session_save(ib_session* session, const char* path) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_save", "session");
     require(path, "ib_session_save", "path");
     session->session.save(path);
@@ -401,7 +430,7 @@ ib_status ib_session_save(ib_session* session, const char* path) {
 }
 
 ib_status ib_session_load(ib_session* session, const char* path, const char** report) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_load", "session");
     require(path, "ib_session_load", "path");
     session->report = lines(session->session.load(path).changes);
@@ -410,7 +439,7 @@ ib_status ib_session_load(ib_session* session, const char* path, const char** re
 }
 
 ib_status ib_session_serialize(ib_session* session, const char** bytes, size_t* size) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_serialize", "session");
     require(bytes, "ib_session_serialize", "bytes");
     require(size, "ib_session_serialize", "size");
@@ -424,7 +453,7 @@ ib_status ib_session_deserialize(ib_session* session,
                                  const char* bytes,
                                  size_t size,
                                  const char** report) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(session, "ib_session_deserialize", "session");
     require(bytes, "ib_session_deserialize", "bytes");
     session->report = lines(session->session.deserialize(std::string(bytes, size)).changes);
@@ -433,7 +462,7 @@ ib_status ib_session_deserialize(ib_session* session,
 }
 
 ib_status ib_plan_view(const ib_plan* plan, ib_slice* slice) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(plan, "ib_plan_view", "plan");
     require(slice, "ib_plan_view", "slice");
     *slice = ib_slice{plan->plan->ids(), plan->plan->weights(), 0, plan->plan->size()};
@@ -441,7 +470,7 @@ ib_status ib_plan_view(const ib_plan* plan, ib_slice* slice) {
 }
 
 ib_status ib_plan_epoch(const ib_plan* plan, int64_t* epoch) {
-  return guarded([&] {
+  return guarded(__func__, [&] {
     require(plan, "ib_plan_epoch", "plan");
     require(epoch, "ib_plan_epoch", "epoch");
     *epoch = plan->plan->epoch();

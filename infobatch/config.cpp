@@ -52,7 +52,7 @@ void check_target(const Config& config, std::vector<std::string>& found) {
     return;
   }
   const Policy* policy = find_policy(config.policy);
-  if (policy == nullptr || !found.empty()) return;  // reported elsewhere
+  if (policy == nullptr || !found.empty()) return;  // what can be reached is not known yet
   const double reachable = policy->largest_share(config) *
                            static_cast<double>(pruned_epochs(config)) /
                            static_cast<double>(config.epochs);
@@ -76,19 +76,24 @@ void check_target(const Config& config, std::vector<std::string>& found) {
 
 std::vector<std::string> Config::problems() const {
   std::vector<std::string> found;
+  // First what a share to save depends on.
   if (epochs < 1 || epochs > kMaxEpochs) {
     found.push_back(message("epochs must be in [1, ", kMaxEpochs, "], got ", epochs));
   }
-  if (!(prune_ratio >= 0.0 && prune_ratio < 1.0) || rounds_to_all(prune_ratio)) {
-    found.push_back(message("prune_ratio must be in [0, 1), got ", prune_ratio));
-  }
-  if (!(delta > 0.0 && delta <= 1.0)) {
-    found.push_back(message("delta must be in (0, 1], got ", delta));
+  if (!(delta > 0.0 && delta <= 1.0) || billionths(delta) == 0) {
+    const bool vanishes = delta > 0.0 && delta < 1.0;
+    found.push_back(message(
+        "delta must be in (0, 1], got ", delta, vanishes ? ", which is 0 billionths" : ""));
   }
   if (warmup < 1) found.push_back(message("warmup must be at least 1, got ", warmup));
   if (find_policy(policy) == nullptr) {
     found.push_back(message(
         "policy must be one of ", detail::join(policy_names(), ", "), "; got \"", policy, "\""));
+  }
+  check_quantiles(*this, found);
+  check_target(*this, found);
+  if (!(prune_ratio >= 0.0 && prune_ratio < 1.0) || rounds_to_all(prune_ratio)) {
+    found.push_back(message("prune_ratio must be in [0, 1), got ", prune_ratio));
   }
   if (keep != "bernoulli" && keep != "exact") {
     found.push_back(message("keep must be bernoulli or exact, got \"", keep, "\""));
@@ -96,8 +101,6 @@ std::vector<std::string> Config::problems() const {
   if (!(score_ema >= 0.0 && score_ema < 1.0)) {
     found.push_back(message("score_ema must be in [0, 1), got ", score_ema));
   }
-  check_quantiles(*this, found);
-  check_target(*this, found);
   return found;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,28 @@ Json to_value(const T& value) {
   return Json(value);
 }
 
+/// The object in `text`; keys that it names twice are added to `found`.
+Json parse_object(const std::string& text, std::vector<std::string>& found) {
+  std::set<std::string> seen;
+  const auto note_key = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth == 1 && event == Json::parse_event_t::key && !seen.insert(parsed).second) {
+      found.push_back(detail::message("key ", shown(parsed), " stands there twice"));
+    }
+    return true;
+  };
+  std::string problem;
+  try {
+    Json json = Json::parse(text, note_key);
+    if (json.is_object()) return json;
+    problem = json.type_name();
+  } catch (const Json::out_of_range&) {
+    problem = "a number beyond the range of float64";
+  } catch (const Json::parse_error& error) {
+    problem = detail::message("malformed JSON at byte ", error.byte);
+  }
+  throw InvalidArgument("Config::from_json: the text must be a JSON object, got " + problem);
+}
+
 }  // namespace
 
 std::string Config::to_json() const {
@@ -90,14 +113,9 @@ std::string Config::to_json() const {
 }
 
 Config Config::from_json(const std::string& text) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    throw InvalidArgument(
-        detail::message("Config::from_json: the text must be a JSON object, got ",
-                        json.is_discarded() ? "malformed JSON" : json.type_name()));
-  }
-  Config config;
   std::vector<std::string> found;
+  const Json json = parse_object(text, found);
+  Config config;
   std::size_t known = 0;
   std::map<std::string, bool> names;
   each_field(config, [&](const char* name, auto& field) {

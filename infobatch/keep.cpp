@@ -6,7 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace infobatch {
 namespace detail {
@@ -128,6 +133,59 @@ int append(
   return static_cast<int>(out - begin);
 }
 
+// Copies whole cache lines to aligned memory, past the caches where the processor can.
+void copy_lines(const void* from, std::size_t bytes, void* to) {
+#if defined(__SSE2__)
+  const auto* source = static_cast<const __m128i*>(from);
+  auto* target = static_cast<__m128i*>(to);
+  for (std::size_t i = 0; i < bytes / sizeof(__m128i); ++i) {
+    _mm_stream_si128(target + i, _mm_load_si128(source + i));
+  }
+#else
+  std::memcpy(to, from, bytes);
+#endif
+}
+
+// Writes the kept items of a thread one behind the other. A list that outgrows the caches is
+// collected in L1 and leaves it in whole lines, so that memory is written without being read first.
+template <typename Item>
+class KeptWriter {
+ public:
+  KeptWriter(Item* out, bool streaming)
+      : out_(out), streaming_(streaming && reinterpret_cast<std::uintptr_t>(out) % kLine == 0) {}
+
+  void add(const Chunk& chunk, int count, std::int64_t first_id, int id_bits) {
+    if (!streaming_) {
+      out_ += append(chunk, count, first_id, id_bits, out_);
+      return;
+    }
+    held_ += append(chunk, count, first_id, id_bits, lines_ + held_);
+    const int whole = held_ / kItemsPerLine * kItemsPerLine;
+    copy_lines(lines_, static_cast<std::size_t>(whole) * sizeof(Item), out_);
+    std::copy(lines_ + whole, lines_ + held_, lines_);
+    out_ += whole;
+    held_ -= whole;
+  }
+
+  // The end of the list, which others may read from now on.
+  Item* finish() {
+    out_ = std::copy(lines_, lines_ + held_, out_);
+#if defined(__SSE2__)
+    if (streaming_) _mm_sfence();
+#endif
+    return out_;
+  }
+
+ private:
+  static constexpr std::size_t kLine = 64;
+  static constexpr int kItemsPerLine = static_cast<int>(kLine / sizeof(Item));
+
+  alignas(64) Item lines_[kChunk + kItemsPerLine + kKeepSlack];
+  int held_ = 0;
+  Item* out_;
+  bool streaming_;
+};
+
 bool any_cut(const std::vector<ClassRule>& rules) {
   return std::any_of(rules.begin(), rules.end(), [](const ClassRule& rule) {
     return rule.kind == ClassRule::kCut;
@@ -199,7 +257,8 @@ KeptRuns keep_samples(std::int64_t n,
                       int id_bits,
                       Team& team,
                       Item* items,
-                      std::vector<ClassCount>& counts) {
+                      std::vector<ClassCount>& counts,
+                      bool streaming) {
   const bool cuts = any_cut(rules);
   const auto n_threads = static_cast<std::size_t>(team.size());
   std::vector<ClassCounts> parts(n_threads);
@@ -211,7 +270,7 @@ KeptRuns keep_samples(std::int64_t n,
     ClassCounts part;
     const std::int64_t first = part_begin(n, thread, team.size());
     const std::int64_t last = part_begin(n, thread + 1, team.size());
-    Item* out = items + first;
+    KeptWriter<Item> writer(items + first, streaming);
     for (std::int64_t begin = first; begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
       const auto count = static_cast<int>(end - begin);
@@ -223,10 +282,10 @@ KeptRuns keep_samples(std::int64_t n,
             seed, epoch, kStreamExactKeep, 2 * first_block, 2 * blocks, chunk.cut_words);
       }
       decide_chunk(rules, seed, epoch, begin, count, chunk, part);
-      out += append(chunk, count, begin, id_bits, out);
+      writer.add(chunk, count, begin, id_bits);
     }
     parts[static_cast<std::size_t>(thread)] = part;
-    kept.runs[static_cast<std::size_t>(thread)] = {first, out - (items + first), 0};
+    kept.runs[static_cast<std::size_t>(thread)] = {first, writer.finish() - (items + first), 0};
   });
 
   for (KeptRuns::Run& run : kept.runs) {
@@ -251,7 +310,8 @@ template KeptRuns keep_samples(std::int64_t,
                                int,
                                Team&,
                                std::uint32_t*,
-                               std::vector<ClassCount>&);
+                               std::vector<ClassCount>&,
+                               bool);
 template KeptRuns keep_samples(std::int64_t,
                                std::uint64_t,
                                std::uint32_t,
@@ -260,7 +320,8 @@ template KeptRuns keep_samples(std::int64_t,
                                int,
                                Team&,
                                std::uint64_t*,
-                               std::vector<ClassCount>&);
+                               std::vector<ClassCount>&,
+                               bool);
 
 }  // namespace detail
 }  // namespace infobatch

@@ -52,7 +52,8 @@ void count_members(std::int64_t n,
 constexpr std::int64_t kKeepSlack = 64;
 
 /// Writes the items (id | class << id_bits) of the kept samples of [0, n) to `items`, which has
-/// n + kKeepSlack slots, and sets members and kept of `counts`.
+/// n + kKeepSlack slots, and sets members and kept of `counts`. With `streaming` they are written
+/// past the caches, which pays where the list is larger than these.
 /// @throws InvalidArgument a class number at or above rules.size()
 template <typename Item>
 KeptRuns keep_samples(std::int64_t n,
@@ -63,7 +64,8 @@ KeptRuns keep_samples(std::int64_t n,
                       int id_bits,
                       Team& team,
                       Item* items,
-                      std::vector<ClassCount>& counts);
+                      std::vector<ClassCount>& counts,
+                      bool streaming = false);
 
 }  // namespace detail
 }  // namespace infobatch

@@ -123,8 +123,8 @@ void fill_plan(const PlanOptions& options,
   const bool single = n <= options.shuffle.large_bucket && team.size() == 1;
   const bool roomy = n >= options.shuffle.roomy_from;
   Item* const kept_items = kNarrow && (single || roomy) ? in_weights : in_ids;
-  const KeptRuns kept =
-      keep_samples(n, seed, epoch, rule.classify, rules, id_bits, team, kept_items, plan.counts);
+  const KeptRuns kept = keep_samples(
+      n, seed, epoch, rule.classify, rules, id_bits, team, kept_items, plan.counts, roomy);
   if constexpr (!kNarrow) {
     wide_scatter.resize(kept.size);
     in_weights = wide_scatter.data();

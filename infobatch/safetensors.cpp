@@ -124,6 +124,8 @@ SafeTensors read_safetensors(std::string_view bytes) {
   if (length > bytes.size() - kLengthBytes) refuse("a header cut short or no header");
   const std::string_view text = bytes.substr(kLengthBytes, length);
   const std::string_view data = bytes.substr(kLengthBytes + length);
+  // The parser takes it for the end of the text, and what follows would go unread.
+  if (text.find('\0') != std::string_view::npos) refuse("a header with a zero byte in it");
   const Json header = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) refuse("a header that is no JSON object");
   SafeTensors content;

@@ -20,14 +20,11 @@ namespace {
 
 /// Size, config and threads are checked together, so that the message lists everything.
 std::int64_t checked(std::int64_t size, const Config& config, int threads) {
-  std::vector<std::string> found;
-  if (size < 0 || size > kMaxSize) {
-    found.push_back(message("size must be in [0, ", kMaxSize, "], got ", size));
-  }
-  if (threads < 0) found.push_back(message("threads must be at least 0, got ", threads));
+  std::vector<std::string> found = Session::problems(size, threads);
   for (std::string& problem : config.problems()) found.push_back(std::move(problem));
   constexpr std::int64_t kMaxTotal = std::int64_t{1} << 62;
-  if (found.empty() && size > 0 && config.epochs > kMaxTotal / size) {
+  if (size > 0 && size <= kMaxSize && config.epochs <= kMaxEpochs &&
+      config.epochs > kMaxTotal / size) {
     found.push_back(
         message("epochs * size must be at most 2^62, got ", config.epochs, " * ", size));
   }
@@ -36,6 +33,20 @@ std::int64_t checked(std::int64_t size, const Config& config, int threads) {
 }
 
 }  // namespace
+
+std::vector<std::string> Session::problems(std::int64_t size, int threads) {
+  std::vector<std::string> found;
+  if (size < 0 || size > kMaxSize) {
+    found.push_back(message("size must be in [0, ", kMaxSize, "], got ", size));
+  } else if (size > detail::physical_memory() / std::int64_t{sizeof(float)}) {
+    found.push_back(message("size must leave room for the scores, 4 bytes a sample, in ",
+                            detail::physical_memory(),
+                            " bytes of memory, got ",
+                            size));
+  }
+  if (threads < 0) found.push_back(message("threads must be at least 0, got ", threads));
+  return found;
+}
 
 Session::Session(std::int64_t size, Config config, int threads)
     : size_(checked(size, config, threads)),
@@ -50,11 +61,18 @@ Session::~Session() = default;
 
 void Session::set_warning_handler(WarningHandler handler) { warning_handler_ = std::move(handler); }
 
-void Session::warn(const std::string& text) const {
-  if (warning_handler_) {
-    warning_handler_(text);
-  } else {
-    std::fprintf(stderr, "infobatch: warning: %s\n", text.c_str());
+void Session::warn(std::string text) { warnings_.push_back(std::move(text)); }
+
+/// The last thing that a call does: whatever a handler throws, the session has changed as a whole.
+void Session::deliver_warnings() {
+  while (!warnings_.empty()) {
+    const std::string text = std::move(warnings_.front());
+    warnings_.erase(warnings_.begin());
+    if (warning_handler_) {
+      warning_handler_(text);
+    } else {
+      std::fprintf(stderr, "infobatch: warning: %s\n", text.c_str());
+    }
   }
 }
 
@@ -68,9 +86,14 @@ std::int64_t Session::observed(const Running& running) {
 /// Rule 15: handed out to the end, and observed but for a tail of less than one batch.
 bool Session::over(const Running& running) {
   if (running.plan == nullptr || running.handed < running.plan->size()) return false;
-  if (running.plan->size() == 0) return running.begun;
-  if (running.mode == Mode::kNone) return false;
-  return running.plan->size() - observed(running) < std::max<std::int64_t>(running.batch, 1);
+  const std::int64_t size = running.plan->size();
+  if (size == 0) return running.begun;
+  // Nothing observed: all of it is such a tail where the plan is smaller than a batch. A loader
+  // that drops it never comes back for more; one that only looks at the batches does.
+  if (running.mode == Mode::kNone) return size < running.batch && !running.drained;
+  // Who asked for the whole plan at once dropped nothing of it; only the loop's last step may lack.
+  const std::int64_t batch = running.batch < size ? running.batch : running.step;
+  return size - observed(running) < std::max<std::int64_t>(batch, 1);
 }
 
 /// The cursor is right only where no batch was skipped: at the end of the plan it stands at the
@@ -143,7 +166,7 @@ void Session::recycle(Running closed) {
 
 /// Where the epoch is over, makes the next one the running one, in a way that can be taken back.
 void Session::peek_next() {
-  if (peeked_ || pinned_ || !over(running_)) return;
+  if (peeked_ || pinned_ || !over(running_) || running_.epoch >= kMaxEpochs) return;
   previous_totals_ = totals_;
   previous_ = close_epoch(running_.epoch + 1);
   peeked_ = true;
@@ -160,13 +183,14 @@ void Session::undo_peek() {
 void Session::commit_peek() {
   if (!peeked_) return;
   peeked_ = false;
+  warn_if_forgotten(previous_);
   recycle(std::exchange(previous_, Running{}));
 }
 
 /// The running epoch at its beginning: nothing handed out, nothing observed, the same plan.
 void Session::rewind() {
-  running_.begun = running_.skips_covered = false;
-  running_.handed = running_.batch = running_.cursor = running_.covered = 0;
+  running_.begun = running_.skips_covered = running_.drained = false;
+  running_.handed = running_.batch = running_.step = running_.cursor = running_.covered = 0;
   running_.staged_end = running_.non_finite = 0;
   running_.mode = Mode::kNone;
   resumed_ = false;
@@ -189,15 +213,17 @@ void Session::set_epoch(std::int64_t epoch) {
   commit_peek();
   if (epoch != running_.epoch) {
     require_sound("set_epoch");
-    warn_if_forgotten();
+    warn_if_forgotten(running_);
     recycle(close_epoch(epoch));
   }
   pinned_ = true;
+  deliver_warnings();
 }
 
 std::shared_ptr<const Plan> Session::plan() {
   peek_next();
   ensure_plan();
+  deliver_warnings();
   return running_.plan;
 }
 
@@ -233,7 +259,7 @@ void Session::warn_of_plan() {
   const std::int64_t pruned = totals_.pruned + running_.statistics.pruned;
   if (!warned_shortfall_ && config_.target_saved && policy_->prunes() &&
       pruned_epochs(config_) > 0 && running_.epoch >= annealing_start(config_) - 1 &&
-      falls_short(config_, size_, pruned)) {
+      falls_short(config_, size_, pruned, running_.choice.limited)) {
     warned_shortfall_ = true;
     const double all = static_cast<double>(config_.epochs) * static_cast<double>(size_);
     warn(message("target_saved: promised ",
@@ -256,20 +282,24 @@ void Session::begin() {
   } else if (resumed_ && !finished) {
     running_.handed = running_.skips_covered ? 0 : running_.cursor;
   } else if (pinned_ || (running_.mode == Mode::kNone && !finished)) {
-    if (!pinned_) warn_if_forgotten();
+    if (!pinned_) warn_if_forgotten(running_);
     rewind();
   } else {
     require_sound("begin");
+    if (running_.epoch >= kMaxEpochs) {
+      throw StateError(message("begin: epochs must be at most ", kMaxEpochs, ", got the next one"));
+    }
+    warn_if_forgotten(running_);
     recycle(close_epoch(running_.epoch + 1));
   }
   pinned_ = false;
   ensure_plan();
   running_.begun = true;
+  deliver_warnings();
 }
 
 /// An epoch that was delivered and never observed: the third line is missing.
-void Session::warn_if_forgotten() {
-  const Running& run = running_;
+void Session::warn_if_forgotten(const Running& run) {
   if (warned_forgotten_ || run.mode != Mode::kNone || run.plan == nullptr) return;
   if (run.handed == 0 || run.handed < run.plan->size()) return;
   warned_forgotten_ = true;
@@ -287,7 +317,12 @@ void Session::warn_if_forgotten() {
 Slice Session::next(std::int64_t count) {
   if (count < 1) throw InvalidArgument(message("next: count must be at least 1, got ", count));
   // The loop is still in the finished epoch, although somebody asked for the next one's length.
-  if (peeked_ && previous_.begun) return Slice{previous_.plan, previous_.plan->size(), 0};
+  if (peeked_ && previous_.begun) {
+    const std::shared_ptr<const Plan> finished = previous_.plan;
+    previous_.drained = true;
+    if (!over(previous_)) undo_peek();  // it was not dropped: the loader came back
+    return Slice{finished, finished->size(), 0};
+  }
   if (peeked_ || !running_.begun) begin();
   pinned_ = false;
   Running& run = running_;
@@ -303,6 +338,7 @@ Slice Session::next(std::int64_t count) {
     while (end < size && end - run.handed < count && due(end)) ++end;
   }
   Slice slice{run.plan, run.handed, end - run.handed};
+  run.drained = run.drained || slice.count == 0;
   run.handed = end;
   return slice;
 }
@@ -315,7 +351,8 @@ std::int64_t Session::position() const { return observed(shown()); }
 double Session::progress() const {
   const Running& run = shown();
   const double kept = run.plan == nullptr ? 0.0 : static_cast<double>(run.plan->size());
-  const double share = kept > 0.0 ? static_cast<double>(observed(run)) / kept : 0.0;
+  double share = run.begun ? 1.0 : 0.0;  // an empty epoch is over when it has begun
+  if (kept > 0.0) share = static_cast<double>(observed(run)) / kept;
   return std::min(1.0,
                   (static_cast<double>(run.epoch) + share) / static_cast<double>(config_.epochs));
 }

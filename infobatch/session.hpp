@@ -69,6 +69,9 @@ class INFOBATCH_API Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
+  /// Every broken rule of a size and a number of threads; empty when there is none.
+  static std::vector<std::string> problems(std::int64_t size, int threads);
+
   std::int64_t size() const { return size_; }
   const Config& config() const { return config_; }
 
@@ -78,6 +81,7 @@ class INFOBATCH_API Session {
   std::int64_t epoch() const;
   /// Begins `epoch`, unless it is the running one; then nothing changes, and a begin() behind it
   /// repeats this epoch from its start, without what was observed of it so far.
+  /// @param epoch  in [0, 2^32 - 1]; none follows the last one.
   /// @throws StateError  the running epoch was handed out to the end but not observed to the end.
   void set_epoch(std::int64_t epoch);
   /// The frozen plan of `epoch()`, made when first asked for. Cost of making it: O(N).
@@ -119,7 +123,8 @@ class INFOBATCH_API Session {
 
   // --- position, figures ------------------------------------------------------------------------
 
-  /// (epoch + observed share of its plan) / E, at most 1.
+  /// (epoch + observed share of its plan) / E, at most 1. A tail that the loader drops is not
+  /// observed, so with drop_last the value jumps at the end of an epoch.
   double progress() const;
   /// Samples of the running (or just finished) epoch that were observed.
   std::int64_t position() const;
@@ -130,7 +135,8 @@ class INFOBATCH_API Session {
   /// [N] scores; NaN: never observed. The losses of an epoch enter when the next one is planned.
   const float* scores() const { return scores_.data(); }
 
-  /// Where warnings go; default: standard error.
+  /// Where warnings go; default: standard error. They are delivered when the call that found them
+  /// has done its work, so a handler may throw.
   void set_warning_handler(WarningHandler handler);
 
   // --- state ------------------------------------------------------------------------------------
@@ -160,6 +166,8 @@ class INFOBATCH_API Session {
     bool begun = false;          // an iteration began
     std::int64_t handed = 0;     // positions handed out
     std::int64_t batch = 0;      // largest batch asked for
+    std::int64_t step = 0;       // most losses recorded at once
+    bool drained = false;        // asked for more at the end of the plan: no batch was dropped
     Mode mode = Mode::kNone;
     std::int64_t cursor = 0;      // kCursor: positions observed
     std::int64_t covered = 0;     // kIds: distinct positions observed
@@ -185,7 +193,7 @@ class INFOBATCH_API Session {
   void require_sound(const char* function) const;
   void ensure_plan();
   void warn_of_plan();
-  void warn_if_forgotten();
+  void warn_if_forgotten(const Running& left);
   void exchange_staged();
   Running close_epoch(std::int64_t next_epoch);
   void recycle(Running closed);
@@ -198,7 +206,8 @@ class INFOBATCH_API Session {
   std::vector<std::int64_t> positions_of(Running& target,
                                          const std::int64_t* ids,
                                          std::int64_t count) const;
-  void warn(const std::string& text) const;
+  void warn(std::string text);
+  void deliver_warnings();
 
   std::int64_t size_;
   Config config_;
@@ -221,6 +230,7 @@ class INFOBATCH_API Session {
   bool warned_shortfall_ = false;
   bool warned_unpruned_ = false;
   WarningHandler warning_handler_;
+  std::vector<std::string> warnings_;  // found and not delivered yet
 };
 
 }  // namespace infobatch

@@ -2,6 +2,7 @@
 #include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -102,6 +103,7 @@ Slice Session::observe(const float* losses, std::int64_t count) {
   }
   Slice slice{run.plan, run.cursor, count};
   run.mode = Mode::kCursor;
+  run.step = std::max(run.step, count);
   run.non_finite += count - finite;
   run.cursor += count;
   run.staged_end = run.cursor;
@@ -152,6 +154,7 @@ void Session::observe_ids(const float* losses,
     for (std::int64_t i = 0; i < count; ++i) place(i, positions[static_cast<std::size_t>(i)]);
   }
   run.mode = Mode::kIds;
+  run.step = std::max(run.step, count);
 }
 
 /// Where the ids stand in the plan; the first call of an epoch builds its table.

@@ -130,6 +130,7 @@ std::string Session::serialize() {
                                                : "cursor"},
                       {"observed", observed(run)},
                       {"batch", run.batch},
+                      {"step", run.step},
                       {"non_finite", run.non_finite},
                       {"plan", plan},
                       {"totals",
@@ -195,6 +196,7 @@ LoadReport Session::deserialize(const std::string& bytes) {
   Running run;
   run.epoch = get_count(state, "epoch", kMaxEpochs);
   run.batch = get_count(state, "batch", INT64_MAX);
+  run.step = get_count(state, "step", INT64_MAX);
   run.non_finite = get_count(state, "non_finite", INT64_MAX);
   Totals totals;
   const Json sums = get<Json>(state, "totals");

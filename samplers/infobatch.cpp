@@ -12,11 +12,12 @@ using detail::translated;
 namespace {
 
 std::shared_ptr<Session> make_session(std::int64_t size, const Options& options) {
-  return translated([&] {
+  const auto make = [&] {
     auto session = std::make_shared<Session>(size, options.config(), options.threads());
     session->set_warning_handler([](const std::string& text) { TORCH_WARN("infobatch: ", text); });
     return session;
-  });
+  };
+  return translated(make, "InfoBatch");
 }
 
 bool is_loss_type(at::ScalarType type) {
@@ -109,30 +110,33 @@ InfoBatchSampler InfoBatch::sampler() const { return InfoBatchSampler(session_);
 ///
 /// The weights are a copy of the plan's: writing to them cannot change a frozen plan, and a graph
 /// that outlives its epoch does not keep the plan's memory from serving the next one.
-torch::Tensor InfoBatch::take(const torch::Tensor& scores, const torch::Tensor& ids) {
+torch::Tensor InfoBatch::take(const char* function,
+                              const torch::Tensor& scores,
+                              const torch::Tensor& ids) {
   const at::AutoDispatchBelowAutograd constants;  // nothing here is differentiated
   const torch::Tensor rows = row_scores(scores);
   const std::int64_t batch = rows.size(0);
   torch::Tensor weights = at::empty({batch}, at::kFloat);
   float* out = weights.mutable_data_ptr<float>();
   if (!ids.defined()) {
-    const Slice slice =
-        translated([&] { return session_->observe(rows.const_data_ptr<float>(), batch); });
+    const Slice slice = translated(
+        [&] { return session_->observe(rows.const_data_ptr<float>(), batch); }, function);
     if (slice.count > 0) std::copy_n(slice.weights(), slice.count, out);
     return weights;
   }
   const torch::Tensor named = ids.contiguous();
-  translated([&] {
+  const auto record = [&] {
     session_->observe_ids(
         rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(), batch, out);
-  });
+  };
+  translated(record, function);
   return weights;
 }
 
 torch::Tensor InfoBatch::update(const torch::Tensor& losses, Reduction reduction) {
   check_losses("update", "losses", losses);
   check_reduction(reduction);
-  return weigh(losses, take(losses, {}), reduction);
+  return weigh(losses, take("update", losses, {}), reduction);
 }
 
 torch::Tensor InfoBatch::update(const torch::Tensor& losses,
@@ -143,13 +147,13 @@ torch::Tensor InfoBatch::update(const torch::Tensor& losses,
   check_reduction(reduction);
   if (ids.defined()) check_ids("update", ids, losses.size(0));
   if (scores.defined()) check_scores(scores, losses.size(0));
-  return weigh(losses, take(scores.defined() ? scores : losses, ids), reduction);
+  return weigh(losses, take("update", scores.defined() ? scores : losses, ids), reduction);
 }
 
 torch::Tensor InfoBatch::observe(const torch::Tensor& scores, const torch::Tensor& ids) {
   check_losses("observe", "scores", scores);
   if (ids.defined()) check_ids("observe", ids, scores.size(0));
-  return take(scores, ids);
+  return take("observe", scores, ids);
 }
 
 double InfoBatch::progress() const { return session_->progress(); }

@@ -102,7 +102,7 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   void save(const std::string& path) const;
   /// Goes on from a saved state exactly where it stood. @return what differs and was allowed to.
   LoadReport load(const std::string& path);
-  /// The same into an archive of `torch::save` / `torch::load`.
+  /// The same into an archive of `torch::save` / `torch::load`. What differs is a torch warning.
   void save(torch::serialize::OutputArchive& archive) const;
   void load(torch::serialize::InputArchive& archive);
 
@@ -110,7 +110,7 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   const std::shared_ptr<Session>& session() const { return session_; }
 
  private:
-  torch::Tensor take(const torch::Tensor& scores, const torch::Tensor& ids);
+  torch::Tensor take(const char* function, const torch::Tensor& scores, const torch::Tensor& ids);
 
   std::shared_ptr<Session> session_;
 };

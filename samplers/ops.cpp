@@ -15,8 +15,23 @@ bool is_loss_type(at::ScalarType type) {
   return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat || type == at::kDouble;
 }
 
+void check_dense(const char* function, const char* name, const at::Tensor& tensor) {
+  TORCH_CHECK_VALUE(tensor.layout() == at::kStrided,
+                    function,
+                    ": ",
+                    name,
+                    " must be dense, got ",
+                    tensor.layout());
+}
+
+/// The dispatcher's own words for it name neither the function nor the argument.
+void check_defined(const char* function, const char* name, const at::Tensor& tensor) {
+  TORCH_CHECK_VALUE(
+      tensor.defined(), function, ": ", name, " must be a tensor, got an undefined one");
+}
+
 void check_losses(const char* function, const at::Tensor& losses) {
-  TORCH_CHECK_VALUE(losses.defined(), function, ": losses must be a tensor, got an undefined one");
+  check_defined(function, "losses", losses);
   TORCH_CHECK_VALUE(losses.dim() >= 1,
                     function,
                     ": losses must be per sample, [B] or [B, ...], got a scalar; give the "
@@ -25,6 +40,7 @@ void check_losses(const char* function, const at::Tensor& losses) {
                    function,
                    ": losses must be float16, bfloat16, float32 or float64, got ",
                    losses.scalar_type());
+  check_dense(function, "losses", losses);
 }
 
 void check_weights(const char* function, const at::Tensor& x, const at::Tensor& weights) {
@@ -34,6 +50,7 @@ void check_weights(const char* function, const at::Tensor& x, const at::Tensor& 
                     x.size(0),
                     "], got ",
                     weights.defined() ? weights.sizes() : at::IntArrayRef{});
+  check_dense(function, "weights", weights);
   TORCH_CHECK_TYPE(weights.scalar_type() == at::kFloat,
                    function,
                    ": weights must be float32, got ",
@@ -56,9 +73,16 @@ void check_reduction(std::int64_t reduction) {
 
 void check_observe(const at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
   check_losses("observe_", losses);
-  TORCH_CHECK_VALUE(scores.defined() && scores.dim() == 1 && scores.is_contiguous(),
+  check_defined("observe_", "scores", scores);
+  check_dense("observe_", "scores", scores);
+  TORCH_CHECK_VALUE(scores.dim() == 1 && scores.is_contiguous(),
                     "observe_: scores must be a contiguous vector, got ",
-                    scores.defined() ? scores.sizes() : at::IntArrayRef{});
+                    scores.sizes());
+  TORCH_CHECK_VALUE(scores.device() == losses.device(),
+                    "observe_: scores must be on ",
+                    losses.device(),
+                    ", where the losses are, got ",
+                    scores.device());
   TORCH_CHECK_TYPE(scores.scalar_type() == at::kFloat,
                    "observe_: scores must be float32, got ",
                    scores.scalar_type());
@@ -74,6 +98,7 @@ void check_observe(const at::Tensor& scores, const at::Tensor& losses, std::int6
 void check_scaled(const at::Tensor& x, const at::Tensor& weights) {
   TORCH_CHECK_VALUE(x.defined() && x.dim() >= 1,
                     "scale_gradient: x must be [B, ...], got a scalar or an undefined tensor");
+  check_dense("scale_gradient", "x", x);
   TORCH_CHECK_TYPE(at::isFloatingType(x.scalar_type()),
                    "scale_gradient: x must be floating, got ",
                    x.scalar_type());
@@ -92,7 +117,9 @@ at::Tensor rows(const at::Tensor& weights, std::size_t dims) {
 
 void observe_cpu(at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
   check_observe(scores, losses, position);
-  detail::row_scores_cpu(losses, scores.mutable_data_ptr<float>() + position);
+  // Losses out of the same memory could be overwritten before they are read.
+  const at::Tensor source = losses.is_alias_of(scores) ? losses.clone() : losses;
+  detail::row_scores_cpu(source, scores.mutable_data_ptr<float>() + position);
 }
 
 at::Tensor weigh_cpu(const at::Tensor& losses, const at::Tensor& weights, std::int64_t reduction) {
@@ -270,6 +297,8 @@ TORCH_LIBRARY_IMPL(infobatch, Autograd, m) {
 }
 
 void observe_(torch::Tensor& scores, const torch::Tensor& losses, std::int64_t position) {
+  check_defined("observe_", "scores", scores);
+  check_defined("observe_", "losses", losses);
   const torch::NoGradGuard no_grad;
   observe_op().call(scores, losses, position);
 }
@@ -277,10 +306,14 @@ void observe_(torch::Tensor& scores, const torch::Tensor& losses, std::int64_t p
 torch::Tensor weigh(const torch::Tensor& losses,
                     const torch::Tensor& weights,
                     Reduction reduction) {
+  check_defined("weigh", "losses", losses);
+  check_defined("weigh", "weights", weights);
   return call_weigh(losses, weights, static_cast<std::int64_t>(reduction));
 }
 
 torch::Tensor scale_gradient(const torch::Tensor& x, const torch::Tensor& weights) {
+  check_defined("scale_gradient", "x", x);
+  check_defined("scale_gradient", "weights", weights);
   return call_scale_gradient(x, weights);
 }
 

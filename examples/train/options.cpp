@@ -83,11 +83,24 @@ std::string choose(const std::string& option,
   refuse(option, "one of " + names, text);
 }
 
+std::string folder_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+/// The same text for all ways to name a file by way of its folder: FILE, ./FILE, ../HERE/FILE.
+std::string one_name(const std::string& path) {
+  char* const resolved = ::realpath(folder_of(path).c_str(), nullptr);
+  const std::string folder = resolved == nullptr ? folder_of(path) : resolved;
+  std::free(resolved);
+  return folder + "/" + path.substr(path.rfind('/') + 1);
+}
+
 /// The folder of a file that is written at the end must be there at the beginning.
 std::string writable_file(const std::string& option, const std::string& path) {
   if (path.empty()) refuse(option, "the name of a file", path);
   const std::size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const std::string folder = folder_of(path);
   if (slash + 1 == path.size()) refuse(option, "the name of a file, not of a folder", path);
   if (access((path + "/.").c_str(), F_OK) == 0) {
     refuse(option, "the name of a file, not of a folder", path);
@@ -202,9 +215,10 @@ void check_combinations(const TrainOptions& options, const std::set<std::string>
     throw UsageError("--data-seed: goes with --data builtin, got --data '" + options.data + "'");
   }
   // Each is written as FILE.tmp first.
-  const bool clash = options.json == options.checkpoint ||
-                     options.json == options.checkpoint + ".tmp" ||
-                     options.json + ".tmp" == options.checkpoint;
+  const std::string json = one_name(options.json);
+  const std::string checkpoint = one_name(options.checkpoint);
+  const bool clash =
+      json == checkpoint || json == checkpoint + ".tmp" || json + ".tmp" == checkpoint;
   if (!options.json.empty() && !options.checkpoint.empty() && clash) {
     throw UsageError("--json: must be another file than --checkpoint, got '" + options.json + "'");
   }

@@ -21,7 +21,8 @@ inline void write_state(Session& session, torch::serialize::OutputArchive& archi
   archive.write(kArchiveKey, state, /*is_buffer=*/true);
 }
 
-inline LoadReport read_state(Session& session, torch::serialize::InputArchive& archive) {
+/// What differs from the saved options, and may, is a warning: an archive returns nothing.
+inline void read_state(Session& session, torch::serialize::InputArchive& archive) {
   torch::Tensor state;
   TORCH_CHECK_VALUE(archive.try_read(kArchiveKey, state, /*is_buffer=*/true),
                     "load: the archive must hold ",
@@ -37,7 +38,9 @@ inline LoadReport read_state(Session& session, torch::serialize::InputArchive& a
   state = state.cpu().contiguous();
   const std::string bytes(static_cast<const char*>(state.data_ptr()),
                           static_cast<std::size_t>(state.numel()));
-  return translated([&] { return session.deserialize(bytes); });
+  const LoadReport report = translated([&] { return session.deserialize(bytes); });
+  if (report.changes.empty()) return;
+  TORCH_WARN("infobatch: load: options that differ, saved -> own: ", join(report.changes, ", "));
 }
 
 }  // namespace infobatch::detail

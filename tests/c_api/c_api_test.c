@@ -133,6 +133,13 @@ static void test_config(void) {
     EXPECT_ERROR(ib_session_create_json(10, "{\"epoks\": 3}", 1, &same),
                  IB_INVALID_ARGUMENT,
                  "unknown key \"epoks\"");
+    EXPECT_ERROR(ib_session_create_json(-3, "{\"epoks\": 3}", -1, &same),
+                 IB_INVALID_ARGUMENT,
+                 "ib_session_create_json: ");
+    EXPECT(strstr(ib_last_error(), "unknown key \"epoks\"") != NULL);
+    EXPECT(strstr(ib_last_error(), "size must be") != NULL);
+    EXPECT(strstr(ib_last_error(), "threads must be") != NULL);
+    EXPECT(same == NULL);
   }
   ib_session_destroy(session);
 }
@@ -259,6 +266,22 @@ static void test_errors(void) {
   EXPECT_ERROR(ib_session_set_epoch(session, -1), IB_INVALID_ARGUMENT, "got -1");
   EXPECT_OK(ib_session_epoch(session, &epoch));
   EXPECT(epoch == 0);
+
+  /* The text speaks of C functions, and begins with the one that was called. */
+  EXPECT_ERROR(ib_session_observe(session, losses, 8, NULL),
+               IB_STATE_ERROR,
+               "ib_session_observe: losses must belong");
+  EXPECT(strstr(ib_last_error(), "pass the ids, ib_session_observe_ids") != NULL);
+  EXPECT_ERROR(ib_session_update(session, NULL, 8, IB_MEAN, &out),
+               IB_INVALID_ARGUMENT,
+               "ib_session_update: losses must not be null");
+  EXPECT_OK(ib_session_next(session, 490, &slice));
+  EXPECT_OK(ib_session_observe(session, losses, 8, NULL));
+  EXPECT_OK(ib_session_next(session, 490, &slice));
+  EXPECT_ERROR(ib_session_begin(session), IB_STATE_ERROR, "ib_session_begin: all samples");
+  EXPECT(strstr(ib_last_error(), "ib_session_discard_epoch") != NULL);
+  EXPECT(strstr(ib_last_error(), "update(") == NULL && strstr(ib_last_error(), "Indexed") == NULL);
+  EXPECT_OK(ib_session_discard_epoch(session));
 
   /* Ids, reductions and the warning of non-finite losses. */
   EXPECT_OK(ib_session_begin(session));

@@ -11,7 +11,9 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <string>
+#include <thread>
 #include <vector>
 
 // Files on disk: whole or not there.
@@ -98,6 +100,35 @@ TEST_CASE("a full disk leaves the old file", "[engine][file]") {
   REQUIRE_THAT(message_of<FileError>([&] { detail::write_file_atomically(file, "new"); }),
                ContainsSubstring("save: cannot write"));
   REQUIRE(detail::read_file(file) == "old");
+}
+
+TEST_CASE("savers of one file take turns", "[engine][file]") {
+  // Threads here, processes in a run on several ranks; a lock belongs to an open file, so both are
+  // kept apart alike.
+  const Folder folder;
+  const std::string file = folder.path() + "/state";
+  constexpr int kSavers = 4;
+  std::vector<std::string> failed(kSavers);
+  std::vector<std::thread> savers;
+  for (int saver = 0; saver < kSavers; ++saver) {
+    savers.emplace_back([&, saver] {
+      try {
+        const std::string bytes(static_cast<std::size_t>(200000 + 50000 * saver),
+                                static_cast<char>('a' + saver));
+        for (int round = 0; round < 60; ++round) {
+          detail::write_file_atomically(file, bytes);
+          const std::string found = detail::read_file(file);
+          const std::size_t size = 200000 + 50000 * std::size_t(found.at(0) - 'a');
+          if (found != std::string(size, found[0])) failed[std::size_t(saver)] = "mixed content";
+        }
+      } catch (const std::exception& error) {
+        failed[std::size_t(saver)] = error.what();
+      }
+    });
+  }
+  for (std::thread& saver : savers) saver.join();
+  for (const std::string& text : failed) REQUIRE(text.empty());
+  REQUIRE_FALSE(exists(file + ".tmp"));
 }
 
 TEST_CASE("a process killed while it saves leaves a file that loads", "[engine][file]") {

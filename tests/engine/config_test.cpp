@@ -100,6 +100,27 @@ TEST_CASE("JSON of the wrong kind is refused, all problems at once", "[engine][c
   }
 }
 
+TEST_CASE("JSON that says a thing twice or not at all is refused", "[engine][config]") {
+  REQUIRE_THAT(refusal("{\"epochs\": 5, \"epochs\": 50}"),
+               ContainsSubstring("key \"epochs\" stands there twice"));
+  REQUIRE_THAT(refusal("{\"epochs\": 0, \"x\": {\"a\": 1, \"a\": 1}, \"x\": 2}"),
+               ContainsSubstring("key \"x\" stands there twice") &&
+                   ContainsSubstring("epochs must be"));
+  REQUIRE_THAT(refusal("{\"epochs\": 5, \"delta\": 1e999}"),
+               ContainsSubstring("a number beyond the range of float64"));
+  REQUIRE_THAT(refusal("{\"epochs\": 5, \"delta\": 1e-10}"),
+               ContainsSubstring("delta must be in (0, 1], got 1e-10, which is 0 billionths"));
+}
+
+TEST_CASE("a share to save that cannot be reached is told beside other problems",
+          "[engine][config]") {
+  REQUIRE_THAT(refusal("{\"epochs\": 40, \"target_saved\": 0.9, \"keep\": \"x\", "
+                       "\"prune_ratio\": 2, \"score_ema\": 3}"),
+               ContainsSubstring("target_saved must be at most 0.765") &&
+                   ContainsSubstring("prune_ratio must be") && ContainsSubstring("keep must be") &&
+                   ContainsSubstring("score_ema must be"));
+}
+
 TEST_CASE("a wrong value of any depth or length is refused in a short line", "[engine][config]") {
   const std::string deep =
       "{\"epochs\": " + std::string(100000, '[') + std::string(100000, ']') + "}";

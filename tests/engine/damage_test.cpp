@@ -68,6 +68,24 @@ TEST_CASE("a state cut short anywhere is refused", "[engine][damage]") {
   REQUIRE_FALSE(refuses(session, whole));
 }
 
+TEST_CASE("a header that ends before its length is refused", "[engine][damage]") {
+  const std::string bytes = state_of(false);
+  const std::size_t last = bytes.find("}", bytes.find("\"staged\"")) + 1;
+  REQUIRE(bytes[last] == '}');
+  Session session(20, config_of(10), 1);
+  const auto padded_by = [&](char fill) {
+    std::string padded = bytes;
+    padded.insert(last + 1, 8, fill);
+    const unsigned low = static_cast<unsigned char>(bytes[0]);
+    const unsigned length = low + 256u * static_cast<unsigned char>(bytes[1]) + 8u;
+    padded[0] = static_cast<char>(length & 255u);
+    padded[1] = static_cast<char>(length >> 8);
+    return padded;
+  };
+  REQUIRE(refuses(session, padded_by('\0')));  // a parser may take it for the end of the text
+  REQUIRE_FALSE(refuses(session, padded_by(' ')));
+}
+
 TEST_CASE("a state with any byte changed is refused, or is the same state", "[engine][damage]") {
   const std::string whole = state_of(GENERATE(false, true));
   Session session(20, config_of(10), 1);

@@ -3,7 +3,9 @@
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 
+#include <cmath>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -122,6 +124,24 @@ TEST_CASE("rule 15: an epoch smaller than a dropped batch is named as a cause of
     session.next(64);
   }
   REQUIRE(warnings.count("drop_last with a batch of 64") == 1);
+}
+
+TEST_CASE("rule 13: a warning handler that throws loses nothing", "[engine][epochs]") {
+  Session session(50, config_of(8), 1);
+  Session calm(50, config_of(8), 1);
+  session.set_warning_handler([](const std::string& text) { throw std::runtime_error(text); });
+  calm.set_warning_handler([](const std::string&) {});
+  const auto loss = [](std::int64_t id) { return id == 7 ? NAN : static_cast<float>(id); };
+  run_epoch(session, 20, loss);
+  run_epoch(calm, 20, loss);
+  SECTION("at begin") { REQUIRE_THROWS_WITH(session.begin(), ContainsSubstring("NaN")); }
+  SECTION("at plan") { REQUIRE_THROWS_WITH(session.plan(), ContainsSubstring("NaN")); }
+  SECTION("at set_epoch") { REQUIRE_THROWS_WITH(session.set_epoch(1), ContainsSubstring("NaN")); }
+  for (int epoch = 1; epoch < 4; ++epoch) REQUIRE(run_epoch(session, 20) == run_epoch(calm, 20));
+  session.begin();
+  calm.begin();
+  REQUIRE(score_bits(session) == score_bits(calm));
+  REQUIRE(session.statistics().non_finite_total == 1);
 }
 
 TEST_CASE("rule 15: looking at a batch, a discarded epoch or a correct loop warns of nothing",

@@ -1,3 +1,4 @@
+#include <infobatch/buffer.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
@@ -112,6 +113,31 @@ TEST_CASE("rule 13: sizes and epochs over the limit are refused before memory is
                ContainsSubstring("got 1099511627777"));
   REQUIRE_THAT(refusal([] { Session session(kMaxSize, config_of(kMaxEpochs), 1); }),
                ContainsSubstring("epochs * size must be at most 2^62"));
+}
+
+TEST_CASE("rule 13: a size whose scores the machine cannot hold is refused in words",
+          "[engine][input]") {
+  const std::int64_t held = detail::physical_memory() / std::int64_t{sizeof(float)};
+  REQUIRE(held > 1'000'000);
+  REQUIRE(Session::problems(held, 0).empty());
+  if (held >= kMaxSize) return;
+  REQUIRE(Session::problems(held + 1, 0).size() == 1);
+  REQUIRE_THAT(refusal([&] { Session session(kMaxSize, config_of(10), -1); }),
+               ContainsSubstring("size must leave room for the scores") &&
+                   ContainsSubstring("got 1099511627776") && ContainsSubstring("threads"));
+}
+
+TEST_CASE("rule 13: the last epoch that has a number can be saved, and none follows it",
+          "[engine][input]") {
+  Session session(20, config_of(10), 1);
+  session.set_epoch(kMaxEpochs - 1);
+  run_epoch(session, 20);
+  run_epoch(session, 20);
+  Session other(20, config_of(10), 1);
+  REQUIRE(other.deserialize(session.serialize()).epoch == kMaxEpochs);
+  REQUIRE_THROWS_WITH(session.begin(), ContainsSubstring("begin: epochs must be at most"));
+  REQUIRE(session.epoch() == kMaxEpochs + 1);
+  REQUIRE(session.plan()->epoch() == kMaxEpochs);
 }
 
 TEST_CASE("rule 13: bad calls are refused and change nothing", "[engine][input]") {

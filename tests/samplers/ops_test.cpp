@@ -194,7 +194,35 @@ TEST_CASE("the operators refuse what does not fit and write nothing", "[samplers
   REQUIRE_THROWS_WITH(observe(strided, losses, 0), ContainsSubstring("contiguous vector"));
   torch::Tensor wide = torch::zeros({4}, torch::kDouble);
   REQUIRE_THROWS_AS(observe(wide, losses, 0), c10::TypeError);
+  REQUIRE_THROWS_WITH(observe(scores, meta({4}, torch::kFloat), 0),
+                      ContainsSubstring("observe_: scores must be on meta") &&
+                          ContainsSubstring("got cpu"));
+  const torch::Tensor sparse = torch::ones({4}).to_sparse();
+  REQUIRE_THROWS_WITH(weigh(sparse, weights), ContainsSubstring("weigh") );
+  REQUIRE_THROWS_WITH(weigh(losses, sparse), ContainsSubstring("weights must be dense"));
+  REQUIRE_THROWS_WITH(scale_gradient(sparse, weights),
+                      ContainsSubstring("scale_gradient: x must be dense"));
   REQUIRE(torch::equal(scores, torch::zeros({4})));
+}
+
+TEST_CASE("an undefined tensor is refused by the name of function and argument",
+          "[samplers][ops]") {
+  const torch::Tensor good = torch::rand({4});
+  torch::Tensor scores = torch::zeros({4});
+  torch::Tensor none;
+  REQUIRE_THROWS_WITH(observe_(scores, none), ContainsSubstring("observe_: losses must be"));
+  REQUIRE_THROWS_WITH(observe_(none, good), ContainsSubstring("observe_: scores must be"));
+  REQUIRE_THROWS_WITH(weigh(none, good), ContainsSubstring("weigh: losses must be"));
+  REQUIRE_THROWS_WITH(weigh(good, none), ContainsSubstring("weigh: weights must be"));
+  REQUIRE_THROWS_WITH(scale_gradient(none, good), ContainsSubstring("scale_gradient: x must be"));
+  REQUIRE_THROWS_WITH(scale_gradient(good, none),
+                      ContainsSubstring("scale_gradient: weights must be"));
+}
+
+TEST_CASE("observe_ reads losses that lie in the scores before it writes", "[samplers][ops]") {
+  torch::Tensor scores = torch::arange(8, torch::kFloat);
+  observe_(scores, scores.slice(0, 0, 6), 2);
+  REQUIRE(torch::equal(scores, torch::tensor({0.0F, 1.0F, 0.0F, 1.0F, 2.0F, 3.0F, 4.0F, 5.0F})));
 }
 
 }  // namespace

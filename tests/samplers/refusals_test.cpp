@@ -213,7 +213,7 @@ TEST_CASE("rule 13: every bad option is listed at once", "[samplers][refuse]") {
                       .score_ema(-0.5)
                       .threads(-2));
       },
-      {"size must be",
+      {"InfoBatch: size must be",
        "-1",
        "epochs",
        "prune_ratio",
@@ -236,6 +236,16 @@ TEST_CASE("rule 13: every bad option is listed at once", "[samplers][refuse]") {
                                    {"max_steps: batch_size must be at least 1", "got 0"});
   require_refused<c10::ValueError>([] { InfoBatch(10, Options(5)).set_epoch(-1); },
                                    {"set_epoch: epoch must be in", "-1"});
+}
+
+TEST_CASE("observe is named where observe was called", "[samplers][refuse]") {
+  Midway run;
+  require_refused<c10::Error>([&] { run.ib.observe(torch::rand({90})); },
+                              {"observe: losses must belong to samples that were handed out"});
+  Midway by_ids(true);
+  require_refused<c10::IndexError>(
+      [&] { by_ids.ib.observe(torch::rand({1}), torch::full({1}, 100, torch::kInt64)); },
+      {"observe: ids must be in [0, 100), got 100"});
 }
 
 TEST_CASE("a state of another run, a damaged file and a foreign archive are refused",

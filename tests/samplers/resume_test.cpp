@@ -157,6 +157,25 @@ TEST_CASE("load reports where the run stands and which options changed", "[sampl
   REQUIRE(rest.next(1)->front() == static_cast<std::size_t>(plan[16]));
 }
 
+TEST_CASE("an archive that changes options says so", "[samplers][resume]") {
+  const Folder folder;
+  class Collector : public c10::WarningHandler {
+   public:
+    void process(const c10::Warning& warning) override { texts.push_back(warning.msg()); }
+    std::vector<std::string> texts;
+  } collector;
+  InfoBatch saved(100, Options(10).seed(1));
+  torch::save(saved, folder.file("archive"));
+  InfoBatch same(100, Options(10).seed(1));
+  InfoBatch longer(100, Options(20).seed(1));
+  c10::WarningUtils::WarningHandlerGuard guard(&collector);
+  torch::load(same, folder.file("archive"));
+  REQUIRE(collector.texts.empty());
+  torch::load(longer, folder.file("archive"));
+  REQUIRE(collector.texts.size() == 1);
+  REQUIRE(collector.texts[0].find("epochs: 10 -> 20") != std::string::npos);
+}
+
 TEST_CASE("defect 11: the file is a safetensors file of scores and staged losses",
           "[samplers][resume]") {
   const Folder folder;

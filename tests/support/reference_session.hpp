@@ -43,8 +43,8 @@ class ReferenceSession {
 
   void discard() {
     losses_.clear();
-    begun_ = resumed_ = skips_ = by_ids_ = false;
-    handed_ = batch_ = non_finite_ = 0;
+    begun_ = resumed_ = skips_ = by_ids_ = drained_ = false;
+    handed_ = batch_ = step_ = non_finite_ = 0;
   }
 
   void begin() {
@@ -74,6 +74,7 @@ class ReferenceSession {
         break;
       }
     }
+    if (out.empty()) drained_ = true;
     return out;
   }
 
@@ -84,6 +85,7 @@ class ReferenceSession {
     }
     for (const float loss : losses) record(observed(), loss);
     if (!losses.empty()) resumed_ = false;
+    step_ = std::max(step_, static_cast<std::int64_t>(losses.size()));
   }
 
   std::vector<std::uint32_t> observe_ids(const std::vector<float>& losses,
@@ -103,6 +105,7 @@ class ReferenceSession {
     }
     by_ids_ = true;
     resumed_ = false;
+    step_ = std::max(step_, static_cast<std::int64_t>(ids.size()));
     if (skips_) seen_before_ = losses_;
     return weights;
   }
@@ -110,7 +113,7 @@ class ReferenceSession {
   /// What a load of the saved state into a new session does to the position.
   void reload() {
     begun_ = begun_ && plan_ && plan_->ids.empty();  // an empty epoch is over when it has begun
-    pinned_ = resumed_ = false;
+    pinned_ = resumed_ = drained_ = false;
     if (!by_ids_ || losses_.empty()) {
       handed_ = observed();
     } else {
@@ -127,8 +130,10 @@ class ReferenceSession {
   bool over() const {
     if (!plan_ || handed_ < static_cast<std::int64_t>(plan_->ids.size())) return false;
     if (plan_->ids.empty()) return begun_;
-    const auto left = static_cast<std::int64_t>(plan_->ids.size()) - observed();
-    return !losses_.empty() && left < std::max<std::int64_t>(batch_, 1);
+    const auto kept = static_cast<std::int64_t>(plan_->ids.size());
+    if (losses_.empty()) return kept < batch_ && !drained_;  // dropped, as one batch too small
+    const std::int64_t tail = batch_ < kept ? batch_ : step_;
+    return kept - observed() < std::max<std::int64_t>(tail, 1);
   }
 
   void record(std::int64_t position, float loss) {
@@ -198,6 +203,8 @@ class ReferenceSession {
   std::map<std::int64_t, float> seen_before_;
   std::int64_t handed_ = 0;
   std::int64_t batch_ = 0;
+  std::int64_t step_ = 0;
+  bool drained_ = false;
   std::int64_t non_finite_ = 0;
   std::int64_t past_non_finite_ = 0;
   bool begun_ = false;
