@@ -82,8 +82,8 @@ std::vector<std::string> Config::problems() const {
   }
   if (!(delta > 0.0 && delta <= 1.0) || billionths(delta) == 0) {
     const bool vanishes = delta > 0.0 && delta < 1.0;
-    found.push_back(message(
-        "delta must be in (0, 1], got ", delta, vanishes ? ", which is 0 billionths" : ""));
+    found.push_back(
+        message("delta must be in (0, 1], got ", delta, vanishes ? ", which is 0 billionths" : ""));
   }
   if (warmup < 1) found.push_back(message("warmup must be at least 1, got ", warmup));
   if (find_policy(policy) == nullptr) {

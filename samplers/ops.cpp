@@ -15,7 +15,10 @@ bool is_loss_type(at::ScalarType type) {
   return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat || type == at::kDouble;
 }
 
-void check_dense(const char* function, const char* name, const at::Tensor& tensor) {
+/// The dispatcher's own words for what it cannot take name neither the function nor the argument.
+void check_tensor(const char* function, const char* name, const at::Tensor& tensor) {
+  TORCH_CHECK_VALUE(
+      tensor.defined(), function, ": ", name, " must be a tensor, got an undefined one");
   TORCH_CHECK_VALUE(tensor.layout() == at::kStrided,
                     function,
                     ": ",
@@ -24,14 +27,8 @@ void check_dense(const char* function, const char* name, const at::Tensor& tenso
                     tensor.layout());
 }
 
-/// The dispatcher's own words for it name neither the function nor the argument.
-void check_defined(const char* function, const char* name, const at::Tensor& tensor) {
-  TORCH_CHECK_VALUE(
-      tensor.defined(), function, ": ", name, " must be a tensor, got an undefined one");
-}
-
 void check_losses(const char* function, const at::Tensor& losses) {
-  check_defined(function, "losses", losses);
+  check_tensor(function, "losses", losses);
   TORCH_CHECK_VALUE(losses.dim() >= 1,
                     function,
                     ": losses must be per sample, [B] or [B, ...], got a scalar; give the "
@@ -40,17 +37,16 @@ void check_losses(const char* function, const at::Tensor& losses) {
                    function,
                    ": losses must be float16, bfloat16, float32 or float64, got ",
                    losses.scalar_type());
-  check_dense(function, "losses", losses);
 }
 
 void check_weights(const char* function, const at::Tensor& x, const at::Tensor& weights) {
-  TORCH_CHECK_VALUE(weights.defined() && weights.dim() == 1 && weights.size(0) == x.size(0),
+  check_tensor(function, "weights", weights);
+  TORCH_CHECK_VALUE(weights.dim() == 1 && weights.size(0) == x.size(0),
                     function,
                     ": weights must be [",
                     x.size(0),
                     "], got ",
-                    weights.defined() ? weights.sizes() : at::IntArrayRef{});
-  check_dense(function, "weights", weights);
+                    weights.sizes());
   TORCH_CHECK_TYPE(weights.scalar_type() == at::kFloat,
                    function,
                    ": weights must be float32, got ",
@@ -73,8 +69,7 @@ void check_reduction(std::int64_t reduction) {
 
 void check_observe(const at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
   check_losses("observe_", losses);
-  check_defined("observe_", "scores", scores);
-  check_dense("observe_", "scores", scores);
+  check_tensor("observe_", "scores", scores);
   TORCH_CHECK_VALUE(scores.dim() == 1 && scores.is_contiguous(),
                     "observe_: scores must be a contiguous vector, got ",
                     scores.sizes());
@@ -96,9 +91,8 @@ void check_observe(const at::Tensor& scores, const at::Tensor& losses, std::int6
 }
 
 void check_scaled(const at::Tensor& x, const at::Tensor& weights) {
-  TORCH_CHECK_VALUE(x.defined() && x.dim() >= 1,
-                    "scale_gradient: x must be [B, ...], got a scalar or an undefined tensor");
-  check_dense("scale_gradient", "x", x);
+  check_tensor("scale_gradient", "x", x);
+  TORCH_CHECK_VALUE(x.dim() >= 1, "scale_gradient: x must be [B, ...], got a scalar");
   TORCH_CHECK_TYPE(at::isFloatingType(x.scalar_type()),
                    "scale_gradient: x must be floating, got ",
                    x.scalar_type());
@@ -297,8 +291,8 @@ TORCH_LIBRARY_IMPL(infobatch, Autograd, m) {
 }
 
 void observe_(torch::Tensor& scores, const torch::Tensor& losses, std::int64_t position) {
-  check_defined("observe_", "scores", scores);
-  check_defined("observe_", "losses", losses);
+  check_tensor("observe_", "scores", scores);
+  check_tensor("observe_", "losses", losses);
   const torch::NoGradGuard no_grad;
   observe_op().call(scores, losses, position);
 }
@@ -306,14 +300,14 @@ void observe_(torch::Tensor& scores, const torch::Tensor& losses, std::int64_t p
 torch::Tensor weigh(const torch::Tensor& losses,
                     const torch::Tensor& weights,
                     Reduction reduction) {
-  check_defined("weigh", "losses", losses);
-  check_defined("weigh", "weights", weights);
+  check_tensor("weigh", "losses", losses);
+  check_tensor("weigh", "weights", weights);
   return call_weigh(losses, weights, static_cast<std::int64_t>(reduction));
 }
 
 torch::Tensor scale_gradient(const torch::Tensor& x, const torch::Tensor& weights) {
-  check_defined("scale_gradient", "x", x);
-  check_defined("scale_gradient", "weights", weights);
+  check_tensor("scale_gradient", "x", x);
+  check_tensor("scale_gradient", "weights", weights);
   return call_scale_gradient(x, weights);
 }
 

@@ -103,9 +103,9 @@ TEST_CASE("JSON of the wrong kind is refused, all problems at once", "[engine][c
 TEST_CASE("JSON that says a thing twice or not at all is refused", "[engine][config]") {
   REQUIRE_THAT(refusal("{\"epochs\": 5, \"epochs\": 50}"),
                ContainsSubstring("key \"epochs\" stands there twice"));
-  REQUIRE_THAT(refusal("{\"epochs\": 0, \"x\": {\"a\": 1, \"a\": 1}, \"x\": 2}"),
-               ContainsSubstring("key \"x\" stands there twice") &&
-                   ContainsSubstring("epochs must be"));
+  REQUIRE_THAT(
+      refusal("{\"epochs\": 0, \"x\": {\"a\": 1, \"a\": 1}, \"x\": 2}"),
+      ContainsSubstring("key \"x\" stands there twice") && ContainsSubstring("epochs must be"));
   REQUIRE_THAT(refusal("{\"epochs\": 5, \"delta\": 1e999}"),
                ContainsSubstring("a number beyond the range of float64"));
   REQUIRE_THAT(refusal("{\"epochs\": 5, \"delta\": 1e-10}"),

@@ -113,8 +113,8 @@ TEST_CASE("rule 15: an epoch that is dropped as one short batch is over", "[engi
     session.begin();
     REQUIRE(session.epoch() == epoch);
     for (Slice s = session.next(batch); s.count == batch; s = session.next(batch)) {
-      session.observe(losses_of(s, [&](std::int64_t id) { return simulated_loss(id, epoch); }).data(),
-                      s.count);
+      session.observe(
+          losses_of(s, [&](std::int64_t id) { return simulated_loss(id, epoch); }).data(), s.count);
       trained.push_back(epoch);
     }
   }

@@ -96,7 +96,7 @@ TEST_CASE("options: every mistake is refused by name", "[train][options]") {
       {{"--json", "same", "--checkpoint", "same.tmp"}, "another file"},
       {{"--json", "same.tmp", "--checkpoint", "same"}, "another file"},
       {{"--json", "./same", "--checkpoint", "same"}, "another file"},
-      {{"--json", "/tmp/same", "--checkpoint", "/tmp/../tmp//same"}, "another file"},
+      {{"--json", "same", "--checkpoint", "././/same"}, "another file"},
       {{"--interleave=yes"}, "takes no value"},
   };
   for (const Mistake& mistake : mistakes) {
