@@ -137,6 +137,22 @@ TEST_CASE("rule 14: a shortfall of a few samples is one, where chance has no par
   REQUIRE(warnings.all().size() == (reachable ? 0u : 1u));
 }
 
+TEST_CASE("rule 14: chance excuses a shortfall only where chance decides", "[engine][budget]") {
+  const std::int64_t size = 2000;
+  const auto short_by = [&](const char* keep, std::int64_t missing, bool limited) {
+    const Config config = budget("infobatch", keep, 0.3);
+    return falls_short(config, size, promised_samples(config, size) - missing, limited);
+  };
+  // 3 sqrt(2000) = 134 draws of the last pruned epoch.
+  REQUIRE_FALSE(short_by("bernoulli", 134, false));
+  REQUIRE(short_by("bernoulli", 136, false));
+  REQUIRE(short_by("bernoulli", 1, true));
+  REQUIRE_FALSE(short_by("bernoulli", 0, true));
+  REQUIRE_FALSE(short_by("exact", 1, false));
+  REQUIRE(short_by("exact", 2, false));
+  REQUIRE(short_by("exact", 1, true));
+}
+
 TEST_CASE("rule 14: the ratio of the running epoch is in the state", "[engine][budget]") {
   Session session(kSize, budget("infobatch", "bernoulli", 0.3), 1);
   for (int epoch = 0; epoch < 3; ++epoch) run_epoch(session, 500);
