@@ -107,7 +107,6 @@ at::Tensor rows(const at::Tensor& weights, std::size_t dims) {
 }
 
 // --- CPU
-// ------------------------------------------------------------------------------------------
 
 void observe_cpu(at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
   check_observe(scores, losses, position);
@@ -124,7 +123,6 @@ at::Tensor weigh_cpu(const at::Tensor& losses, const at::Tensor& weights, std::i
 }
 
 // --- Meta: shapes without data
-// --------------------------------------------------------------------
 
 void observe_meta(at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
   check_observe(scores, losses, position);
@@ -141,7 +139,6 @@ at::Tensor weigh_meta(const at::Tensor& losses, const at::Tensor& weights, std::
 }
 
 // --- any device
-// -----------------------------------------------------------------------------------
 
 at::Tensor scale_gradient_forward(const at::Tensor& x, const at::Tensor& weights) {
   check_scaled(x, weights);
@@ -149,7 +146,6 @@ at::Tensor scale_gradient_forward(const at::Tensor& x, const at::Tensor& weights
 }
 
 // --- calls through the dispatcher
-// -----------------------------------------------------------------
 
 at::Tensor call_weigh(const at::Tensor& losses, const at::Tensor& weights, std::int64_t reduction) {
   static const auto op = c10::Dispatcher::singleton()
@@ -184,7 +180,6 @@ void observe_tracked(at::Tensor& scores, const at::Tensor& losses, std::int64_t 
 }
 
 // --- autograd
-// -------------------------------------------------------------------------------------
 
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
