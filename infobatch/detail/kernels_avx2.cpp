@@ -183,23 +183,8 @@ void add_observed(const float* scores, int count, double rounder, double* high, 
 }
 
 bool sum_block(const float* scores, int count, BlockSum* sum) {
-  *sum = BlockSum{};
-  const sum_lanes::Range range = observed_range(scores, count, &sum->count);
-  if (!sum_lanes::is_plain(range)) return false;
-  double high[kLanes], low[kLanes];
-  sum->low_exponent = sum_lanes::grid(range);
-  if (sum_lanes::fits(sum_lanes::top(range), sum->low_exponent, kLaneBits)) {
-    add_observed<false>(scores, count, 0.0, high, low);
-    sum->high_exponent = sum->low_exponent;
-  } else if (sum_lanes::split_fits(range, kLaneBits)) {
-    sum->high_exponent = sum_lanes::high_grid(range, kLaneBits);
-    add_observed<true>(scores, count, sum_lanes::rounder(sum->high_exponent), high, low);
-    sum->low = sum_lanes::total(low, kLanes, sum->low_exponent);
-  } else {
-    return false;
-  }
-  sum->high = sum_lanes::total(high, kLanes, sum->high_exponent);
-  return true;
+  return sum_lanes::sum_block<kLanes, kLaneBits>(
+      scores, count, observed_range, add_observed<false>, add_observed<true>, sum);
 }
 
 // ---- classes and the keep decision --------------------------------------------------------------

@@ -73,6 +73,35 @@ static inline std::int64_t total(const double* lanes, int n_lanes, int grid) {
   return sum;
 }
 
+/// Kernels::sum_block out of the parts that differ between instruction sets: observed_range(scores,
+/// count, &observed) measures a block; add_whole and add_split(scores, count, rounder, high, low)
+/// add it up in kLanes lanes of at most 2^kLaneBits scores, as they are or in two parts.
+template <int kLanes, int kLaneBits, typename ObservedRange, typename AddUp>
+static inline bool sum_block(const float* scores,
+                             int count,
+                             ObservedRange observed_range,
+                             AddUp add_whole,
+                             AddUp add_split,
+                             BlockSum* sum) {
+  *sum = BlockSum{};
+  const Range range = observed_range(scores, count, &sum->count);
+  if (!is_plain(range)) return false;
+  double high[kLanes], low[kLanes];
+  sum->low_exponent = grid(range);
+  if (fits(top(range), sum->low_exponent, kLaneBits)) {
+    add_whole(scores, count, 0.0, high, low);
+    sum->high_exponent = sum->low_exponent;
+  } else if (split_fits(range, kLaneBits)) {
+    sum->high_exponent = high_grid(range, kLaneBits);
+    add_split(scores, count, rounder(sum->high_exponent), high, low);
+    sum->low = total(low, kLanes, sum->low_exponent);
+  } else {
+    return false;
+  }
+  sum->high = total(high, kLanes, sum->high_exponent);
+  return true;
+}
+
 }  // namespace sum_lanes
 }  // namespace detail
 }  // namespace infobatch
