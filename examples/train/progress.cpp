@@ -27,7 +27,9 @@ std::size_t terminal_columns(std::FILE* stream) {
 
 std::string bar_text(double fraction) {
   const auto full = static_cast<std::size_t>(std::clamp(fraction, 0.0, 1.0) * kBarCells);
-  return "[" + std::string(full, '#') + std::string(kBarCells - full, '.') + "] ";
+  std::string text(full, '#');
+  text.append(kBarCells - full, '.');
+  return '[' + text + "] ";
 }
 
 template <typename... Values>
