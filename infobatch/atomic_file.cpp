@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -37,7 +38,7 @@ class Descriptor {
 /// waits for one that is at work. Where the file system has no locks, nobody is kept out.
 Descriptor open_alone(const std::string& path) {
   while (true) {
-    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
     if (file.get() < 0) fail("save", "create", path);
     while (::flock(file.get(), LOCK_EX) != 0 && errno == EINTR) {
     }
@@ -50,6 +51,24 @@ Descriptor open_alone(const std::string& path) {
       return file;
     }
   }
+}
+
+/// The file itself where the path is a symbolic link to one. Nothing but a file is ever replaced.
+std::string target_of(const std::string& path) {
+  struct stat status;
+  if (::lstat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode)) return path;
+  if (S_ISDIR(status.st_mode)) {
+    errno = EISDIR;
+    fail("save", "replace", path);
+  }
+  char* const resolved = S_ISLNK(status.st_mode) ? ::realpath(path.c_str(), nullptr) : nullptr;
+  if (resolved == nullptr) {
+    errno = EEXIST;  // a device, a pipe, a link to nothing
+    fail("save", "replace", path);
+  }
+  const std::string target = resolved;
+  std::free(resolved);
+  return target_of(target);
 }
 
 void write_all(const Descriptor& file, const std::string& path, std::string_view bytes) {
@@ -75,7 +94,8 @@ void flush_folder_of(const std::string& path) {
 
 }  // namespace
 
-void write_file_atomically(const std::string& path, std::string_view bytes) {
+void write_file_atomically(const std::string& given, std::string_view bytes) {
+  const std::string path = target_of(given);
   const std::string unfinished = path + ".tmp";  // one name: a killed save leaves one file at most
   const Descriptor file = open_alone(unfinished);
   try {

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <limits>
@@ -18,9 +20,33 @@
 using infobatch::InvalidArgument;
 using infobatch::detail::message;
 
+namespace {
+
+/// The engine's text with the names that a C program knows the same things by.
+std::string in_c_names(std::string text) {
+  static constexpr const char* kNames[][2] = {
+      {", with Indexed(dataset) putting them into the batch", ""},
+      {"update(losses, ids)", "ib_session_observe_ids"},
+      {"update(losses)", "ib_session_update"},
+      {"discard_epoch()", "ib_session_discard_epoch"}};
+  for (const auto& name : kNames) {
+    const std::size_t at = text.find(name[0]);
+    if (at != std::string::npos) text.replace(at, std::strlen(name[0]), name[1]);
+  }
+  return text;
+}
+
+void print_warning(const std::string& text) {
+  std::fprintf(stderr, "infobatch: warning: %s\n", in_c_names(text).c_str());
+}
+
+}  // namespace
+
 struct ib_session {
   ib_session(std::int64_t size, infobatch::Config config, int threads)
-      : session(size, std::move(config), threads), config_json(session.config().to_json()) {}
+      : session(size, std::move(config), threads), config_json(session.config().to_json()) {
+    session.set_warning_handler(print_warning);
+  }
 
   infobatch::Session session;
   std::string config_json;
@@ -40,27 +66,16 @@ std::string& last_error() {
   return text;
 }
 
-/// The engine's text with the names that a C program knows the same things by.
-std::string in_c_names(std::string text) {
-  static constexpr const char* kNames[][2] = {
-      {", with Indexed(dataset) putting them into the batch", ""},
-      {"update(losses, ids)", "ib_session_observe_ids"},
-      {"update(losses)", "ib_session_update"},
-      {"discard_epoch()", "ib_session_discard_epoch"}};
-  for (const auto& name : kNames) {
-    const std::size_t at = text.find(name[0]);
-    if (at != std::string::npos) text.replace(at, std::strlen(name[0]), name[1]);
-  }
-  return text;
-}
-
+/// The engine's text under the name of the C function. Only what it says of the state of a session
+/// names other functions; elsewhere there may be the caller's own words in it, a path for example.
 ib_status fail(ib_status status, const char* function, const char* text) noexcept {
   try {
     // The engine's messages begin with the name of its own function.
     const char* behind = std::strstr(text, ": ");
     const char* space = std::strchr(text, ' ');
     const char* told = behind != nullptr && behind < space ? behind + 2 : text;
-    last_error() = in_c_names(message(function, ": ", told));
+    std::string whole = message(function, ": ", told);
+    last_error() = status == IB_STATE_ERROR ? in_c_names(std::move(whole)) : std::move(whole);
   } catch (...) {  // no memory for the text; the status still tells
   }
   return status;
@@ -97,8 +112,26 @@ std::string text_or(const char* text, const std::string& fallback) {
   return text == nullptr ? fallback : std::string(text);
 }
 
-std::vector<double> list_or(const double* values, size_t count, std::vector<double> fallback) {
-  return values == nullptr ? std::move(fallback) : std::vector<double>(values, values + count);
+/// @throws InvalidArgument  before more is read than a config can hold.
+std::vector<double> list_or(const char* function,
+                            const char* name,
+                            const double* values,
+                            size_t count,
+                            std::vector<double> fallback) {
+  constexpr size_t kMost = 14;
+  if (values == nullptr) return fallback;
+  if (count > kMost) {
+    throw InvalidArgument(
+        message(function, ": ", name, " must be at most ", kMost, " values, got ", count));
+  }
+  return std::vector<double>(values, values + count);
+}
+
+bool flag(const char* function, const char* name, int32_t value) {
+  if (value != 0 && value != 1) {
+    throw InvalidArgument(message(function, ": ", name, " must be 0 or 1, got ", value));
+  }
+  return value == 1;
 }
 
 /// Size of ib_config in the first version of the header; later fields follow it.
@@ -125,12 +158,17 @@ infobatch::Config to_config(const ib_config* given, const char* function) {
   result.seed = config->seed;
   result.policy = text_or(config->policy, result.policy);
   result.keep = text_or(config->keep, result.keep);
-  result.rescale = config->rescale != 0;
-  if (config->has_target_saved != 0) result.target_saved = config->target_saved;
+  result.rescale = flag(function, "rescale", config->rescale);
+  if (flag(function, "has_target_saved", config->has_target_saved))
+    result.target_saved = config->target_saved;
   result.max_prune_ratio = config->max_prune_ratio;
-  result.quantiles = list_or(config->quantiles, config->quantiles_count, result.quantiles);
-  result.quantile_keep =
-      list_or(config->quantile_keep, config->quantile_keep_count, result.quantile_keep);
+  result.quantiles =
+      list_or(function, "quantiles", config->quantiles, config->quantiles_count, result.quantiles);
+  result.quantile_keep = list_or(function,
+                                 "quantile_keep",
+                                 config->quantile_keep,
+                                 config->quantile_keep_count,
+                                 result.quantile_keep);
   result.score_ema = config->score_ema;
   return result;
 }
@@ -238,7 +276,7 @@ ib_status ib_session_set_warning_handler(ib_session* session,
   return guarded(__func__, [&] {
     require(session, "ib_session_set_warning_handler", "session");
     if (handler == nullptr) {
-      session->session.set_warning_handler({});
+      session->session.set_warning_handler(print_warning);
     } else {
       session->session.set_warning_handler(
           [=](const std::string& text) { handler(in_c_names(text).c_str(), user_data); });
@@ -456,6 +494,10 @@ ib_status ib_session_deserialize(ib_session* session,
   return guarded(__func__, [&] {
     require(session, "ib_session_deserialize", "session");
     require(bytes, "ib_session_deserialize", "bytes");
+    if (size > size_t{PTRDIFF_MAX}) {
+      throw InvalidArgument(
+          message("ib_session_deserialize: size must be at most ", PTRDIFF_MAX, ", got ", size));
+    }
     session->report = lines(session->session.deserialize(std::string(bytes, size)).changes);
     if (report != nullptr) *report = session->report.c_str();
   });

@@ -153,7 +153,8 @@ INFOBATCH_API ib_status ib_session_set_warning_handler(ib_session* session,
 
 /** Number N of samples. */
 INFOBATCH_API ib_status ib_session_size(const ib_session* session, int64_t* size);
-/** The epoch that an iteration begun now delivers. */
+/** The running epoch; once it is over, the next one. An epoch that a loop broke off is not over: it
+ *  is still this one, until ib_session_begin goes on to the next. */
 INFOBATCH_API ib_status ib_session_epoch(const ib_session* session, int64_t* epoch);
 INFOBATCH_API ib_status ib_session_set_epoch(ib_session* session, int64_t epoch);
 /** Number of samples that this epoch delivers. Plans it if need be: O(N). */
@@ -165,7 +166,8 @@ INFOBATCH_API ib_status ib_session_discard_epoch(ib_session* session);
 
 /** An iteration begins: the next epoch, or the same one while nothing was observed. */
 INFOBATCH_API ib_status ib_session_begin(ib_session* session);
-/** The next samples, at most `count`; slice->count is 0 at the end of the epoch. */
+/** The next samples, at most `count`; slice->count is 0 at the end of the epoch. Fewer than `count`
+ *  before the end only where an epoch observed by ids out of order is resumed. */
 INFOBATCH_API ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice);
 
 /** Records the losses of the next `count` samples in order; `slice` (may be NULL) receives the

@@ -92,10 +92,13 @@ Json parse_object(const std::string& text, std::vector<std::string>& found) {
     return true;
   };
   std::string problem;
+  const std::size_t zero = text.find('\0');
   try {
     Json json = Json::parse(text, note_key);
-    if (json.is_object()) return json;
-    problem = json.type_name();
+    // The parser takes a zero byte for the end of the text.
+    if (json.is_object() && zero == std::string::npos) return json;
+    problem = zero == std::string::npos ? json.type_name()
+                                        : detail::message("malformed JSON at byte ", zero + 1);
   } catch (const Json::out_of_range&) {
     problem = "a number beyond the range of float64";
   } catch (const Json::parse_error& error) {

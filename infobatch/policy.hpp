@@ -43,7 +43,8 @@ class INFOBATCH_API Policy {
   virtual double largest_strength(const Config& config) const = 0;
   /// Upper bound of the share of N that a pruned epoch leaves out at the largest strength.
   virtual double largest_share(const Config& config) const = 0;
-  /// The strength that leaves out `share` of the N samples in expectation; may exceed the largest.
+  /// The strength that leaves out `share` of the N samples in expectation; may exceed the largest,
+  /// and is infinite where nothing can be left out.
   virtual double solve_strength(const PolicyInput& input, double share) const = 0;
   /// Classes and keep ratios of the epoch. The rule may refer to `input.scores` until it is used.
   virtual EpochRule rule(const PolicyInput& input, double strength) const = 0;

@@ -77,7 +77,8 @@ class INFOBATCH_API Session {
 
   // --- epochs -----------------------------------------------------------------------------------
 
-  /// The epoch that an iteration begun now would deliver, 0-based.
+  /// The running epoch, 0-based; once it is over (rule 15), the next one. An epoch that a loop
+  /// broke off is not over: it is still this one, until `begin` goes on to the next.
   std::int64_t epoch() const;
   /// Begins `epoch`, unless it is the running one; then nothing changes, and a begin() behind it
   /// repeats this epoch from its start, without what was observed of it so far.
@@ -98,6 +99,8 @@ class INFOBATCH_API Session {
   /// @throws StateError  as `set_epoch`.
   void begin();
   /// The next samples in the order of delivery, at most `count`; none at the end of the epoch.
+  /// Fewer than `count` before the end only where an epoch that was observed by ids out of order is
+  /// resumed: what was observed is left out.
   Slice next(std::int64_t count);
 
   // --- observation ------------------------------------------------------------------------------
@@ -132,7 +135,8 @@ class INFOBATCH_API Session {
   std::int64_t max_steps(std::int64_t batch_size) const;
   /// Figures of the running (or just finished) epoch. Never plans or advances anything.
   Statistics statistics() const;
-  /// [N] scores; NaN: never observed. The losses of an epoch enter when the next one is planned.
+  /// [N] scores; NaN: never observed. The losses of an epoch enter when the next one is planned,
+  /// that is, begun or asked for its length.
   const float* scores() const { return scores_.data(); }
 
   /// Where warnings go; default: standard error. They are delivered when the call that found them
@@ -148,7 +152,9 @@ class INFOBATCH_API Session {
   /// @throws FileError        the bytes are no such state, or damaged.
   /// @throws InvalidArgument  the state is that of another run; every difference is listed.
   LoadReport deserialize(const std::string& bytes);
-  /// Writes the state to a file, atomically: a crash leaves the old file or the new one.
+  /// Writes the state to a file, atomically: a crash leaves the old file or the new one. It is
+  /// written beside it first, as `path`.tmp; several savers of one path take turns. A symbolic link
+  /// is followed.
   /// @throws FileError
   void save(const std::string& path);
   LoadReport load(const std::string& path);
@@ -168,6 +174,7 @@ class INFOBATCH_API Session {
     std::int64_t batch = 0;      // largest batch asked for
     std::int64_t step = 0;       // most losses recorded at once
     bool drained = false;        // asked for more at the end of the plan: no batch was dropped
+    bool delivered = false;      // resumed: it was over, although nothing of it was observed
     Mode mode = Mode::kNone;
     std::int64_t cursor = 0;      // kCursor: positions observed
     std::int64_t covered = 0;     // kIds: distinct positions observed

@@ -75,7 +75,7 @@ void Session::exchange_staged() {
 /// Ends the running epoch: its losses enter the scores, and `next_epoch` stands at its beginning.
 Session::Running Session::close_epoch(std::int64_t next_epoch) {
   exchange_staged();
-  if (running_.mode != Mode::kNone || over(running_)) {
+  if (running_.mode != Mode::kNone || over(running_) || running_.delivered) {
     totals_.epochs += 1;
     totals_.pruned += size_ - running_.plan->size();
     totals_.non_finite += running_.non_finite;
@@ -130,7 +130,7 @@ void Session::commit_peek() {
 
 /// The running epoch at its beginning: nothing handed out, nothing observed, the same plan.
 void Session::rewind() {
-  running_.begun = running_.skips_covered = running_.drained = false;
+  running_.begun = running_.skips_covered = running_.drained = running_.delivered = false;
   running_.handed = running_.batch = running_.step = running_.cursor = running_.covered = 0;
   running_.staged_end = running_.non_finite = 0;
   running_.mode = Mode::kNone;

@@ -26,6 +26,12 @@ void check_array(const char* function, const char* name, const void* data, std::
   }
 }
 
+void check_id(std::int64_t id, std::int64_t row, std::int64_t size) {
+  if (id < 0 || id >= size) {
+    throw IndexError(message("update: ids must be in [0, ", size, "), got ", id, " in row ", row));
+  }
+}
+
 /// The sum of term(0) .. term(count - 1), always in the same order: eight sums side by side, which
 /// the compiler vectorises and of which none waits for the other.
 template <typename Term>
@@ -118,7 +124,13 @@ void Session::observe_ids(const float* losses,
   check_array("update", "ids", ids, count);
   check_array("update", "weights", weights, count);
   if (count == 0) return;
-  if (!peeked_) ensure_plan();
+  if (count > kMaxSize) {
+    throw InvalidArgument(message("update: count must be at most ", kMaxSize, ", got ", count));
+  }
+  if (!peeked_ && running_.plan == nullptr) {
+    for (std::int64_t i = 0; i < count; ++i) check_id(ids[i], i, size_);  // before it is planned
+    ensure_plan();
+  }
   Running& target = peeked_ ? previous_ : running_;
   if (target.mode == Mode::kCursor) {
     throw StateError(message("update: epoch ",
@@ -166,10 +178,7 @@ std::vector<std::int64_t> Session::positions_of(Running& target,
   }
   std::vector<std::int64_t> positions(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i) {
-    if (ids[i] < 0 || ids[i] >= size_) {
-      throw IndexError(
-          message("update: ids must be in [0, ", size_, "), got ", ids[i], " in row ", i));
-    }
+    check_id(ids[i], i, size_);
     const std::int64_t p = target.positions.find(ids[i]);
     positions[static_cast<std::size_t>(i)] = p;
     if (p < 0) {

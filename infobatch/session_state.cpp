@@ -26,6 +26,7 @@ using detail::message;
 using Json = nlohmann::ordered_json;
 
 constexpr int kSchema = 1;
+constexpr std::int64_t kMostSamples = std::int64_t{1} << 62;  // that sums over a run may reach
 constexpr const char* kFormat = "infobatch-state";
 
 template <typename T>
@@ -50,6 +51,21 @@ void check_floats(const float* values, std::int64_t count, const char* name, boo
       damaged(message("a non-finite value in ", name, " at ", i));
     }
   }
+}
+
+/// The state's JSON object. Nothing in it is deeper than a few levels, and recursion over it must
+/// not run out of stack.
+Json parse_state(const std::string& text) {
+  constexpr int kDeepest = 8;
+  const auto check_depth = [](int depth, Json::parse_event_t, Json&) {
+    if (depth > kDeepest) damaged("metadata of great depth");
+    return true;
+  };
+  // The parser takes a zero byte for the end of the text.
+  if (text.find('\0') != std::string::npos) damaged("metadata with a zero byte in it");
+  Json state = Json::parse(text, check_depth, /*allow_exceptions=*/false);
+  if (!state.is_object()) damaged("metadata without a state");
+  return state;
 }
 
 /// The JSON types that nlohmann turns into one another are told apart here: 1.5 is no integer.
@@ -108,7 +124,25 @@ void compare(const Config& saved,
 }  // namespace
 
 std::string Session::serialize() {
-  undo_peek();
+  // Where the next epoch was looked at, the finished one is what there is to save; the look is
+  // taken back for as long as that takes.
+  struct TurnedBack {
+    explicit TurnedBack(Session& session) : session_(session) {
+      if (!session_.peeked_) return;
+      swap();
+      session_.exchange_staged();
+    }
+    ~TurnedBack() {
+      if (!session_.peeked_) return;
+      session_.exchange_staged();
+      swap();
+    }
+    void swap() {
+      std::swap(session_.running_, session_.previous_);
+      std::swap(session_.totals_, session_.previous_totals_);
+    }
+    Session& session_;
+  } const turned_back(*this);
   const Running& run = running_;
   const bool by_ids = run.mode == Mode::kIds;
   Json plan = nullptr;
@@ -123,7 +157,8 @@ std::string Session::serialize() {
                       {"size", size_},
                       {"config", Json::parse(config_.to_json())},
                       {"epoch", run.epoch},
-                      {"empty_begun", run.plan != nullptr && run.plan->size() == 0 && run.begun},
+                      {"delivered", run.mode == Mode::kNone && (over(run) || run.delivered)},
+                      {"pinned", pinned_},
                       {"observed_by",
                        run.mode == Mode::kNone ? "none"
                        : by_ids                ? "ids"
@@ -166,13 +201,14 @@ LoadReport Session::deserialize(const std::string& bytes) {
   if (meta("checksum") != checksum(meta("state"), scores.data, staged.data)) {
     damaged("another checksum than the one it was written with");
   }
-  const Json state = Json::parse(meta("state"), nullptr, /*allow_exceptions=*/false);
-  if (!state.is_object()) damaged("metadata without a state");
+  const Json state = parse_state(meta("state"));
 
   // Is it this run's? Everything that differs is told at once.
   const auto size = get<std::int64_t>(state, "size");
-  const auto rules = get<int>(state, "rule_version");
-  const Config saved = Config::from_json(get<Json>(state, "config").dump());
+  const auto rules = get<std::int64_t>(state, "rule_version");
+  const Json options = get<Json>(state, "config");
+  if (!options.is_object()) damaged("config = " + options.dump());
+  const Config saved = Config::from_json(options.dump());
   LoadReport report;
   std::vector<std::string> refused;
   if (size != size_) refused.push_back(message("size: ", size, " -> ", size_));
@@ -197,13 +233,14 @@ LoadReport Session::deserialize(const std::string& bytes) {
   run.epoch = get_count(state, "epoch", kMaxEpochs);
   run.batch = get_count(state, "batch", INT64_MAX);
   run.step = get_count(state, "step", INT64_MAX);
-  run.non_finite = get_count(state, "non_finite", INT64_MAX);
+  run.non_finite = get_count(state, "non_finite", kMostSamples);
   Totals totals;
   const Json sums = get<Json>(state, "totals");
   totals.epochs = get_count(sums, "epochs", kMaxEpochs);
-  totals.pruned = get_count(sums, "pruned", INT64_MAX);
-  totals.non_finite = get_count(sums, "non_finite", INT64_MAX);
+  totals.pruned = get_count(sums, "pruned", kMostSamples);
+  totals.non_finite = get_count(sums, "non_finite", kMostSamples);
 
+  const auto pinned = get<bool>(state, "pinned");
   const auto observed_by = get<std::string>(state, "observed_by");
   const Json plan = get<Json>(state, "plan");
   if (plan.is_object()) {
@@ -241,8 +278,10 @@ LoadReport Session::deserialize(const std::string& bytes) {
   } else if (observed_by != "none" || run.staged_end != 0) {
     damaged("observed_by = " + observed_by);
   }
-  // An empty epoch has nothing to observe: it is over when it has begun.
-  run.begun = get<bool>(state, "empty_begun") && run.plan != nullptr && kept == 0;
+  // An empty epoch has nothing to observe: it is over when it has begun. One that was dropped as a
+  // short batch comes again, because it may have been in the loop's hands instead.
+  run.delivered = get<bool>(state, "delivered") && run.plan != nullptr && run.mode == Mode::kNone;
+  run.begun = run.delivered && kept == 0;
   run.staged = Buffer<float>(kept);
   copy_floats(staged, run.staged.data());
   check_floats(run.staged.data(), run.staged_end, "staged", run.mode == Mode::kIds);
@@ -256,9 +295,10 @@ LoadReport Session::deserialize(const std::string& bytes) {
   scores_ = std::move(table);
   running_ = std::move(run);
   totals_ = totals;
-  peeked_ = pinned_ = false;
+  peeked_ = false;
+  pinned_ = pinned;
   previous_ = Running{};
-  resumed_ = running_.mode != Mode::kNone && !over(running_);
+  resumed_ = !pinned_ && running_.mode != Mode::kNone && !over(running_);
   report.epoch = running_.epoch;
   report.position = observed(running_);
   return report;

@@ -23,9 +23,17 @@ void InfoBatchSampler::reset(std::optional<std::size_t> new_size) {
 std::optional<std::vector<std::size_t>> InfoBatchSampler::next(std::size_t batch_size) {
   constexpr std::size_t kMost = std::numeric_limits<std::int64_t>::max();
   const auto count = static_cast<std::int64_t>(std::min(batch_size, kMost));
-  const Slice slice = detail::translated([&] { return session_->next(count); });
-  if (slice.count == 0) return std::nullopt;  // the loader does not take an empty batch
-  return std::vector<std::size_t>(slice.ids(), slice.ids() + slice.count);
+  std::vector<std::size_t> ids;
+  Slice slice;
+  do {
+    const std::int64_t missing = count - static_cast<std::int64_t>(ids.size());
+    slice = detail::translated([&] { return session_->next(missing); });
+    ids.insert(ids.end(), slice.ids(), slice.ids() + slice.count);
+    // A resumed epoch may have gaps, and a loader takes a short batch for the last one.
+  } while (slice.count > 0 && static_cast<std::int64_t>(ids.size()) < count &&
+           slice.begin + slice.count < slice.plan->size());
+  if (ids.empty()) return std::nullopt;  // the loader does not take an empty batch
+  return ids;
 }
 
 std::size_t InfoBatchSampler::size() const {

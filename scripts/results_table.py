@@ -24,9 +24,12 @@ def cell(values, digits):
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__.strip())
-    with open(sys.argv[1], encoding="utf-8") as file:
-        report = json.load(file)
-    config = report["config"]
+    try:
+        with open(sys.argv[1], encoding="utf-8") as file:
+            report = json.load(file)
+        config = report["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"results_table.py: {sys.argv[1]} must be what infobatch-train wrote with --json, got {error!r}")
     print(
         f"{config['data'].split(':')[0]}, {config['model']}, {config['dtype']}, "
         f"{config['epochs']} epochs of {config['train_samples']:,} samples, batch {config['batch_size']}, "

@@ -8,6 +8,7 @@ namespace infobatch::train {
 namespace {
 
 constexpr char kMagic[] = "ibtrain1";
+constexpr char kContents[] = "data (contents)";
 constexpr std::size_t kMagicBytes = 8;
 constexpr std::size_t kHeaderBytes = kMagicBytes + 3 * 8;
 
@@ -108,7 +109,7 @@ nlohmann::json checkpoint_config(const TrainOptions& options, std::uint64_t data
           {"seeds", options.seeds},
           {"threads", options.threads},
           {"interleave", options.interleave},
-          {"data (contents)", data_digest}};
+          {kContents, data_digest}};
 }
 
 void require_same_config(const std::string& path,
@@ -117,12 +118,25 @@ void require_same_config(const std::string& path,
   const auto value = [](const nlohmann::json& config, const std::string& key) {
     return config.is_object() && config.contains(key) ? config.at(key) : nlohmann::json();
   };
+  const auto shown = [](const nlohmann::json& json) {
+    return json.is_null() ? "(not given)"
+                          : json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  };
+  // The model before the learning rate, whose default it decides; the images last, because other
+  // options decide what they are.
+  std::vector<std::string> keys = {"model"};
   for (const auto& item : current.items()) {
-    const nlohmann::json before = value(saved, item.key());
-    if (before != item.value()) {
-      throw UsageError("--checkpoint: " + path + " was made with --" + item.key() + " " +
-                       before.dump() + ", this run has " + item.value().dump());
+    if (item.key() != "model" && item.key() != kContents) keys.push_back(item.key());
+  }
+  for (const std::string& key : keys) {
+    const nlohmann::json before = value(saved, key);
+    if (before != current.at(key)) {
+      throw UsageError("--checkpoint: " + path + " was made with --" + key + " " + shown(before) +
+                       ", this run has " + shown(current.at(key)));
     }
+  }
+  if (value(saved, kContents) != current.at(kContents)) {
+    throw UsageError("--checkpoint: " + path + " was made with other images under --data");
   }
 }
 

@@ -7,6 +7,8 @@ namespace infobatch::train {
 namespace {
 
 constexpr std::int64_t kSide = 32;
+constexpr std::int64_t kOfficialTrain = 50000;
+constexpr std::int64_t kOfficialTest = 10000;
 
 /// Exclusive upper limits of a record's label bytes; the last of them is the label that is learned.
 using LabelLimits = std::vector<int>;
@@ -48,12 +50,31 @@ Dataset read_cifar(const std::string& option,
                    const std::string& test_file,
                    const LabelLimits& limits) {
   Dataset data;
+  std::int64_t first = 0;
   data.classes = limits.back();
   data.train.height = data.train.width = data.test.height = data.test.width = kSide;
   for (const std::string& file : train_files) {
+    const std::int64_t before = data.train.size();
     append_records(option, directory + "/" + file, limits, data.train);
+    const std::int64_t records = data.train.size() - before;
+    if (before == 0) first = records;
+    if (records != first) {
+      throw UsageError(option + ": " + directory + "/" + file + " must have the " +
+                       std::to_string(first) + " records that " + train_files.front() +
+                       " has, got " + std::to_string(records) + ": one of them is cut short");
+    }
   }
   append_records(option, directory + "/" + test_file, limits, data.test);
+  // Smaller sets of the same layout are welcome; half of the official one is a broken copy.
+  const bool train_whole = data.train.size() == kOfficialTrain;
+  const bool test_whole = data.test.size() == kOfficialTest;
+  if (train_whole != test_whole) {
+    const std::string cut = train_whole ? test_file : train_files.front();
+    throw UsageError(option + ": " + directory + "/" + cut +
+                     " is cut short: " + std::to_string(data.train.size()) + " training and " +
+                     std::to_string(data.test.size()) + " test images, of " +
+                     std::to_string(kOfficialTrain) + " and " + std::to_string(kOfficialTest));
+  }
   return data;
 }
 

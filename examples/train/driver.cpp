@@ -48,7 +48,8 @@ void Driver::try_options() const {
     } catch (const c10::Error& error) {
       std::string text = error.what_without_backtrace();
       std::replace(text.begin(), text.end(), '\n', ' ');
-      throw UsageError("--arms " + name + ": " + text);
+      const bool by_share = arm.needs_share && options_.share.has_value();
+      throw UsageError((by_share ? "--share, for " : "--arms ") + name + ": " + text);
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 
@@ -55,6 +56,18 @@ void sync_folder(const std::string& path) {
 
 }  // namespace
 
+std::string target_of(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode)) return path;
+  char* const resolved = S_ISLNK(info.st_mode) ? ::realpath(path.c_str(), nullptr) : nullptr;
+  const std::string target = resolved == nullptr ? "" : resolved;
+  std::free(resolved);
+  if (::stat(target.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    throw std::runtime_error("cannot write " + path + ": it is there and is no file");
+  }
+  return target;
+}
+
 std::string read_file(const std::string& path) {
   const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (descriptor.get() < 0) fail("read", path);
@@ -72,12 +85,13 @@ std::string read_file(const std::string& path) {
   }
 }
 
-void write_file_atomically(const std::string& path, const std::string& bytes) {
+void write_file_atomically(const std::string& given, const std::string& bytes) {
+  const std::string path = target_of(given);
   const std::string temporary = path + ".tmp";
   Descriptor descriptor(::open(temporary.c_str(),
-                               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+                               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
                                S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH));
-  if (descriptor.get() < 0) fail("write", path);
+  if (descriptor.get() < 0) fail("write", temporary);
   try {
     write_all(descriptor.get(), bytes, path);
     if (::fsync(descriptor.get()) != 0 || descriptor.close() != 0) fail("write", path);
@@ -89,7 +103,13 @@ void write_file_atomically(const std::string& path, const std::string& bytes) {
   sync_folder(path);
 }
 
-void check_writable(const std::string& path) {
+void check_writable(const std::string& given) {
+  const std::string path = target_of(given);
+  if (file_exists(path) && ::access(path.c_str(), W_OK) != 0) fail("write", path);
+  struct stat info {};
+  if (::lstat((path + ".tmp").c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    throw std::runtime_error("cannot write " + path + ".tmp: it is there and is no file");
+  }
   // A name that is nobody's: O_EXCL never opens, and so never removes, a file that exists.
   const std::string probe = path + ".probe-" + std::to_string(::getpid());
   const Descriptor descriptor(

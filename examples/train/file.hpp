@@ -8,6 +8,10 @@ namespace infobatch::train {
 /// @throws std::runtime_error  "cannot read PATH: reason".
 std::string read_file(const std::string& path);
 
+/// The file that a path leads to: itself, or what a symbolic link points at.
+/// @throws std::runtime_error  there is something else than a file: a folder, a device, a pipe.
+std::string target_of(const std::string& path);
+
 /// Replaces a file: after a crash at any moment it holds the old bytes or the new ones, whole.
 /// Written beside it under the name PATH.tmp, synced, renamed.
 /// @throws std::runtime_error  "cannot write PATH: reason"; the old file is still there.

@@ -18,6 +18,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,9 +43,22 @@ void catch_signals() {
 }
 
 int complain(const std::string& text, int status) {
-  const std::string line = text.substr(0, text.find('\n'));
+  std::string line = text;
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
   std::fprintf(stderr, "infobatch-train: %s\n", line.c_str());
   return status;
+}
+
+void print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+    throw std::runtime_error("cannot write to standard output");
+  }
+}
+
+/// Names of files need not be UTF-8; JSON has to be.
+std::string dumped(const nlohmann::json& json) {
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 void check_outputs(const TrainOptions& options) {
@@ -69,16 +83,16 @@ int train(const TrainOptions& options) {
   warm_up(options, data);
   const bool finished = driver.run([] { return signal_number != 0; });
   const std::vector<Figures> figures = driver.figures();
-  if (!figures.empty()) std::fputs(report_table(options, data, figures).c_str(), stdout);
-  std::fflush(stdout);
+  // The file first: nobody may be reading the table.
+  if (finished && !options.json.empty()) {
+    write_file_atomically(options.json, dumped(report_json(options, data, figures)) + "\n");
+  }
+  if (!figures.empty()) print(report_table(options, data, figures));
   if (!finished) {
     return complain(options.checkpoint.empty()
                         ? "interrupted"
                         : "interrupted; the same command goes on from " + options.checkpoint,
                     128 + signal_number);
-  }
-  if (!options.json.empty()) {
-    write_file_atomically(options.json, report_json(options, data, figures).dump(2) + "\n");
   }
   return 0;
 }
@@ -90,7 +104,7 @@ int main(int argc, char** argv) {
   try {
     const TrainOptions options = parse_options(std::vector<std::string>(argv + 1, argv + argc));
     if (options.help) {
-      std::fputs(help_text().c_str(), stdout);
+      print(help_text());
       return 0;
     }
     return train(options);

@@ -88,9 +88,15 @@ std::string folder_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash + 1);
 }
 
-/// The same text for all ways to name a file by way of its folder: FILE, ./FILE, ../HERE/FILE.
+/// The same text for all ways to name a file: FILE, ./FILE, ../HERE/FILE, a link to it.
 std::string one_name(const std::string& path) {
-  char* const resolved = ::realpath(folder_of(path).c_str(), nullptr);
+  char* resolved = ::realpath(path.c_str(), nullptr);
+  if (resolved != nullptr) {
+    const std::string whole = resolved;
+    std::free(resolved);
+    return whole;
+  }
+  resolved = ::realpath(folder_of(path).c_str(), nullptr);
   const std::string folder = resolved == nullptr ? folder_of(path) : resolved;
   std::free(resolved);
   return folder + "/" + path.substr(path.rfind('/') + 1);
@@ -157,11 +163,13 @@ const std::map<std::string, Setter>& setters() {
        }},
       {"--lr",
        [](TrainOptions& o, S name, S v) {
-         o.lr = parse_number(name, v, "a number > 0", [](double x) { return x > 0.0; });
+         o.lr = parse_number(
+             name, v, "a number in (0, 1e6]", [](double x) { return x > 0.0 && x <= 1e6; });
        }},
       {"--weight-decay",
        [](TrainOptions& o, S name, S v) {
-         o.weight_decay = parse_number(name, v, "a number >= 0", [](double x) { return x >= 0.0; });
+         o.weight_decay = parse_number(
+             name, v, "a number in [0, 1e6]", [](double x) { return x >= 0.0 && x <= 1e6; });
        }},
       {"--label-smoothing",
        [](TrainOptions& o, S name, S v) {
@@ -261,7 +269,7 @@ TrainOptions parse_options(const std::vector<std::string>& arguments) {
       options.interleave = true;
     } else if (equals != std::string::npos) {
       setter->second(options, name, argument.substr(equals + 1));
-    } else if (i + 1 < arguments.size()) {
+    } else if (i + 1 < arguments.size() && arguments[i + 1].rfind("--", 0) != 0) {
       setter->second(options, name, arguments[++i]);
     } else {
       throw UsageError(name + ": needs a value");

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <ctime>
+#include <string>
 
 namespace infobatch::train {
 namespace {
@@ -23,6 +25,11 @@ std::size_t terminal_columns(std::FILE* stream) {
   winsize size{};
   if (ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   return 80;
+}
+
+bool can_redraw(std::FILE* stream) {
+  const char* kind = std::getenv("TERM");
+  return isatty(fileno(stream)) == 1 && (kind == nullptr || std::string(kind) != "dumb");
 }
 
 std::string bar_text(double fraction) {
@@ -90,7 +97,7 @@ std::string bar_line(const Run& run) {
   return line + eta_text(run);
 }
 
-Progress::Progress(std::FILE* stream) : stream_(stream), terminal_(isatty(fileno(stream)) == 1) {}
+Progress::Progress(std::FILE* stream) : stream_(stream), terminal_(can_redraw(stream)) {}
 
 Progress::~Progress() { std::fflush(stream_); }
 

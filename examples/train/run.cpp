@@ -121,8 +121,7 @@ void Run::train_batch(const Batch& batch) {
 bool Run::step() {
   const Stopwatch stopwatch;
   if (!position_) begin_epoch();
-  // An epoch of less than one batch hands out nothing at all.
-  bool more = epoch_.kept >= options_.batch_size && *position_ != loader_->end();
+  bool more = *position_ != loader_->end();  // not even once where the plan is less than a batch
   if (more) {
     train_batch(**position_);
     ++*position_;

@@ -193,8 +193,10 @@ void scatter_of(const Level& level,
                         count,
                         level.bits,
                         [from, next, out](std::int64_t i, int, std::uint64_t part) {
+                          // Relaxed, which costs nothing: where a part outgrows its room, it meets
+                          // another thread's, and all of it is then done again with counts.
                           const Item item = from[i];
-                          out[next[part]++] = item;
+                          __atomic_store_n(&out[next[part]++], item, __ATOMIC_RELAXED);
                         });
   }
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -41,7 +42,8 @@ double InfoBatchPolicy::largest_share(const Config& config) const { return confi
 
 double InfoBatchPolicy::solve_strength(const PolicyInput& input, double share) const {
   const std::int64_t candidates = count_below(input);
-  if (candidates == 0) return 0.0;
+  if (share <= 0.0) return 0.0;
+  if (candidates == 0) return std::numeric_limits<double>::infinity();  // no ratio will do
   return share * static_cast<double>(input.size) / static_cast<double>(candidates);
 }
 

@@ -3,6 +3,7 @@
 #include <infobatch/select.hpp>
 
 #include <algorithm>
+#include <limits>
 
 namespace infobatch {
 namespace {
@@ -35,7 +36,8 @@ double InfoBatchQuantilePolicy::largest_share(const Config& config) const {
 double InfoBatchQuantilePolicy::solve_strength(const PolicyInput& input, double share) const {
   const double nominal = nominal_share(input.config);
   const std::int64_t observed = input.sum.count();
-  if (nominal == 0.0 || observed == 0) return 0.0;
+  if (share <= 0.0) return 0.0;
+  if (nominal == 0.0 || observed == 0) return std::numeric_limits<double>::infinity();
   return share / nominal * static_cast<double>(input.size) / static_cast<double>(observed);
 }
 

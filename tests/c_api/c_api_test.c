@@ -3,6 +3,7 @@
 #include <infobatch/c_api.h>
 
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +109,15 @@ static void test_config(void) {
   config.struct_size = 3;
   EXPECT_ERROR(ib_config_validate(&config), IB_INVALID_ARGUMENT, "struct_size 3");
   EXPECT_ERROR(ib_config_validate(NULL), IB_INVALID_ARGUMENT, "config must not be NULL");
+  ib_config_init(&config, sizeof config);
+  config.quantiles = quantiles;
+  config.quantiles_count = ((size_t)1 << 61) + 2;
+  EXPECT_ERROR(ib_config_validate(&config),
+               IB_INVALID_ARGUMENT,
+               "quantiles must be at most 14 values, got 2305843009213693954");
+  config.quantiles = NULL;
+  config.rescale = 7;
+  EXPECT_ERROR(ib_config_validate(&config), IB_INVALID_ARGUMENT, "rescale must be 0 or 1, got 7");
 
   ib_config_init(&config, sizeof config);
   config.policy = "infobatch_quantile";
@@ -263,6 +273,10 @@ static void test_errors(void) {
                "ids must be in [0, 500), got 500 in row 0");
   EXPECT_ERROR(ib_session_load(session, "no such file", NULL), IB_FILE_ERROR, "no such file");
   EXPECT_ERROR(ib_session_deserialize(session, "rubbish", 7, NULL), IB_FILE_ERROR, "7 bytes");
+  EXPECT_ERROR(ib_session_deserialize(session, "rubbish", SIZE_MAX, NULL),
+               IB_INVALID_ARGUMENT,
+               "ib_session_deserialize: size must be at most");
+  EXPECT_ERROR(ib_session_load(session, "update(losses)", NULL), IB_FILE_ERROR, "update(losses)");
   EXPECT_ERROR(ib_session_set_epoch(session, -1), IB_INVALID_ARGUMENT, "got -1");
   EXPECT_OK(ib_session_epoch(session, &epoch));
   EXPECT(epoch == 0);

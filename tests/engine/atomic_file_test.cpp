@@ -5,6 +5,7 @@
 #include <tests/support/run.hpp>
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,7 +34,8 @@ class Folder {
     if (::mkdtemp(path_.data()) == nullptr) path_.clear();
   }
   ~Folder() {
-    for (const char* name : {"/state", "/state.tmp"}) ::unlink((path_ + name).c_str());
+    for (const char* name : {"/state", "/state.tmp", "/link", "/link.tmp"})
+      ::unlink((path_ + name).c_str());
     ::rmdir(path_.c_str());
   }
   Folder(const Folder&) = delete;
@@ -92,14 +94,49 @@ TEST_CASE("a file that cannot be read or written is named, with the reason", "[e
 }
 
 TEST_CASE("a full disk leaves the old file", "[engine][file]") {
-  if (!exists("/dev/full")) SKIP("no /dev/full here");
   const Folder folder;
   const std::string file = folder.path() + "/state";
   detail::write_file_atomically(file, "old");
-  REQUIRE(::symlink("/dev/full", (file + ".tmp").c_str()) == 0);
-  REQUIRE_THAT(message_of<FileError>([&] { detail::write_file_atomically(file, "new"); }),
-               ContainsSubstring("save: cannot write"));
+  // No file may grow beyond 4096 bytes: the write behind that fails as on a full disk.
+  struct rlimit usual;
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &usual) == 0);
+  const struct rlimit small { 4096, usual.rlim_max };
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const std::string text =
+      message_of<FileError>([&] { detail::write_file_atomically(file, std::string(100000, 'x')); });
+  ::setrlimit(RLIMIT_FSIZE, &usual);
+  ::signal(SIGXFSZ, handler);
+  REQUIRE_THAT(text, ContainsSubstring("save: cannot write " + file + ".tmp"));
   REQUIRE(detail::read_file(file) == "old");
+  REQUIRE_FALSE(exists(file + ".tmp"));
+}
+
+TEST_CASE("a symbolic link is followed, and nothing but a file is replaced", "[engine][file]") {
+  const Folder folder;
+  const std::string file = folder.path() + "/state";
+  const std::string link = folder.path() + "/link";
+  detail::write_file_atomically(file, "old");
+  REQUIRE(::symlink("state", link.c_str()) == 0);
+  detail::write_file_atomically(link, "new");
+  REQUIRE(detail::read_file(file) == "new");
+  struct stat status;
+  REQUIRE(::lstat(link.c_str(), &status) == 0);
+  REQUIRE(S_ISLNK(status.st_mode));
+  // A link to nothing, a pipe; and a link where the unfinished file goes.
+  REQUIRE(::unlink(file.c_str()) == 0);
+  REQUIRE_THROWS_AS(detail::write_file_atomically(link, "new"), FileError);
+  REQUIRE(::unlink(link.c_str()) == 0);
+  REQUIRE(::mkfifo(link.c_str(), 0600) == 0);
+  REQUIRE_THAT(message_of<FileError>([&] { detail::write_file_atomically(link, "new"); }),
+               ContainsSubstring("save: cannot replace " + link));
+  REQUIRE(::lstat(link.c_str(), &status) == 0);
+  REQUIRE(S_ISFIFO(status.st_mode));
+  REQUIRE(::unlink(link.c_str()) == 0);
+  detail::write_file_atomically(link, "precious");
+  REQUIRE(::symlink("link", (file + ".tmp").c_str()) == 0);
+  REQUIRE_THROWS_AS(detail::write_file_atomically(file, "new"), FileError);
+  REQUIRE(detail::read_file(link) == "precious");
 }
 
 TEST_CASE("savers of one file take turns", "[engine][file]") {

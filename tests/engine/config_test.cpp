@@ -108,6 +108,8 @@ TEST_CASE("JSON that says a thing twice or not at all is refused", "[engine][con
       ContainsSubstring("key \"x\" stands there twice") && ContainsSubstring("epochs must be"));
   REQUIRE_THAT(refusal("{\"epochs\": 5, \"delta\": 1e999}"),
                ContainsSubstring("a number beyond the range of float64"));
+  REQUIRE_THAT(refusal(std::string("{\"epochs\": 5}\0{}", 16)),
+               ContainsSubstring("malformed JSON at byte 14"));
   REQUIRE_THAT(refusal("{\"epochs\": 5, \"delta\": 1e-10}"),
                ContainsSubstring("delta must be in (0, 1], got 1e-10, which is 0 billionths"));
 }

@@ -281,3 +281,71 @@ TEST_CASE("states of edge sizes load", "[engine][resume]") {
     REQUIRE(other.epoch() == session.epoch());
   }
 }
+
+TEST_CASE("a run resumed after an epoch that was dropped as one short batch saves as much",
+          "[engine][resume]") {
+  // Each pruned epoch is less than a batch, so that nothing of it is observed; what it left out
+  // counts for the budget, whether or not the run was stopped behind it.
+  Config config = config_of(6);
+  config.policy = "random";
+  config.target_saved = 0.4;
+  config.delta = 1.0;
+  const auto run = [](Session& session, std::int64_t epoch) {
+    session.set_epoch(epoch);
+    session.begin();
+    const std::int64_t kept = session.plan()->size();
+    for (Slice s = session.next(64); s.count == 64; s = session.next(64)) {
+      session.observe(losses_of(s, [](std::int64_t) { return 1.0f; }).data(), s.count);
+    }
+    return kept;
+  };
+  Session whole(100, config, 1);
+  auto resumed = std::make_unique<Session>(100, config, 1);
+  whole.set_warning_handler([](const std::string&) {});
+  std::int64_t dropped = 0;
+  for (std::int64_t epoch = 0; epoch < 6; ++epoch) {
+    CAPTURE(epoch);
+    resumed->set_warning_handler([](const std::string&) {});
+    const std::int64_t kept = run(whole, epoch);
+    REQUIRE(run(*resumed, epoch) == kept);
+    dropped += kept < 64 ? 1 : 0;
+    const std::string state = resumed->serialize();
+    resumed = std::make_unique<Session>(100, config, 1);
+    resumed->deserialize(state);
+    REQUIRE(resumed->serialize() == state);
+  }
+  REQUIRE(dropped > 2);
+  whole.set_epoch(6);
+  resumed->set_epoch(6);
+  REQUIRE(resumed->statistics().samples_full == whole.statistics().samples_full);
+  REQUIRE(resumed->statistics().actual_saved == whole.statistics().actual_saved);
+}
+
+TEST_CASE("saving does not take back a look at the next epoch", "[engine][resume]") {
+  Session session(100, config_of(8), 1);
+  run_epoch(session, 30, [](std::int64_t id) { return static_cast<float>(id); });
+  const std::string before = session.serialize();
+  const PlanCopy next = copy_of(session.plan());
+  const std::vector<std::uint32_t> scores = score_bits(session);
+  REQUIRE(session.scores()[7] == 7.0f);
+  const double progress = session.progress();
+  REQUIRE(session.serialize() == before);
+  REQUIRE(score_bits(session) == scores);
+  REQUIRE(session.progress() == progress);
+  REQUIRE(copy_of(session.plan()) == next);
+  REQUIRE(run_epoch(session, 30) == next);
+}
+
+TEST_CASE("set_epoch of the running epoch is part of the state", "[engine][resume]") {
+  Session session(100, config_of(8), 1);
+  session.begin();
+  run_batches(
+      session, 30, [](std::int64_t) { return 1.0f; }, 1);
+  session.set_epoch(0);  // once more from its start
+  Session other(100, config_of(8), 1);
+  other.deserialize(session.serialize());
+  other.begin();
+  session.begin();
+  REQUIRE(other.next(30).begin == 0);
+  REQUIRE(session.next(30).begin == 0);
+}

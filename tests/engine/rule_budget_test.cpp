@@ -137,6 +137,20 @@ TEST_CASE("rule 14: a shortfall of a few samples is one, where chance has no par
   REQUIRE(warnings.all().size() == (reachable ? 0u : 1u));
 }
 
+TEST_CASE("rule 14: a run without candidates falls short, and says so", "[engine][budget]") {
+  const std::string keep = GENERATE("bernoulli", "exact");
+  Config config = config_of(3);
+  config.keep = keep;
+  config.target_saved = 0.02;
+  Session session(1000, config, 1);
+  const Warnings warnings(session);
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    run_epoch(session, 100, [](std::int64_t) { return 1.0f; });  // nobody is below the mean
+  }
+  REQUIRE(session.statistics().actual_saved == 0.0);
+  REQUIRE(warnings.count("target_saved: promised 0.02 of the run's samples, got 0") == 1);
+}
+
 TEST_CASE("rule 14: chance excuses a shortfall only where chance decides", "[engine][budget]") {
   const std::int64_t size = 2000;
   const auto short_by = [&](const char* keep, std::int64_t missing, bool limited) {

@@ -14,6 +14,19 @@
 
 using namespace infobatch;
 using namespace infobatch::testing;
+
+TEST_CASE("rule 11: an id beyond the data set does not even plan the epoch", "[engine][ids]") {
+  Session session(10, config_of(5), 1);
+  const std::string before = session.serialize();
+  const float loss = 1.0f;
+  const std::int64_t id = 99;
+  float weight = 7.0f;
+  REQUIRE_THROWS_AS(session.observe_ids(&loss, &id, 1, &weight), IndexError);
+  REQUIRE_THROWS_AS(session.observe_ids(&loss, &id, INT64_MAX, &weight), InvalidArgument);
+  REQUIRE(weight == 7.0f);
+  REQUIRE_FALSE(session.statistics().planned);
+  REQUIRE(session.serialize() == before);
+}
 using Catch::Matchers::ContainsSubstring;
 
 namespace {

@@ -113,7 +113,7 @@ class ReferenceSession {
   /// What a load of the saved state into a new session does to the position.
   void reload() {
     begun_ = begun_ && plan_ && plan_->ids.empty();  // an empty epoch is over when it has begun
-    pinned_ = resumed_ = drained_ = false;
+    drained_ = false;
     if (!by_ids_ || losses_.empty()) {
       handed_ = observed();
     } else {
@@ -121,7 +121,7 @@ class ReferenceSession {
       seen_before_ = losses_;
       handed_ = losses_.size() == running_plan().ids.size() ? observed() : 0;
     }
-    resumed_ = !losses_.empty() && !over();
+    resumed_ = !pinned_ && !losses_.empty() && !over();
   }
 
  private:

@@ -56,7 +56,7 @@ TEST_CASE("checkpoint: the option that differs is named", "[train][checkpoint]")
   options.checkpoint_every = 7;
   REQUIRE_NOTHROW(require_same_config("F", saved, checkpoint_config(options, 5)));
   REQUIRE_THROWS_WITH(require_same_config("F", saved, checkpoint_config(options, 6)),
-                      ContainsSubstring("data (contents)"));
+                      ContainsSubstring("other images under --data"));
   options.epochs = 4;
   REQUIRE_THROWS_WITH(require_same_config("F", saved, checkpoint_config(options, 5)),
                       ContainsSubstring("F was made with --epochs 3, this run has 4"));

@@ -79,6 +79,26 @@ TEST_CASE("CIFAR: damaged files are refused by name", "[train][data]") {
                         ContainsSubstring("data_batch_4.bin must be whole records of 3073 bytes") &&
                             ContainsSubstring("got 12291 bytes"));
   }
+  SECTION("truncated behind a whole record") {
+    write_text(path, good.substr(0, 3073 * 3));
+    REQUIRE_THROWS_WITH(read_cifar10(folder.path()),
+                        ContainsSubstring("data_batch_4.bin must have the 4 records that "
+                                          "data_batch_1.bin has, got 3"));
+  }
+  SECTION("half of the official test set") {
+    const auto resize = [&](const std::string& name, int records) {  // zeros: black images, label 0
+      REQUIRE(::truncate(folder.file(name).c_str(), 3074L * records) == 0);
+    };
+    write_cifar100(folder.path(), 1);
+    resize("train.bin", 50000);
+    resize("test.bin", 5000);
+    REQUIRE_THROWS_WITH(read_cifar100(folder.path()),
+                        ContainsSubstring("test.bin is cut short: 50000 training and 5000 test"));
+    resize("train.bin", 25000);
+    resize("test.bin", 10000);
+    REQUIRE_THROWS_WITH(read_cifar100(folder.path()),
+                        ContainsSubstring("train.bin is cut short: 25000 training"));
+  }
   SECTION("empty") {
     write_text(path, "");
     REQUIRE_THROWS_WITH(read_cifar10(folder.path()), ContainsSubstring("got 0 bytes"));

@@ -65,7 +65,7 @@ TEST_CASE("options: every mistake is refused by name", "[train][options]") {
       {{"--samples", "0"}, "--samples"},
       {{"--samples", "-5"}, "--samples"},
       {{"--batch-size", "1"}, "--batch-size"},
-      {{"--lr", "0"}, "--lr: must be a number > 0"},
+      {{"--lr", "0"}, "--lr: must be a number in (0, 1e6]"},
       {{"--lr", "nan"}, "got 'nan'"},
       {{"--lr", "1e999"}, "--lr"},
       {{"--prune-ratio", "1"}, "--prune-ratio: must be a number in [0, 1)"},
@@ -98,6 +98,9 @@ TEST_CASE("options: every mistake is refused by name", "[train][options]") {
       {{"--json", "./same", "--checkpoint", "same"}, "another file"},
       {{"--json", "same", "--checkpoint", "././/same"}, "another file"},
       {{"--interleave=yes"}, "takes no value"},
+      {{"--json", "--interleave"}, "--json: needs a value"},
+      {{"--lr", "1e308"}, "a number in (0, 1e6]"},
+      {{"--weight-decay", "1e300"}, "a number in [0, 1e6]"},
   };
   for (const Mistake& mistake : mistakes) {
     CAPTURE(mistake.arguments);

@@ -2,6 +2,7 @@
 #include <tests/train/fixture.hpp>
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -157,7 +158,7 @@ TEST_CASE("infobatch-train: with --share all arms take turns", "[train][program]
   }
 }
 
-TEST_CASE("infobatch-train: an epoch of less than one batch trains nothing, without an alarm",
+TEST_CASE("infobatch-train: an epoch of less than one batch trains nothing, and says why",
           "[train][program]") {
   const Workplace place;
   const std::string json = place.results.file("out.json");
@@ -166,7 +167,7 @@ TEST_CASE("infobatch-train: an epoch of less than one batch trains nothing, with
       place.arguments(
           {"--samples=16", "--epochs=6", "--arms=infobatch", "--prune-ratio=0.9", "--json", json}));
   REQUIRE(program.wait() == 0);
-  REQUIRE_THAT(program.errors(), !ContainsSubstring("no loss came back"));
+  REQUIRE_THAT(program.errors(), ContainsSubstring("drop_last with a batch of 16"));
   const auto run = timeless_runs(json).at("infobatch/1");
   REQUIRE(run.at("history").size() == 6);
   for (const auto& epoch : run.at("history")) {
@@ -219,6 +220,48 @@ TEST_CASE("infobatch-train: files beside its own are left alone", "[train][progr
   std::string text;
   REQUIRE(std::getline(kept, text));
   REQUIRE(text == "mine");
+}
+
+TEST_CASE("infobatch-train: what cannot be written at the end is refused at the beginning",
+          "[train][program]") {
+  const Workplace place;
+  const std::string json = place.results.file("out.json");
+  const std::string pipe = place.results.file("pipe");
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  SECTION("a pipe") {
+    Program program(place.results, place.arguments({"--epochs=1", "--json", pipe}));
+    REQUIRE(program.wait() == 2);
+    REQUIRE_THAT(program.errors(), ContainsSubstring("--json: cannot write " + pipe));
+  }
+  SECTION("a pipe as checkpoint") {
+    Program program(place.results, place.arguments({"--epochs=1", "--checkpoint", pipe}));
+    REQUIRE(program.wait() == 2);
+    REQUIRE_THAT(program.errors(), ContainsSubstring("is no file"));
+  }
+  SECTION("something of the name that it is written under first") {
+    REQUIRE(::rename(pipe.c_str(), (json + ".tmp").c_str()) == 0);
+    Program program(place.results, place.arguments({"--epochs=1", "--json", json}));
+    REQUIRE(program.wait() == 2);
+    REQUIRE_THAT(program.errors(), ContainsSubstring("out.json.tmp"));
+  }
+}
+
+TEST_CASE("infobatch-train: a link is followed, names need not be UTF-8", "[train][program]") {
+  const Workplace place;
+  const std::string odd = place.data.path() + "/\xff";
+  REQUIRE(::symlink(".", odd.c_str()) == 0);
+  const std::string json = place.results.file("out.json");
+  REQUIRE(::symlink("out.json", place.results.file("link").c_str()) == 0);
+  { std::ofstream(json) << "old"; }
+  Program program(place.results,
+                  {"--data=cifar10:" + odd,
+                   "--batch-size=16",
+                   "--epochs=1",
+                   "--arms=full",
+                   "--json",
+                   place.results.file("link")});
+  REQUIRE(program.wait() == 0);
+  REQUIRE(timeless_runs(json).size() == 1);
 }
 
 TEST_CASE("infobatch-train: --help is complete and costs nothing", "[train][program]") {
