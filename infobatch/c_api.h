@@ -179,7 +179,8 @@ INFOBATCH_API ib_status ib_session_observe(ib_session* session,
 /** The same with the samples named; `weights` [count] receives their weights. */
 INFOBATCH_API ib_status ib_session_observe_ids(
     ib_session* session, const float* losses, const int64_t* ids, int64_t count, float* weights);
-/** ib_session_observe, then the reduced loss into out[0], or out[0 .. count) for IB_NONE.
+/** ib_session_observe, then the reduced loss into out[0], or out[0 .. count) for IB_NONE. The means
+ *  of no losses are NaN.
  *  @param reduction  an ib_reduction. */
 INFOBATCH_API ib_status ib_session_update(
     ib_session* session, const float* losses, int64_t count, int32_t reduction, float* out);

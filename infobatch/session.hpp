@@ -121,7 +121,8 @@ class INFOBATCH_API Session {
                    std::int64_t count,
                    float* weights);
   /// `observe`, then the reduced loss in float64 arithmetic, rounded to float32.
-  /// @param out  one value, or [count] for `Reduction::kNone`. May be `losses` itself.
+  /// @param out  one value, or [count] for `Reduction::kNone`. May be `losses` itself. The means of
+  ///             no losses are NaN.
   void update(const float* losses, std::int64_t count, Reduction reduction, float* out);
 
   // --- position, figures ------------------------------------------------------------------------
