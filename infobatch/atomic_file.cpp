@@ -63,8 +63,8 @@ std::string target_of(const std::string& path) {
   }
   char* const resolved = S_ISLNK(status.st_mode) ? ::realpath(path.c_str(), nullptr) : nullptr;
   if (resolved == nullptr) {
-    errno = EEXIST;  // a device, a pipe, a link to nothing
-    fail("save", "replace", path);
+    throw FileError(message(
+        "save: cannot replace ", path, ": it is a device, a pipe or a link to nothing, no file"));
   }
   const std::string target = resolved;
   std::free(resolved);

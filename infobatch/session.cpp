@@ -143,6 +143,7 @@ Slice Session::next(std::int64_t count) {
   }
   Slice slice{run.plan, run.handed, end - run.handed};
   run.drained = run.drained || slice.count == 0;
+  if (slice.count > 0) run.tail = end == size && slice.count < count ? slice.count : 0;
   run.handed = end;
   return slice;
 }

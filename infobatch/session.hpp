@@ -81,7 +81,8 @@ class INFOBATCH_API Session {
   /// broke off is not over: it is still this one, until `begin` goes on to the next.
   std::int64_t epoch() const;
   /// Begins `epoch`, unless it is the running one; then nothing changes, and a begin() behind it
-  /// repeats this epoch from its start, without what was observed of it so far.
+  /// repeats this epoch from its start, without what was observed of it so far. Only behind a load
+  /// it goes on where the epoch was interrupted.
   /// @param epoch  in [0, 2^32 - 1]; none follows the last one.
   /// @throws StateError  the running epoch was handed out to the end but not observed to the end.
   void set_epoch(std::int64_t epoch);
@@ -174,6 +175,7 @@ class INFOBATCH_API Session {
     std::int64_t handed = 0;     // positions handed out
     std::int64_t batch = 0;      // largest batch asked for
     std::int64_t step = 0;       // most losses recorded at once
+    std::int64_t tail = 0;       // samples of the last batch, where it was shorter than asked for
     bool drained = false;        // asked for more at the end of the plan: no batch was dropped
     bool delivered = false;      // resumed: it was over, although nothing of it was observed
     Mode mode = Mode::kNone;

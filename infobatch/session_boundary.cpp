@@ -32,9 +32,11 @@ bool Session::over(const Running& running) {
   // Nothing observed: all of it is such a tail where the plan is smaller than a batch. A loader
   // that drops it never comes back for more; one that only looks at the batches does.
   if (running.mode == Mode::kNone) return size < running.batch && !running.drained;
-  // Who asked for the whole plan at once dropped nothing of it; only the loop's last step may lack.
-  const std::int64_t batch = running.batch < size ? running.batch : running.step;
-  return size - observed(running) < std::max<std::int64_t>(batch, 1);
+  // A loader drops the last batch where it is short. Who asked for the whole plan at once dropped
+  // nothing of it; only the loop's last step may lack.
+  const std::int64_t missing = size - observed(running);
+  if (running.batch >= size) return missing < std::max<std::int64_t>(running.step, 1);
+  return missing <= running.tail;
 }
 
 /// The cursor is right only where no batch was skipped: at the end of the plan it stands at the
@@ -131,7 +133,8 @@ void Session::commit_peek() {
 /// The running epoch at its beginning: nothing handed out, nothing observed, the same plan.
 void Session::rewind() {
   running_.begun = running_.skips_covered = running_.drained = running_.delivered = false;
-  running_.handed = running_.batch = running_.step = running_.cursor = running_.covered = 0;
+  running_.handed = running_.batch = running_.step = running_.tail = 0;
+  running_.cursor = running_.covered = 0;
   running_.staged_end = running_.non_finite = 0;
   running_.mode = Mode::kNone;
   resumed_ = false;

@@ -24,7 +24,10 @@ bool is_loss_type(at::ScalarType type) {
   return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat || type == at::kDouble;
 }
 
-void check_on_cpu(const char* function, const char* name, const torch::Tensor& tensor) {
+void check_on_cpu(const char* function,
+                  const char* name,
+                  const torch::Tensor& tensor,
+                  const char* cure = ".cpu() keeps the gradient") {
   TORCH_CHECK_VALUE(tensor.device().is_cpu(),
                     function,
                     ": ",
@@ -33,7 +36,7 @@ void check_on_cpu(const char* function, const char* name, const torch::Tensor& t
                     tensor.device(),
                     "; ",
                     name,
-                    ".cpu() keeps the gradient");
+                    cure);
 }
 
 void check_losses(const char* function, const char* name, const torch::Tensor& losses) {
@@ -71,7 +74,9 @@ void check_ids(const char* function, const torch::Tensor& ids, std::int64_t batc
                     batch,
                     "], one for each row, got ",
                     ids.sizes());
-  check_on_cpu(function, "ids", ids);
+  TORCH_CHECK_VALUE(
+      ids.layout() == at::kStrided, function, ": ids must be dense, got ", ids.layout());
+  check_on_cpu(function, "ids", ids, ".cpu()");
 }
 
 void check_scores(const torch::Tensor& scores, std::int64_t batch) {
@@ -90,7 +95,9 @@ void check_reduction(Reduction reduction) {
 }
 
 /// One float32 score a row; without a copy where the tensor already is just that.
-torch::Tensor row_scores(const torch::Tensor& losses) {
+torch::Tensor row_scores(const torch::Tensor& given) {
+  // What is read is the memory: a sign that torch only keeps in mind has to be in it.
+  const torch::Tensor losses = given.is_neg() ? given.resolve_neg() : given;
   if (losses.dim() == 1 && losses.scalar_type() == torch::kFloat && losses.is_contiguous()) {
     return losses;
   }
@@ -124,7 +131,7 @@ torch::Tensor InfoBatch::take(const char* function,
     if (slice.count > 0) std::copy_n(slice.weights(), slice.count, out);
     return weights;
   }
-  const torch::Tensor named = ids.contiguous();
+  const torch::Tensor named = ids.resolve_neg().contiguous();
   const auto record = [&] {
     session_->observe_ids(
         rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(), batch, out);

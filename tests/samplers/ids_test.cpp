@@ -23,6 +23,25 @@ TEST_CASE("Indexed puts the ids of the very rows into the batch", "[samplers][id
   REQUIRE(seen == ib.size());
 }
 
+TEST_CASE("the loop of the documentation sees each epoch once, though it skips batches by ids",
+          "[samplers][ids]") {
+  const std::size_t workers = GENERATE(0, 4);
+  InfoBatch ib(160, Options(5).seed(2));
+  auto loader = make_data_loader(
+      Indexed(ToyData(160)), ib, torch::data::DataLoaderOptions(16).workers(workers));
+  std::vector<std::int64_t> epochs;
+  for (auto e = ib.epoch(); e < 5; ++e) {
+    ib.set_epoch(e);
+    int index = 0;
+    for (auto& batch : *loader) {
+      if (index++ == 1) continue;
+      ib.update(torch::rand({batch.ids.size(0)}), batch.ids);
+    }
+    epochs.push_back(ib.statistics().epoch);
+  }
+  REQUIRE(epochs == std::vector<std::int64_t>{0, 1, 2, 3, 4});
+}
+
 TEST_CASE("Indexed wraps a data set after its maps", "[samplers][ids]") {
   struct Rows : torch::data::datasets::Dataset<Rows, torch::data::TensorExample> {
     torch::data::TensorExample get(std::size_t id) override {

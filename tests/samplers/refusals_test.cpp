@@ -238,6 +238,18 @@ TEST_CASE("rule 13: every bad option is listed at once", "[samplers][refuse]") {
                                    {"set_epoch: epoch must be in", "-1"});
 }
 
+TEST_CASE("ids that are no dense tensor on the CPU are refused by name", "[samplers][refuse]") {
+  Midway run(true);
+  const torch::Tensor losses = torch::rand({3});
+  require_refused<c10::ValueError>(
+      [&] { run.ib.update(losses, torch::ones({3}, torch::kInt64).to_sparse()); },
+      {"update: ids must be dense, got Sparse"});
+  require_refused<c10::ValueError>(
+      [&] { run.ib.update(losses, torch::empty({3}, at::device(at::kMeta).dtype(at::kLong))); },
+      {"update: ids must be on the CPU, got meta; ids.cpu()"});
+  run.require_unchanged();
+}
+
 TEST_CASE("observe is named where observe was called", "[samplers][refuse]") {
   Midway run;
   require_refused<c10::Error>([&] { run.ib.observe(torch::rand({90})); },

@@ -23,6 +23,17 @@ struct Handed {
   torch::Tensor weights;
 };
 
+TEST_CASE("a loss whose sign torch only keeps in mind is recorded with it", "[samplers][update]") {
+  const torch::Tensor losses = torch::rand({12}) + 0.5F;
+  const torch::Tensor lazy = at::_neg_view(-losses);
+  REQUIRE(lazy.is_neg());
+  Handed plain(12);
+  Handed signs(12);
+  const torch::Tensor expected = plain.ib.update(losses);
+  REQUIRE(torch::equal(signs.ib.update(lazy), expected));
+  REQUIRE(signs.ib.session()->serialize() == plain.ib.session()->serialize());
+}
+
 /// What `update` stands for, in plain tensor operations.
 torch::Tensor expected(const torch::Tensor& losses, const torch::Tensor& weights, Reduction how) {
   const auto dtype = losses.scalar_type() == torch::kDouble ? torch::kDouble : torch::kFloat;

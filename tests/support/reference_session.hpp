@@ -44,7 +44,7 @@ class ReferenceSession {
   void discard() {
     losses_.clear();
     begun_ = resumed_ = skips_ = by_ids_ = drained_ = false;
-    handed_ = batch_ = step_ = non_finite_ = 0;
+    handed_ = batch_ = step_ = tail_ = non_finite_ = 0;
   }
 
   void begin() {
@@ -74,7 +74,11 @@ class ReferenceSession {
         break;
       }
     }
-    if (out.empty()) drained_ = true;
+    if (out.empty()) {
+      drained_ = true;
+    } else {
+      tail_ = handed_ == kept && static_cast<std::int64_t>(out.size()) < count ? out.size() : 0;
+    }
     return out;
   }
 
@@ -114,6 +118,7 @@ class ReferenceSession {
   void reload() {
     begun_ = begun_ && plan_ && plan_->ids.empty();  // an empty epoch is over when it has begun
     drained_ = false;
+    tail_ = 0;
     if (!by_ids_ || losses_.empty()) {
       handed_ = observed();
     } else {
@@ -132,8 +137,8 @@ class ReferenceSession {
     if (plan_->ids.empty()) return begun_;
     const auto kept = static_cast<std::int64_t>(plan_->ids.size());
     if (losses_.empty()) return kept < batch_ && !drained_;  // dropped, as one batch too small
-    const std::int64_t tail = batch_ < kept ? batch_ : step_;
-    return kept - observed() < std::max<std::int64_t>(tail, 1);
+    const std::int64_t missing = kept - observed();
+    return batch_ < kept ? missing <= tail_ : missing < std::max<std::int64_t>(step_, 1);
   }
 
   void record(std::int64_t position, float loss) {
@@ -204,6 +209,7 @@ class ReferenceSession {
   std::int64_t handed_ = 0;
   std::int64_t batch_ = 0;
   std::int64_t step_ = 0;
+  std::int64_t tail_ = 0;
   bool drained_ = false;
   std::int64_t non_finite_ = 0;
   std::int64_t past_non_finite_ = 0;
