@@ -213,9 +213,7 @@ class INFOBATCH_API Session {
   void rewind();
   void prepare_staged();
   float staged_score(std::int64_t position, float loss) const;
-  std::vector<std::int64_t> positions_of(Running& target,
-                                         const std::int64_t* ids,
-                                         std::int64_t count) const;
+  void find_positions(Running& target, const std::int64_t* ids, std::int64_t count);
   void warn(std::string text);
   void deliver_warnings();
 
@@ -235,6 +233,7 @@ class INFOBATCH_API Session {
   Totals previous_totals_;
   PlanArrays spare_plan_;  // memory of a plan that nobody holds any more
   Buffer<float> spare_staged_;
+  Buffer<std::int64_t> found_positions_;  // of the ids of one batch
   bool warned_non_finite_ = false;
   bool warned_forgotten_ = false;
   bool warned_shortfall_ = false;

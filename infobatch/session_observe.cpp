@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 // The step: losses of a batch are written down beside its samples, and its weights are read.
 
@@ -26,10 +25,12 @@ void check_array(const char* function, const char* name, const void* data, std::
   }
 }
 
-void check_id(std::int64_t id, std::int64_t row, std::int64_t size) {
-  if (id < 0 || id >= size) {
-    throw IndexError(message("update: ids must be in [0, ", size, "), got ", id, " in row ", row));
-  }
+[[noreturn]] void refuse_id(std::int64_t id, std::int64_t row, std::int64_t size) {
+  throw IndexError(message("update: ids must be in [0, ", size, "), got ", id, " in row ", row));
+}
+
+inline void check_id(std::int64_t id, std::int64_t row, std::int64_t size) {
+  if (id < 0 || id >= size) refuse_id(id, row, size);
 }
 
 /// The sum of term(0) .. term(count - 1), always in the same order: eight sums side by side, which
@@ -145,8 +146,7 @@ void Session::observe_ids(const float* losses,
   const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(*ids);
   const bool in_order = count <= target.plan->size() - first &&
                         std::memcmp(target.plan->ids() + first, ids, bytes) == 0;
-  std::vector<std::int64_t> positions;
-  if (!in_order) positions = positions_of(target, ids, count);
+  if (!in_order) find_positions(target, ids, count);
   undo_peek();
   prepare_staged();
   resumed_ = false;
@@ -163,24 +163,22 @@ void Session::observe_ids(const float* losses,
   if (in_order) {
     for (std::int64_t i = 0; i < count; ++i) place(i, first + i);
   } else {
-    for (std::int64_t i = 0; i < count; ++i) place(i, positions[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = 0; i < count; ++i) place(i, found_positions_[i]);
   }
   run.mode = Mode::kIds;
   run.step = std::max(run.step, count);
 }
 
 /// Where the ids stand in the plan; the first call of an epoch builds its table.
-std::vector<std::int64_t> Session::positions_of(Running& target,
-                                                const std::int64_t* ids,
-                                                std::int64_t count) const {
+void Session::find_positions(Running& target, const std::int64_t* ids, std::int64_t count) {
   if (target.positions.empty()) {
     target.positions.build(target.plan->ids(), target.plan->size(), size_);
   }
-  std::vector<std::int64_t> positions(static_cast<std::size_t>(count));
+  if (found_positions_.size() < count) found_positions_.resize(count);
   for (std::int64_t i = 0; i < count; ++i) {
     check_id(ids[i], i, size_);
     const std::int64_t p = target.positions.find(ids[i]);
-    positions[static_cast<std::size_t>(i)] = p;
+    found_positions_[i] = p;
     if (p < 0) {
       throw IndexError(message("update: ids must be in the plan of epoch ",
                                target.epoch,
@@ -191,7 +189,6 @@ std::vector<std::int64_t> Session::positions_of(Running& target,
                                ", which this epoch leaves out"));
     }
   }
-  return positions;
 }
 
 void Session::update(const float* losses, std::int64_t count, Reduction reduction, float* out) {

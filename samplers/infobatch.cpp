@@ -131,7 +131,7 @@ torch::Tensor InfoBatch::take(const char* function,
     if (slice.count > 0) std::copy_n(slice.weights(), slice.count, out);
     return weights;
   }
-  const torch::Tensor named = ids.resolve_neg().contiguous();
+  const torch::Tensor named = (ids.is_neg() ? ids.resolve_neg() : ids).contiguous();
   const auto record = [&] {
     session_->observe_ids(
         rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(), batch, out);
