@@ -38,7 +38,9 @@ class Descriptor {
 /// waits for one that is at work. Where the file system has no locks, nobody is kept out.
 Descriptor open_alone(const std::string& path) {
   while (true) {
-    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+    // O_NONBLOCK: a pipe of this name is refused instead of waited for; a file does not care.
+    constexpr int kHow = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+    Descriptor file(::open(path.c_str(), kHow, 0666));
     if (file.get() < 0) fail("save", "create", path);
     while (::flock(file.get(), LOCK_EX) != 0 && errno == EINTR) {
     }
@@ -46,6 +48,9 @@ Descriptor open_alone(const std::string& path) {
     struct stat opened;
     struct stat present;
     if (::fstat(file.get(), &opened) != 0) fail("save", "examine", path);
+    if (!S_ISREG(opened.st_mode)) {
+      throw FileError(message("save: cannot write ", path, ": it is there and is no file"));
+    }
     if (::stat(path.c_str(), &present) == 0 && opened.st_dev == present.st_dev &&
         opened.st_ino == present.st_ino) {
       return file;
@@ -72,9 +77,7 @@ std::string target_of(const std::string& path) {
 }
 
 void write_all(const Descriptor& file, const std::string& path, std::string_view bytes) {
-  if (::ftruncate(file.get(), 0) != 0 && errno != EINVAL) {  // EINVAL: no plain file
-    fail("save", "empty", path);
-  }
+  if (::ftruncate(file.get(), 0) != 0) fail("save", "empty", path);
   while (!bytes.empty()) {
     const ssize_t written = ::write(file.get(), bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;

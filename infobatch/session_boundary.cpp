@@ -24,7 +24,7 @@ std::int64_t Session::observed(const Running& running) {
   return running.mode == Mode::kIds ? running.covered : running.cursor;
 }
 
-/// Rule 15: handed out to the end, and observed but for a tail of less than one batch.
+/// Rule 15: handed out to the end, and observed but for a last batch that was short and dropped.
 bool Session::over(const Running& running) {
   if (running.plan == nullptr || running.handed < running.plan->size()) return false;
   const std::int64_t size = running.plan->size();

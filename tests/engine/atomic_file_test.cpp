@@ -4,6 +4,7 @@
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -137,6 +138,15 @@ TEST_CASE("a symbolic link is followed, and nothing but a file is replaced", "[e
   REQUIRE(::symlink("link", (file + ".tmp").c_str()) == 0);
   REQUIRE_THROWS_AS(detail::write_file_atomically(file, "new"), FileError);
   REQUIRE(detail::read_file(link) == "precious");
+  REQUIRE(::unlink((file + ".tmp").c_str()) == 0);
+  REQUIRE(::mkfifo((file + ".tmp").c_str(), 0600) == 0);
+  const int reader = ::open((file + ".tmp").c_str(), O_RDONLY | O_NONBLOCK);
+  REQUIRE(reader >= 0);
+  REQUIRE_THROWS_AS(detail::write_file_atomically(file, "new"), FileError);  // read by somebody
+  ::close(reader);
+  REQUIRE_THROWS_AS(detail::write_file_atomically(file, "new"), FileError);  // or by nobody
+  REQUIRE(::lstat((file + ".tmp").c_str(), &status) == 0);
+  REQUIRE(S_ISFIFO(status.st_mode));
 }
 
 TEST_CASE("savers of one file take turns", "[engine][file]") {
