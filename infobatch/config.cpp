@@ -72,6 +72,24 @@ void check_target(const Config& config, std::vector<std::string>& found) {
   }
 }
 
+void check_whole_batches(const Config& config, std::vector<std::string>& found) {
+  if (config.whole_batches == 0) return;
+  if (config.whole_batches < 0 || config.whole_batches > kMaxSize) {
+    found.push_back(
+        message("whole_batches must be in [0, ", kMaxSize, "], got ", config.whole_batches));
+    return;
+  }
+  if (config.keep != "exact") {
+    found.push_back(message("whole_batches needs keep = exact, which counts the samples it keeps, "
+                            "got keep = ",
+                            config.keep));
+  }
+  const Policy* policy = find_policy(config.policy);
+  if (policy != nullptr && !policy->prunes()) {
+    found.push_back(message("whole_batches needs a policy with candidates, got ", config.policy));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> Config::problems() const {
@@ -101,6 +119,7 @@ std::vector<std::string> Config::problems() const {
   if (!(score_ema >= 0.0 && score_ema < 1.0)) {
     found.push_back(message("score_ema must be in [0, 1), got ", score_ema));
   }
+  check_whole_batches(*this, found);
   return found;
 }
 
@@ -123,7 +142,10 @@ bool Config::operator==(const Config& other) const {
                     c.max_prune_ratio,
                     c.quantiles,
                     c.quantile_keep,
-                    c.score_ema);
+                    c.score_ema,
+                    c.whole_batches,
+                    c.drop_last,
+                    c.lookahead);
   };
   return fields(*this) == fields(other);
 }

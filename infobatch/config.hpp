@@ -51,6 +51,15 @@ struct INFOBATCH_API Config {
   std::vector<double> quantile_keep = {0.25, 0.5};
   /// a in [0, 1): a sample's score becomes a * score + (1 - a) * loss; 0: the last loss.
   double score_ema = 0.0;
+  /// B >= 1: the plan of a pruned epoch is a multiple of B samples, so that every batch is whole; 0:
+  /// any size. Needs `keep` = "exact". Up to B - 1 candidates more are kept, else fewer, else the
+  /// last batch is short.
+  std::int64_t whole_batches = 0;
+  /// Whether the loader drops a last batch that is short; empty: not declared. Never changes a plan.
+  std::optional<bool> drop_last;
+  /// Whether the loader may run further ahead later than before the first update of an epoch (a
+  /// prefetcher in a thread of its own). Never changes a plan.
+  bool lookahead = false;
 
   /// Every broken rule, one sentence each with the value; empty when the config is valid.
   std::vector<std::string> problems() const;

@@ -27,6 +27,14 @@ void read(const Json& json, std::optional<double>& out) {
   }
 }
 
+void read(const Json& json, std::optional<bool>& out) {
+  if (json.is_null()) {
+    out.reset();
+  } else {
+    out = json.get<bool>();
+  }
+}
+
 /// What kind of JSON value a field accepts; nlohmann would turn 1.5 into 1 and true into 1.
 bool fits(const Json& json, const std::int64_t&) {
   return json.is_number_integer() &&
@@ -38,6 +46,9 @@ bool fits(const Json& json, const bool&) { return json.is_boolean(); }
 bool fits(const Json& json, const std::string&) { return json.is_string(); }
 bool fits(const Json& json, const std::optional<double>&) {
   return json.is_null() || json.is_number();
+}
+bool fits(const Json& json, const std::optional<bool>&) {
+  return json.is_null() || json.is_boolean();
 }
 bool fits(const Json& json, const std::vector<double>&) {
   if (!json.is_array()) return false;
@@ -74,9 +85,15 @@ void each_field(ConfigType& config, Visit visit) {
   visit("quantiles", config.quantiles);
   visit("quantile_keep", config.quantile_keep);
   visit("score_ema", config.score_ema);
+  visit("whole_batches", config.whole_batches);
+  visit("drop_last", config.drop_last);
+  visit("lookahead", config.lookahead);
 }
 
-Json to_value(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+template <typename T>
+Json to_value(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
 template <typename T>
 Json to_value(const T& value) {
   return Json(value);
