@@ -2,11 +2,11 @@
 
 #include <infobatch/export.h>
 
-#include <cstdio>
-#include <cstdlib>
-#include <sstream>
+#include <charconv>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 namespace infobatch {
 
@@ -36,28 +36,39 @@ class INFOBATCH_API FileError : public std::runtime_error {
 
 namespace detail {
 
+/// Appends a number in the form of printf's %g in the C locale, whatever locale is set, with as
+/// many digits as it takes to tell the value from its neighbours, so that what was refused never
+/// reads like what is allowed.
+INFOBATCH_API void append_number(std::string& out, double value);
+INFOBATCH_API void append_number(std::string& out, float value);
+
+/// Appends one part of a message: text, a character, a number; a bool as 0 or 1, an enum as its
+/// integer.
 template <typename Part>
-void append(std::ostream& out, const Part& part) {
-  out << part;
-}
-
-/// With as many digits as it takes to tell the value from its neighbours, so that what was refused
-/// never reads like what is allowed.
-inline void append(std::ostream& out, double value) {
-  char text[32];
-  for (int digits = 6; digits <= 17; ++digits) {
-    std::snprintf(text, sizeof(text), "%.*g", digits, value);
-    if (std::strtod(text, nullptr) == value) break;
+void append(std::string& out, const Part& part) {
+  if constexpr (std::is_same_v<Part, bool>) {
+    out += part ? '1' : '0';
+  } else if constexpr (std::is_same_v<Part, char>) {
+    out += part;
+  } else if constexpr (std::is_enum_v<Part>) {
+    append(out, static_cast<std::underlying_type_t<Part>>(part));
+  } else if constexpr (std::is_integral_v<Part>) {
+    char text[24];  // 20 digits and a sign
+    out.append(text, std::to_chars(text, text + sizeof text, part).ptr);
+  } else if constexpr (std::is_floating_point_v<Part>) {
+    append_number(out, part);
+  } else {
+    out += std::string_view(part);
   }
-  out << text;
 }
 
-/// Joins the parts of a message: `message("update: got ", n, " losses")`.
+/// Joins the parts of a message: `message("update: got ", n, " losses")`. Numbers do not follow the
+/// locale.
 template <typename... Parts>
 std::string message(const Parts&... parts) {
-  std::ostringstream out;
+  std::string out;
   (append(out, parts), ...);
-  return out.str();
+  return out;
 }
 
 /// The items with `separator` between them.
