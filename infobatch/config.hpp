@@ -51,11 +51,12 @@ struct INFOBATCH_API Config {
   std::vector<double> quantile_keep = {0.25, 0.5};
   /// a in [0, 1): a sample's score becomes a * score + (1 - a) * loss; 0: the last loss.
   double score_ema = 0.0;
-  /// B >= 1: the plan of a pruned epoch is a multiple of B samples, so that every batch is whole; 0:
-  /// any size. Needs `keep` = "exact". Up to B - 1 candidates more are kept, else fewer, else the
-  /// last batch is short.
+  /// B >= 1: the plan of a pruned epoch is a multiple of B samples, so that every batch is whole;
+  /// 0: any size. Needs `keep` = "exact". Up to B - 1 candidates more are kept, else fewer, else
+  /// the last batch is short.
   std::int64_t whole_batches = 0;
-  /// Whether the loader drops a last batch that is short; empty: not declared. Never changes a plan.
+  /// Whether the loader drops a last batch that is short; empty: not declared. Never changes a
+  /// plan.
   std::optional<bool> drop_last;
   /// Whether the loader may run further ahead later than before the first update of an epoch (a
   /// prefetcher in a thread of its own). Never changes a plan.
@@ -69,12 +70,17 @@ struct INFOBATCH_API Config {
   /// The config as JSON text. Doubles are written so that they read back equal to the bit.
   std::string to_json() const;
   /// Reads what `to_json` wrote; missing keys keep their defaults.
-  /// @throws InvalidArgument  listing every problem at once: malformed JSON, unknown keys, wrong
-  ///                          types, broken rules.
+  /// @throws InvalidArgument  listing every problem at once: malformed JSON, keys that stand there
+  ///                          twice, wrong types, unknown keys (a few by name, others counted),
+  ///                          broken rules.
   static Config from_json(const std::string& text);
 
   bool operator==(const Config& other) const;
   bool operator!=(const Config& other) const { return !(*this == other); }
 };
+
+/// The problems of a config given as JSON, as a JSON array of strings; "[]" when there is none.
+/// Text that is no JSON object is one problem. Throws nothing but std::bad_alloc.
+INFOBATCH_API std::string config_problems_json(const std::string& config_json);
 
 }  // namespace infobatch

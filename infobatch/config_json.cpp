@@ -1,72 +1,52 @@
 #include <infobatch/config.hpp>
+#include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 
-#include <nlohmann/json.hpp>
-
-#include <cstdint>
-#include <functional>
-#include <map>
-#include <set>
+#include <algorithm>
+#include <cstddef>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace infobatch {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using detail::JsonValue;
+using detail::message;
 
-void read(const Json& json, double& out) { out = json.get<double>(); }
-void read(const Json& json, bool& out) { out = json.get<bool>(); }
-void read(const Json& json, std::string& out) { out = json.get<std::string>(); }
-void read(const Json& json, std::vector<double>& out) { out = json.get<std::vector<double>>(); }
-void read(const Json& json, std::optional<double>& out) {
-  if (json.is_null()) {
+constexpr int kDeepest = 2;  // the object and the lists in it
+constexpr std::size_t kMostNamed = 3;
+
+/// Sets the field where the value fits it; 1.5 and true fit no integer.
+template <typename T>
+bool read(const JsonValue& json, T& out) {
+  std::optional<T> content = json.as<T>();
+  if (content) out = *std::move(content);
+  return content.has_value();
+}
+
+template <typename T>
+bool read(const JsonValue& json, std::optional<T>& out) {
+  if (json.kind == JsonValue::Kind::kNull) {
     out.reset();
-  } else {
-    out = json.get<double>();
+    return true;
   }
-}
-
-void read(const Json& json, std::optional<bool>& out) {
-  if (json.is_null()) {
-    out.reset();
-  } else {
-    out = json.get<bool>();
-  }
-}
-
-/// What kind of JSON value a field accepts; nlohmann would turn 1.5 into 1 and true into 1.
-bool fits(const Json& json, const std::int64_t&) {
-  return json.is_number_integer() &&
-         !(json.is_number_unsigned() && json.get<std::uint64_t>() > std::uint64_t{INT64_MAX});
-}
-bool fits(const Json& json, const std::uint64_t&) { return json.is_number_unsigned(); }
-bool fits(const Json& json, const double&) { return json.is_number(); }
-bool fits(const Json& json, const bool&) { return json.is_boolean(); }
-bool fits(const Json& json, const std::string&) { return json.is_string(); }
-bool fits(const Json& json, const std::optional<double>&) {
-  return json.is_null() || json.is_number();
-}
-bool fits(const Json& json, const std::optional<bool>&) {
-  return json.is_null() || json.is_boolean();
-}
-bool fits(const Json& json, const std::vector<double>&) {
-  if (!json.is_array()) return false;
-  for (const Json& item : json) {
-    if (!item.is_number()) return false;
-  }
+  T content{};
+  if (!read(json, content)) return false;
+  out = content;
   return true;
 }
-void read(const Json& json, std::int64_t& out) { out = json.get<std::int64_t>(); }
-void read(const Json& json, std::uint64_t& out) { out = json.get<std::uint64_t>(); }
 
-/// The value in a message: containers by their kind, as they may be of any size and depth.
-std::string shown(const Json& json) {
-  if (json.is_structured()) return std::string("an ") + json.type_name();
-  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  constexpr std::size_t kLongest = 80;
-  if (text.size() > kLongest) text.replace(kLongest, std::string::npos, "...");
-  return text;
+bool read(const JsonValue& json, std::vector<double>& out) {
+  if (!json.is_array()) return false;
+  std::vector<double> content(json.items.size());
+  for (std::size_t i = 0; i < content.size(); ++i) {
+    if (!read(json.items[i], content[i])) return false;
+  }
+  out = std::move(content);
+  return true;
 }
 
 /// Calls `visit(name, field)` for every field, in the order of the declaration.
@@ -90,77 +70,87 @@ void each_field(ConfigType& config, Visit visit) {
   visit("lookahead", config.lookahead);
 }
 
-template <typename T>
-Json to_value(const std::optional<T>& value) {
-  return value ? Json(*value) : Json(nullptr);
-}
-template <typename T>
-Json to_value(const T& value) {
-  return Json(value);
+/// Adds what is wrong with the keys of the config, the first few by name.
+template <typename Named>
+void tell(const std::vector<std::string>& keys,
+          std::size_t more,
+          const Named& named,
+          const char* others,
+          std::vector<std::string>& found) {
+  for (const std::string& key : keys) found.push_back(named(detail::shown(key)));
+  if (more > 0) found.push_back(message("and ", more, " more ", others));
 }
 
-/// The object in `text`; keys that it names twice are added to `found`.
-Json parse_object(const std::string& text, std::vector<std::string>& found) {
-  std::set<std::string> seen;
-  const auto note_key = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth == 1 && event == Json::parse_event_t::key && !seen.insert(parsed).second) {
-      found.push_back(detail::message("key ", shown(parsed), " stands there twice"));
-    }
-    return true;
-  };
-  std::string problem;
-  const std::size_t zero = text.find('\0');
+/// Reads the config and returns all its problems.
+std::vector<std::string> read_config(const std::string& text, Config& config) {
+  std::vector<std::string> found;
+  detail::RepeatedKeys repeated;
+  JsonValue json;
+  std::string got;
   try {
-    Json json = Json::parse(text, note_key);
-    // The parser takes a zero byte for the end of the text.
-    if (json.is_object() && zero == std::string::npos) return json;
-    problem = zero == std::string::npos ? json.type_name()
-                                        : detail::message("malformed JSON at byte ", zero + 1);
-  } catch (const Json::out_of_range&) {
-    problem = "a number beyond the range of float64";
-  } catch (const Json::parse_error& error) {
-    problem = detail::message("malformed JSON at byte ", error.byte);
+    json = detail::parse_json(text, kDeepest, repeated);
+    if (!json.is_object()) got = detail::kind_name(json);
+  } catch (const detail::JsonError& error) {
+    got = error.what();
   }
-  throw InvalidArgument("Config::from_json: the text must be a JSON object, got " + problem);
+  if (!got.empty()) return {"the text must be a JSON object, got " + got};
+
+  tell(
+      repeated.named,
+      repeated.more,
+      [](const std::string& key) { return message("key ", key, " stands there twice"); },
+      "keys that stand there twice",
+      found);
+  std::vector<std::string_view> names;
+  each_field(config, [&](const char* name, auto& field) {
+    names.push_back(name);
+    const JsonValue* value = json.find(name);
+    if (value != nullptr && !read(*value, field)) {
+      found.push_back(message(name, " has the wrong type, got ", detail::shown(*value)));
+    }
+  });
+  std::sort(names.begin(), names.end());
+  std::vector<std::string> unknown;
+  std::size_t more = 0;
+  for (const detail::JsonMember& member : json.members) {
+    if (std::binary_search(names.begin(), names.end(), std::string_view(member.key))) continue;
+    if (unknown.size() < kMostNamed) {
+      unknown.push_back(member.key);
+    } else {
+      ++more;
+    }
+  }
+  tell(
+      unknown,
+      more,
+      [](const std::string& key) { return "unknown key " + key; },
+      more == 1 ? "unknown key" : "unknown keys",
+      found);
+  for (std::string& problem : config.problems()) found.push_back(std::move(problem));
+  return found;
 }
 
 }  // namespace
 
 std::string Config::to_json() const {
-  Json json = Json::object();
-  each_field(*this, [&](const char* name, const auto& field) { json[name] = to_value(field); });
-  return json.dump();
+  detail::JsonWriter json;
+  json.begin_object();
+  each_field(*this, [&](const char* name, const auto& field) { json.member(name, field); });
+  return json.end_object().take();
 }
 
 Config Config::from_json(const std::string& text) {
-  std::vector<std::string> found;
-  const Json json = parse_object(text, found);
   Config config;
-  std::size_t known = 0;
-  std::map<std::string, bool> names;
-  each_field(config, [&](const char* name, auto& field) {
-    names[name] = true;
-    const auto it = json.find(name);
-    if (it == json.end()) return;
-    ++known;
-    if (fits(*it, field)) {
-      read(*it, field);
-    } else {
-      found.push_back(detail::message(name, " has the wrong type, got ", shown(*it)));
-    }
-  });
-  if (known != json.size()) {
-    for (const auto& item : json.items()) {
-      if (names.count(item.key()) == 0) {
-        found.push_back(detail::message("unknown key \"", item.key(), "\""));
-      }
-    }
-  }
-  for (std::string& problem : config.problems()) found.push_back(std::move(problem));
+  const std::vector<std::string> found = read_config(text, config);
   if (!found.empty()) {
     throw InvalidArgument("Config::from_json: " + detail::join(found, "; "));
   }
   return config;
+}
+
+std::string config_problems_json(const std::string& config_json) {
+  Config config;
+  return detail::JsonWriter().value(read_config(config_json, config)).take();
 }
 
 }  // namespace infobatch
