@@ -1,17 +1,17 @@
+#include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/safetensors.hpp>
 
-#include <nlohmann/json.hpp>
-
 #include <cstring>
+#include <optional>
+#include <utility>
 
 namespace infobatch::detail {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr std::size_t kLengthBytes = 8;
-constexpr std::uint64_t kLargest = std::uint64_t{1} << 48;  // of an extent, an offset, a tensor
+constexpr std::int64_t kLargest = std::int64_t{1} << 48;  // of an extent, an offset, a tensor
+constexpr int kDeepest = 3;                               // the header, a tensor's entry, its shape
 
 [[noreturn]] void refuse(const std::string& what) {
   throw FileError("load: the file must be a whole safetensors file, got " + what);
@@ -39,39 +39,61 @@ std::size_t element_size(const std::string& dtype) {
   return it->second;
 }
 
-bool is_list_of_sizes(const Json& json) {
-  if (!json.is_array()) return false;
-  for (const Json& item : json) {
-    if (!item.is_number_unsigned() || item.get<std::uint64_t>() > kLargest) {
-      return false;
-    }
+/// The value as a list of extents or offsets, empty where it is none.
+std::optional<std::vector<std::int64_t>> list_of_sizes(const JsonValue* json) {
+  if (json == nullptr || !json->is_array()) return std::nullopt;
+  std::vector<std::int64_t> sizes;
+  for (const JsonValue& item : json->items) {
+    const auto size = item.as<std::int64_t>();
+    if (!size || *size < 0 || *size > kLargest) return std::nullopt;
+    sizes.push_back(*size);
   }
-  return true;
+  return sizes;
 }
 
-TensorView read_tensor(const std::string& name, const Json& entry, std::string_view data) {
-  if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() ||
-      !entry.contains("shape") || !is_list_of_sizes(entry["shape"]) ||
-      !entry.contains("data_offsets") || !is_list_of_sizes(entry["data_offsets"]) ||
-      entry["data_offsets"].size() != 2) {
+TensorView read_tensor(const std::string& name, const JsonValue& entry, std::string_view data) {
+  const JsonValue* dtype = entry.find("dtype");
+  auto shape = list_of_sizes(entry.find("shape"));
+  const auto offsets = list_of_sizes(entry.find("data_offsets"));
+  if (dtype == nullptr || dtype->kind != JsonValue::Kind::kString || !shape || !offsets ||
+      offsets->size() != 2) {
     refuse("a damaged entry for tensor " + name);
   }
   TensorView tensor;
   tensor.name = name;
-  tensor.dtype = entry["dtype"].get<std::string>();
-  tensor.shape = entry["shape"].get<std::vector<std::int64_t>>();
-  const auto begin = entry["data_offsets"][0].get<std::uint64_t>();
-  const auto end = entry["data_offsets"][1].get<std::uint64_t>();
+  tensor.dtype = dtype->text;
+  tensor.shape = *std::move(shape);
+  const auto begin = static_cast<std::uint64_t>(offsets->at(0));
+  const auto end = static_cast<std::uint64_t>(offsets->at(1));
   if (begin > end || end > data.size()) refuse("tensor " + name + " beyond the end of the file");
   std::uint64_t bytes = element_size(tensor.dtype);
   for (const std::int64_t extent : tensor.shape) {
     const auto count = static_cast<std::uint64_t>(extent);
-    if (count > 0 && bytes > kLargest / count) refuse("tensor " + name + " of an absurd shape");
+    if (count > 0 && bytes > std::uint64_t{kLargest} / count)
+      refuse("tensor " + name + " of an absurd shape");
     bytes *= count;
   }
   if (end - begin != bytes) refuse("tensor " + name + " of a size unlike its shape");
   tensor.data = data.substr(begin, end - begin);
   return tensor;
+}
+
+JsonValue read_header(std::string_view text) {
+  try {
+    JsonValue header = parse_json(text, kDeepest);
+    if (header.is_object()) return header;
+  } catch (const JsonError& error) {
+    refuse(message("a damaged header: ", error.what()));
+  }
+  refuse("a header that is no JSON object");
+}
+
+void read_metadata(const JsonValue& json, std::map<std::string, std::string>& metadata) {
+  if (!json.is_object()) refuse("metadata that is no JSON object");
+  for (const JsonMember& member : json.members) {
+    if (member.value.kind != JsonValue::Kind::kString) refuse("metadata that is no text");
+    metadata[member.key] = member.value.text;
+  }
 }
 
 }  // namespace
@@ -84,16 +106,19 @@ const TensorView& SafeTensors::vector(const std::string& name, const std::string
 }
 
 std::string write_safetensors(const SafeTensors& content) {
-  Json header = Json::object();
-  header["__metadata__"] = content.metadata;
+  JsonWriter header;
+  header.begin_object().key("__metadata__").begin_object();
+  for (const auto& [key, value] : content.metadata) header.member(key, value);
+  header.end_object();
   std::uint64_t offset = 0;
   for (const TensorView& tensor : content.tensors) {
-    header[tensor.name] = {{"dtype", tensor.dtype},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {offset, offset + tensor.data.size()}}};
+    header.key(tensor.name).begin_object();
+    header.member("dtype", tensor.dtype).member("shape", tensor.shape);
+    const std::vector<std::uint64_t> offsets = {offset, offset + tensor.data.size()};
+    header.member("data_offsets", offsets).end_object();
     offset += tensor.data.size();
   }
-  std::string text = header.dump();
+  std::string text = header.end_object().take();
   while ((kLengthBytes + text.size()) % 8 != 0) text += ' ';
   std::string bytes;
   bytes.reserve(kLengthBytes + text.size() + offset);
@@ -124,20 +149,14 @@ SafeTensors read_safetensors(std::string_view bytes) {
   if (length > bytes.size() - kLengthBytes) refuse("a header cut short or no header");
   const std::string_view text = bytes.substr(kLengthBytes, length);
   const std::string_view data = bytes.substr(kLengthBytes + length);
-  // The parser takes it for the end of the text, and what follows would go unread.
-  if (text.find('\0') != std::string_view::npos) refuse("a header with a zero byte in it");
-  const Json header = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) refuse("a header that is no JSON object");
+  const JsonValue header = read_header(text);
   SafeTensors content;
   std::uint64_t used = 0;
-  for (const auto& item : header.items()) {
-    if (item.key() == "__metadata__") {
-      for (const auto& entry : item.value().items()) {
-        if (!entry.value().is_string()) refuse("metadata that is no text");
-        content.metadata[entry.key()] = entry.value().get<std::string>();
-      }
+  for (const JsonMember& member : header.members) {
+    if (member.key == "__metadata__") {
+      read_metadata(member.value, content.metadata);
     } else {
-      content.tensors.push_back(read_tensor(item.key(), item.value(), data));
+      content.tensors.push_back(read_tensor(member.key, member.value, data));
       used += content.tensors.back().data.size();
     }
   }
