@@ -1,11 +1,11 @@
 #include <infobatch/atomic_file.hpp>
+#include <infobatch/detail/json.hpp>
+#include <infobatch/detail/json_fields.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
 #include <infobatch/safetensors.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +13,6 @@
 #include <cstring>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 
 // The saved state: scores, the staged losses of the running epoch, and the figures that rebuild its
@@ -22,8 +21,14 @@
 namespace infobatch {
 namespace {
 
+using detail::get;
+using detail::get_count;
+using detail::get_object;
+using detail::get_value;
+using detail::JsonMember;
+using detail::JsonValue;
+using detail::JsonWriter;
 using detail::message;
-using Json = nlohmann::ordered_json;
 
 constexpr int kSchema = 1;
 constexpr std::int64_t kMostSamples = std::int64_t{1} << 62;  // that sums over a run may reach
@@ -53,44 +58,16 @@ void check_floats(const float* values, std::int64_t count, const char* name, boo
   }
 }
 
-/// The state's JSON object. Nothing in it is deeper than a few levels, and recursion over it must
-/// not run out of stack.
-Json parse_state(const std::string& text) {
+/// The state's JSON object.
+JsonValue parse_state(const std::string& text) {
   constexpr int kDeepest = 8;
-  const auto check_depth = [](int depth, Json::parse_event_t, Json&) {
-    if (depth > kDeepest) damaged("metadata of great depth");
-    return true;
-  };
-  // The parser takes a zero byte for the end of the text.
-  if (text.find('\0') != std::string::npos) damaged("metadata with a zero byte in it");
-  Json state = Json::parse(text, check_depth, /*allow_exceptions=*/false);
-  if (!state.is_object()) damaged("metadata without a state");
-  return state;
-}
-
-/// The JSON types that nlohmann turns into one another are told apart here: 1.5 is no integer.
-template <typename T>
-bool is_a(const Json& json) {
-  if constexpr (std::is_same_v<T, bool>) return json.is_boolean();
-  if constexpr (std::is_integral_v<T>) return json.is_number_integer();
-  if constexpr (std::is_floating_point_v<T>) return json.is_number();
-  if constexpr (std::is_same_v<T, std::string>) return json.is_string();
-  return true;
-}
-
-/// Fails with FileError where a key is missing or of another type.
-template <typename T>
-T get(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  if (it == json.end()) damaged(message("no ", key));
-  if (!is_a<T>(*it)) damaged(message(key, " = ", it->dump()));
-  return it->template get<T>();
-}
-
-std::int64_t get_count(const Json& json, const char* key, std::int64_t largest) {
-  const auto count = get<std::int64_t>(json, key);
-  if (count < 0 || count > largest) damaged(message(key, " = ", count));
-  return count;
+  try {
+    JsonValue state = detail::parse_json(text, kDeepest);
+    if (state.is_object()) return state;
+  } catch (const detail::JsonError& error) {
+    damaged(message("damaged metadata: ", error.what()));
+  }
+  damaged("metadata without a state");
 }
 
 std::string hex(std::uint64_t value) {
@@ -110,14 +87,16 @@ void compare(const Config& saved,
              const Config& own,
              std::vector<std::string>& refused,
              std::vector<std::string>& changed) {
-  const Json a = Json::parse(saved.to_json());
-  const Json b = Json::parse(own.to_json());
-  for (const auto& item : a.items()) {
-    const Json& other = b.at(item.key());
-    if (item.value() == other) continue;
-    const bool may = item.key() == "epochs" || item.key() == "delta";
+  constexpr int kDeepest = 8;
+  const JsonValue a = detail::parse_json(saved.to_json(), kDeepest);
+  const JsonValue b = detail::parse_json(own.to_json(), kDeepest);
+  for (const JsonMember& member : a.members) {
+    const JsonValue& other = get_value(b, member.key.c_str());
+    if (member.value == other) continue;
+    const bool may = member.key == "epochs" || member.key == "delta";
     (may ? changed : refused)
-        .push_back(message(item.key(), ": ", item.value().dump(), " -> ", other.dump()));
+        .push_back(message(
+            member.key, ": ", detail::to_text(member.value), " -> ", detail::to_text(other)));
   }
 }
 
@@ -145,34 +124,29 @@ std::string Session::serialize() {
   } const turned_back(*this);
   const Running& run = running_;
   const bool by_ids = run.mode == Mode::kIds;
-  Json plan = nullptr;
-  if (run.plan != nullptr) {
-    plan = {{"kept", run.plan->size()},
-            {"prunes", run.choice.prunes},
-            {"strength", run.choice.strength},
-            {"limited", run.choice.limited},
-            {"fingerprint", hex(detail::fingerprint(*run.plan))}};
+  JsonWriter state;
+  state.begin_object();
+  state.member("rule_version", kRuleVersion).member("size", size_);
+  state.key("config").raw(config_.to_json());
+  state.member("epoch", run.epoch);
+  state.member("delivered", run.mode == Mode::kNone && (over(run) || run.delivered));
+  state.member("pinned", pinned_);
+  state.member("observed_by", run.mode == Mode::kNone ? "none" : by_ids ? "ids" : "cursor");
+  state.member("observed", observed(run)).member("batch", run.batch).member("step", run.step);
+  state.member("non_finite", run.non_finite);
+  state.key("plan");
+  if (run.plan == nullptr) {
+    state.null();
+  } else {
+    state.begin_object();
+    state.member("kept", run.plan->size()).member("prunes", run.choice.prunes);
+    state.member("strength", run.choice.strength).member("limited", run.choice.limited);
+    state.member("fingerprint", hex(detail::fingerprint(*run.plan))).end_object();
   }
-  const Json state = {{"rule_version", kRuleVersion},
-                      {"size", size_},
-                      {"config", Json::parse(config_.to_json())},
-                      {"epoch", run.epoch},
-                      {"delivered", run.mode == Mode::kNone && (over(run) || run.delivered)},
-                      {"pinned", pinned_},
-                      {"observed_by",
-                       run.mode == Mode::kNone ? "none"
-                       : by_ids                ? "ids"
-                                               : "cursor"},
-                      {"observed", observed(run)},
-                      {"batch", run.batch},
-                      {"step", run.step},
-                      {"non_finite", run.non_finite},
-                      {"plan", plan},
-                      {"totals",
-                       {{"epochs", totals_.epochs},
-                        {"pruned", totals_.pruned},
-                        {"non_finite", totals_.non_finite}}}};
-  const std::string text = state.dump();
+  state.key("totals").begin_object();
+  state.member("epochs", totals_.epochs).member("pruned", totals_.pruned);
+  state.member("non_finite", totals_.non_finite).end_object();
+  const std::string text = state.end_object().take();
   const std::string_view scores = bytes_of(scores_.data(), size_);
   const std::string_view staged = bytes_of(run.staged.data(), run.staged_end);
   detail::SafeTensors content;
@@ -185,7 +159,7 @@ std::string Session::serialize() {
   return detail::write_safetensors(content);
 }
 
-LoadReport Session::deserialize(const std::string& bytes) {
+LoadReport Session::deserialize(const std::string& bytes) try {
   const detail::SafeTensors content = detail::read_safetensors(bytes);
   const auto meta = [&](const char* key) {
     const auto it = content.metadata.find(key);
@@ -201,14 +175,12 @@ LoadReport Session::deserialize(const std::string& bytes) {
   if (meta("checksum") != checksum(meta("state"), scores.data, staged.data)) {
     damaged("another checksum than the one it was written with");
   }
-  const Json state = parse_state(meta("state"));
+  const JsonValue state = parse_state(meta("state"));
 
   // Is it this run's? Everything that differs is told at once.
   const auto size = get<std::int64_t>(state, "size");
   const auto rules = get<std::int64_t>(state, "rule_version");
-  const Json options = get<Json>(state, "config");
-  if (!options.is_object()) damaged("config = " + options.dump());
-  const Config saved = Config::from_json(options.dump());
+  const Config saved = Config::from_json(detail::to_text(get_object(state, "config")));
   LoadReport report;
   std::vector<std::string> refused;
   if (size != size_) refused.push_back(message("size: ", size, " -> ", size_));
@@ -235,14 +207,14 @@ LoadReport Session::deserialize(const std::string& bytes) {
   run.step = get_count(state, "step", INT64_MAX);
   run.non_finite = get_count(state, "non_finite", kMostSamples);
   Totals totals;
-  const Json sums = get<Json>(state, "totals");
+  const JsonValue& sums = get_object(state, "totals");
   totals.epochs = get_count(sums, "epochs", kMaxEpochs);
   totals.pruned = get_count(sums, "pruned", kMostSamples);
   totals.non_finite = get_count(sums, "non_finite", kMostSamples);
 
   const auto pinned = get<bool>(state, "pinned");
   const auto observed_by = get<std::string>(state, "observed_by");
-  const Json plan = get<Json>(state, "plan");
+  const JsonValue& plan = get_value(state, "plan");
   if (plan.is_object()) {
     run.choice.prunes = get<bool>(plan, "prunes");
     run.choice.strength = get<double>(plan, "strength");
@@ -302,6 +274,8 @@ LoadReport Session::deserialize(const std::string& bytes) {
   report.epoch = running_.epoch;
   report.position = observed(running_);
   return report;
+} catch (const detail::JsonError& error) {
+  damaged(error.what());
 }
 
 void Session::save(const std::string& path) { detail::write_file_atomically(path, serialize()); }
