@@ -94,17 +94,17 @@ struct Team::State {
   }
 };
 
-Team::Team(int threads) : size_(std::max(threads, 1)) {
-  if (size_ == 1) return;
-  state_ = std::make_unique<State>();
+Team::Team(int threads) noexcept {
+  if (threads <= 1) return;
   try {
-    for (int thread = 1; thread < size_; ++thread) {
-      state_->threads.emplace_back(&State::serve, state_.get(), thread);
+    state_ = std::make_unique<State>();
+    while (size_ < threads) {
+      state_->threads.emplace_back(&State::serve, state_.get(), size_);
+      ++size_;
     }
-  } catch (...) {
-    state_->end();
-    throw;
+  } catch (const std::exception&) {  // no further thread, or no memory for it: these will do
   }
+  if (size_ == 1) state_.reset();
 }
 
 Team::~Team() {

@@ -10,15 +10,16 @@ namespace infobatch {
 /// One thread starts nothing. No state is shared between teams.
 class Team {
  public:
-  /// Starts `threads - 1` threads; `threads` below 1 counts as 1.
-  /// @throws std::system_error the system cannot start a thread.
-  explicit Team(int threads);
+  /// Starts `threads - 1` threads, or as many of them as the system grants: where it has no further
+  /// thread, or no memory for one, the team is smaller, in the end the caller alone. So whoever
+  /// divides work divides it by size(). `threads` below 1 counts as 1.
+  explicit Team(int threads) noexcept;
   /// Ends and joins the threads.
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  /// Number of threads, the caller included.
+  /// Number of threads that the team has, the caller included; at least 1.
   int size() const { return size_; }
 
   /// Calls `work(thread)` on every thread, thread = 0 .. size() - 1 (0 is the caller), and returns
@@ -35,7 +36,7 @@ class Team {
   struct State;
   void run_erased(Call call, const void* work);
 
-  int size_;
+  int size_ = 1;
   std::unique_ptr<State> state_;
 };
 
