@@ -1,3 +1,4 @@
+#include <infobatch/detail/limits.hpp>
 #include <infobatch/threads.hpp>
 
 #include <algorithm>
@@ -140,11 +141,13 @@ int resolve_threads(int requested) {
     available = available > 0 ? std::min(available, count) : count;
   }
 #endif
-  return std::max(available, 1);
+  static const int quota = detail::cpu_quota();  // files, too slow to be read at every boundary
+  return std::max(std::min(available, quota), 1);
 }
 
 int threads_for(std::int64_t size, int requested) {
   const std::int64_t useful = std::max<std::int64_t>(size / kSamplesPerThread, 1);
+  if (useful == 1) return 1;
   return static_cast<int>(std::min<std::int64_t>(resolve_threads(requested), useful));
 }
 

@@ -41,7 +41,8 @@ class Team {
 };
 
 /// The number of threads meant by `requested`: itself when positive; 0 or below: as many as this
-/// process may use (hardware threads within its affinity mask), at least 1.
+/// process may use (hardware threads within its affinity mask, and no more than the CPU quota of
+/// its control groups is worth, as it was at the first call), at least 1.
 int resolve_threads(int requested);
 
 /// Threads worth using on `size` samples: resolve_threads(requested), but no more than one for
