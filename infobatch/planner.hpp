@@ -36,6 +36,14 @@ struct PlanRequest {
   int threads;
 };
 
+/// Bytes of memory a sample that a session takes while it plans an epoch and keeps all of it:
+/// score, id, weight and staged loss, and beyond 2^28 samples the items that are shuffled, which
+/// then no longer fit the arrays of the plan.
+constexpr std::int64_t bytes_per_sample(std::int64_t size) {
+  constexpr std::int64_t kNarrow = 4 + 8 + 4 + 4;
+  return size > std::int64_t{1} << 28 ? kNarrow + 8 : kNarrow;
+}
+
 /// Plans one epoch: exact mean, choice of the strength, keep, weigh, shuffle. Cost: O(N).
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled);
 

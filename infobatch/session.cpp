@@ -1,4 +1,6 @@
+#include <infobatch/detail/limits.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/planner.hpp>
 #include <infobatch/policy.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
@@ -37,11 +39,19 @@ std::vector<std::string> Session::problems(std::int64_t size, int threads) {
   std::vector<std::string> found;
   if (size < 0 || size > kMaxSize) {
     found.push_back(message("size must be in [0, ", kMaxSize, "], got ", size));
-  } else if (size > detail::physical_memory() / std::int64_t{sizeof(float)}) {
-    found.push_back(message("size must leave room for the scores, 4 bytes a sample, in ",
-                            detail::physical_memory(),
-                            " bytes of memory, got ",
-                            size));
+  } else {
+    const detail::MemoryLimit memory = detail::memory_limit();
+    const std::int64_t each = detail::bytes_per_sample(size);
+    if (size > memory.bytes / each) {
+      found.push_back(message("size must leave room for scores, plan and losses, ",
+                              each,
+                              " bytes a sample, in ",
+                              memory.bytes,
+                              " bytes of memory (the limit of ",
+                              memory.source,
+                              "), got ",
+                              size));
+    }
   }
   if (threads < 0) found.push_back(message("threads must be at least 0, got ", threads));
   return found;

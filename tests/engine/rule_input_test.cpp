@@ -1,9 +1,10 @@
-#include <infobatch/buffer.hpp>
+#include <infobatch/detail/limits.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -115,15 +116,19 @@ TEST_CASE("rule 13: sizes and epochs over the limit are refused before memory is
                ContainsSubstring("epochs * size must be at most 2^62"));
 }
 
-TEST_CASE("rule 13: a size whose scores the machine cannot hold is refused in words",
+TEST_CASE("rule 13: a size whose plan the memory of this process cannot hold is refused in words",
           "[engine][input]") {
-  const std::int64_t held = detail::physical_memory() / std::int64_t{sizeof(float)};
-  REQUIRE(held > 1'000'000);
+  const std::int64_t memory = detail::memory_limit().bytes;
+  REQUIRE(memory > 100'000'000);
+  const std::int64_t wide = std::int64_t{1} << 28;  // up to here 20 bytes a sample, then 28
+  const std::int64_t held = memory / 28 > wide ? memory / 28 : std::min(memory / 20, wide);
   REQUIRE(Session::problems(held, 0).empty());
   if (held >= kMaxSize) return;
   REQUIRE(Session::problems(held + 1, 0).size() == 1);
   REQUIRE_THAT(refusal([&] { Session session(kMaxSize, config_of(10), -1); }),
-               ContainsSubstring("size must leave room for the scores") &&
+               ContainsSubstring("size must leave room for scores, plan and losses, 28 bytes a "
+                                 "sample, in " +
+                                 std::to_string(memory) + " bytes of memory (the limit of the ") &&
                    ContainsSubstring("got 1099511627776") && ContainsSubstring("threads"));
 }
 
