@@ -28,11 +28,20 @@ if(infobatch_torch_jobs LESS 1)
 endif()
 set_property(GLOBAL APPEND PROPERTY JOB_POOLS infobatch_torch=${infobatch_torch_jobs})
 
+# Whatever the program around asks for, -Ofast or -ffast-math among its CMAKE_CXX_FLAGS: our objects tell
+# NaN patterns and denormal numbers apart. The flags of a target come behind those, the last one counts.
+function(infobatch_exact_floats target)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C,CXX>:-fno-fast-math>)
+  endif()
+endfunction()
+
 # infobatch_target_defaults(<target> [TORCH])
 # TORCH: the target includes torch's headers; it shares one precompiled header with its like.
 function(infobatch_target_defaults target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "")
   get_target_property(type ${target} TYPE)
+  infobatch_exact_floats(${target})
   set_target_properties(${target} PROPERTIES
     CXX_EXTENSIONS OFF
     CXX_VISIBILITY_PRESET hidden
@@ -72,6 +81,7 @@ function(infobatch_torch_pch)
     VISIBILITY_INLINES_HIDDEN ON
     POSITION_INDEPENDENT_CODE ON
     JOB_POOL_COMPILE infobatch_torch)
+  infobatch_exact_floats(infobatch_torch_pch)
   target_link_libraries(infobatch_torch_pch PRIVATE InfoBatchTorch::torch infobatch_dev)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(infobatch_torch_pch PRIVATE -fpch-preprocess)

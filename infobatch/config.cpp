@@ -1,5 +1,6 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/config.hpp>
+#include <infobatch/detail/float_environment.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
 
@@ -93,6 +94,7 @@ void check_whole_batches(const Config& config, std::vector<std::string>& found) 
 }  // namespace
 
 std::vector<std::string> Config::problems() const {
+  const detail::DefaultFloatEnvironment float_environment;
   std::vector<std::string> found;
   // First what a share to save depends on.
   if (epochs < 1 || epochs > kMaxEpochs) {

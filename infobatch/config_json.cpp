@@ -1,4 +1,5 @@
 #include <infobatch/config.hpp>
+#include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 
@@ -140,6 +141,7 @@ std::string Config::to_json() const {
 }
 
 Config Config::from_json(const std::string& text) {
+  const detail::DefaultFloatEnvironment float_environment;
   Config config;
   const std::vector<std::string> found = read_config(text, config);
   if (!found.empty()) {

@@ -1,3 +1,4 @@
+#include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/exact_mean.hpp>
 
@@ -82,6 +83,7 @@ void ScoreSum::merge(const ScoreSum& other) {
 
 double ScoreSum::mean() const {
   if (count_ == 0) return 0.0;
+  const detail::DefaultFloatEnvironment float_environment;
   Limbs magnitude = limbs_;
   const bool negative = magnitude[kLimbs - 1] >> 63 != 0;
   if (negative) {
@@ -125,8 +127,7 @@ float ScoreSum::cutoff() const {
       low = middle + 1;
     }
   }
-  const float cut = float_of(low);
-  return cut == 0.0f ? 0.0f : cut;  // -0 compares as +0
+  return low == ordered_of(-0.0f) ? 0.0f : float_of(low);  // -0 compares as +0
 }
 
 ScoreSum sum_scores(const float* scores, std::int64_t n, Team& team) {

@@ -1,3 +1,4 @@
+#include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/plan_options.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
@@ -176,6 +177,7 @@ PlanArrays build_plan(std::int64_t n,
                       const EpochRule& rule,
                       Team& team,
                       PlanArrays recycled) {
+  const detail::DefaultFloatEnvironment float_environment;
   return detail::build_plan_with({}, n, seed, epoch, rule, team, std::move(recycled));
 }
 

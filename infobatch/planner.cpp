@@ -1,5 +1,6 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/budget.hpp>
+#include <infobatch/detail/float_environment.hpp>
 #include <infobatch/plan_builder.hpp>
 #include <infobatch/planner.hpp>
 #include <infobatch/score.hpp>
@@ -53,6 +54,7 @@ Statistics describe(const PlanRequest& request,
 }  // namespace
 
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
+  const DefaultFloatEnvironment float_environment;
   Team team(threads_for(request.size, request.threads));
   const ScoreSum sum = sum_scores(request.scores, request.size, team);
   const PolicyInput input{

@@ -45,6 +45,7 @@ constexpr std::int64_t bytes_per_sample(std::int64_t size) {
 }
 
 /// Plans one epoch: exact mean, choice of the strength, keep, weigh, shuffle. Cost: O(N).
+/// The floating-point environment of the caller has no influence on it.
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled);
 
 /// A fingerprint of ids and weights in order, to recognise a plan that was made anew. O(K).

@@ -1,3 +1,4 @@
+#include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/limits.hpp>
 #include <infobatch/threads.hpp>
 
@@ -64,6 +65,7 @@ struct Team::State {
   }
 
   void serve(int thread) {
+    const detail::DefaultFloatEnvironment float_environment;
     for (std::uint64_t seen = 0;;) {
       if (!spin_until([&] { return round.load(std::memory_order_acquire) != seen; })) {
         std::unique_lock<std::mutex> lock(mutex);
@@ -113,6 +115,7 @@ Team::~Team() {
 }
 
 void Team::run_erased(Call call, const void* work) {
+  const detail::DefaultFloatEnvironment float_environment;
   if (!state_) return call(work, 0);
   State& state = *state_;
   state.call = call;

@@ -23,7 +23,8 @@ class Team {
   int size() const { return size_; }
 
   /// Calls `work(thread)` on every thread, thread = 0 .. size() - 1 (0 is the caller), and returns
-  /// when all are done; what they wrote is then visible to all. Not to be nested.
+  /// when all are done; what they wrote is then visible to all. Not to be nested. Each thread works
+  /// in the default floating-point environment.
   /// @throws the exception of one of the calls, after all have ended.
   template <typename Work>
   void run(const Work& work) {
