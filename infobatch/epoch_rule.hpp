@@ -28,6 +28,9 @@ struct EpochRule {
   /// Empty: every sample is of class 0.
   std::function<void(std::int64_t begin, std::int64_t end, std::uint8_t* klass)> classify;
   KeepMode mode = KeepMode::kBernoulli;
+  /// B in [1, 2^40]: `kExact` makes the kept samples a multiple of B where it can (rule 16, see
+  /// detail/whole_batches.hpp). `kBernoulli`, which leaves their number to chance, ignores it.
+  std::int64_t multiple = 1;
 
   static constexpr int kMaxClasses = 16;
 };

@@ -1,5 +1,6 @@
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/plan_options.hpp>
+#include <infobatch/detail/whole_batches.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
 #include <infobatch/plan_builder.hpp>
@@ -32,12 +33,30 @@ void check(std::int64_t n, const EpochRule& rule) {
           message("build_plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
     }
   }
+  if (rule.multiple < 1 || rule.multiple > kMaxSamples) {
+    throw InvalidArgument(message(
+        "build_plan: the multiple must lie in [1, ", kMaxSamples, "], got ", rule.multiple));
+  }
 }
 
 int bits_for(std::uint64_t values) {
   int bits = 0;
   while (bits < 63 && std::uint64_t{1} << bits < values) ++bits;
   return bits;
+}
+
+// How many samples of each class the exact rule keeps.
+std::vector<KeptOfClass> exact_counts(const EpochRule& rule,
+                                      const std::vector<ClassRule>& rules,
+                                      const std::vector<ClassCount>& counts) {
+  std::vector<KeptOfClass> kept(rules.size());
+  for (std::size_t c = 0; c < rules.size(); ++c) {
+    kept[c].members = counts[c].members;
+    kept[c].kept = exact_kept(rule.classes[c].keep_ratio, counts[c].members);
+    kept[c].adjustable = rules[c].kind == ClassRule::kCut;
+  }
+  round_to_batches(kept, rule.multiple);
+  return kept;
 }
 
 // How the classes are kept, and what that makes of counts[].keep_below.
@@ -67,15 +86,14 @@ std::vector<ClassRule> class_rules(std::int64_t n,
     for (std::int64_t i = begin; i < end; ++i) klass[i - begin] = 0;
   };
   count_members(n, rule.classify, team, counts);
+  const std::vector<KeptOfClass> kept = exact_counts(rule, rules, counts);
   for (std::size_t c = 0; c < rules.size(); ++c) {
     if (rules[c].kind != ClassRule::kCut) continue;
-    const std::int64_t members = counts[c].members;
-    const std::int64_t kept = exact_kept(rule.classes[c].keep_ratio, members);
     rules[c].cut = select_smallest_draws(rule.classify ? rule.classify : all_zero,
                                          static_cast<std::uint8_t>(c),
                                          n,
-                                         members,
-                                         kept,
+                                         kept[c].members,
+                                         kept[c].kept,
                                          seed,
                                          epoch,
                                          kStreamExactKeep,

@@ -28,12 +28,13 @@ struct PlanArrays {
 /// The largest data set, in samples.
 constexpr std::int64_t kMaxSamples = std::int64_t{1} << 40;
 
-/// Keeps, weighs and shuffles the samples [0, n) by `rule` (DESIGN rules 3, 4, 5, 8): a pure
+/// Keeps, weighs and shuffles the samples [0, n) by `rule` (rules 3, 4, 5, 8, 16): a pure
 /// function of the arguments, whatever the team and the instruction set.
 ///
 /// @param recycled  a plan no longer needed; its memory is used again where it suffices.
 /// @throws InvalidArgument n outside [0, 2^40], no class or more than 16, a keep ratio outside
-///         [0, 1]; std::bad_alloc. A class number at or above the number of classes is refused too.
+///         [0, 1], a multiple outside [1, 2^40]; std::bad_alloc. A class number at or above the
+///         number of classes is refused too.
 /// @note Memory: 12 bytes a kept sample (20 above 2^28 samples with 16 classes, 2^31 with two)
 ///       beside address space for n, plus a megabyte or so a thread.
 PlanArrays build_plan(std::int64_t n,
