@@ -48,6 +48,8 @@ Statistics describe(const PlanRequest& request,
   statistics.observed = sum.count();
   if (sum.count() > 0) statistics.mean_score = sum.mean();
   statistics.promised_saved = request.config.target_saved;
+  const std::int64_t batch = request.config.whole_batches;
+  if (batch > 0) statistics.short_batch = arrays.size % batch;
   return statistics;
 }
 
@@ -63,7 +65,10 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   planned.choice = choose(request, input);
   EpochRule rule;
   rule.classes = {KeepClass{}};
-  if (planned.choice.prunes) rule = request.policy.rule(input, planned.choice.strength);
+  if (planned.choice.prunes) {
+    rule = request.policy.rule(input, planned.choice.strength);
+    if (request.config.whole_batches > 0) rule.multiple = request.config.whole_batches;
+  }
   PlanArrays arrays = build_plan(request.size,
                                  request.config.seed,
                                  static_cast<std::uint32_t>(request.epoch),

@@ -34,6 +34,10 @@ struct Statistics {
   // Losses that were NaN or infinite in float32.
   std::int64_t non_finite_epoch = 0;  ///< in the running epoch
   std::int64_t non_finite_total = 0;  ///< since the run began
+
+  /// Samples of the plan's last batch, where `whole_batches` could not make it whole; 0: all
+  /// batches are whole, or no `whole_batches` was asked for.
+  std::int64_t short_batch = 0;
 };
 
 }  // namespace infobatch
