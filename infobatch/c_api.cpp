@@ -1,19 +1,22 @@
 #include <infobatch/c_api.h>
+#include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/version.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,37 +25,23 @@ using infobatch::detail::message;
 
 namespace {
 
-/// The engine's text with the names that a C program knows the same things by.
-std::string in_c_names(std::string text) {
-  static constexpr const char* kNames[][2] = {
-      {", with Indexed(dataset) putting them into the batch", ""},
-      {"update(losses, ids)", "ib_session_observe_ids"},
-      {"update(losses)", "ib_session_update"},
-      {"discard_epoch()", "ib_session_discard_epoch"}};
-  for (const auto& name : kNames) {
-    const std::size_t at = text.find(name[0]);
-    if (at != std::string::npos) text.replace(at, std::strlen(name[0]), name[1]);
-  }
-  return text;
-}
-
-void print_warning(const std::string& text) {
-  std::fprintf(stderr, "infobatch: warning: %s\n", in_c_names(text).c_str());
+/// The names by which a C program knows the cures that messages name.
+infobatch::Wording c_wording() {
+  return {"ib_session_update", "ib_session_observe_ids", "", "ib_session_discard_epoch"};
 }
 
 }  // namespace
 
 struct ib_session {
   ib_session(std::int64_t size, infobatch::Config config, int threads)
-      : session(size, std::move(config), threads), config_json(session.config().to_json()) {
-    session.set_warning_handler(print_warning);
-  }
+      : session(size, std::move(config), threads, c_wording()),
+        config_json(session.config().to_json()) {}
 
   infobatch::Session session;
-  std::string config_json;
-  std::string state;                            // what ib_session_serialize lent out
-  std::string report;                           // what the last load found
-  std::shared_ptr<const infobatch::Plan> lent;  // keeps the last slice's arrays alive
+  const std::string config_json;
+  mutable std::mutex texts;      // guards what follows
+  std::string state;             // what ib_session_serialize lent out
+  infobatch::LoadReport report;  // what the last load found
 };
 
 struct ib_plan {
@@ -61,22 +50,32 @@ struct ib_plan {
 
 namespace {
 
-std::string& last_error() {
-  thread_local std::string text;
-  return text;
+/// A thread's last error. Without memory for the whole text there is a short one, which needs none.
+struct LastError {
+  std::string whole;
+  char brief[96] = "";
+  bool is_brief = false;
+
+  const char* text() const { return is_brief ? brief : whole.c_str(); }
+};
+
+LastError& last_error() {
+  thread_local LastError error;
+  return error;
 }
 
-/// The engine's text under the name of the C function. Only what it says of the state of a session
-/// names other functions; elsewhere there may be the caller's own words in it, a path for example.
 ib_status fail(ib_status status, const char* function, const char* text) noexcept {
+  LastError& error = last_error();
   try {
     // The engine's messages begin with the name of its own function.
     const char* behind = std::strstr(text, ": ");
     const char* space = std::strchr(text, ' ');
     const char* told = behind != nullptr && behind < space ? behind + 2 : text;
-    std::string whole = message(function, ": ", told);
-    last_error() = status == IB_STATE_ERROR ? in_c_names(std::move(whole)) : std::move(whole);
-  } catch (...) {  // no memory for the text; the status still tells
+    error.whole = message(function, ": ", told);
+    error.is_brief = false;
+  } catch (...) {
+    std::snprintf(error.brief, sizeof error.brief, "%s: out of memory", function);
+    error.is_brief = true;
   }
   return status;
 }
@@ -136,14 +135,61 @@ bool flag(const char* function, const char* name, int32_t value) {
 
 /// Size of ib_config in the first version of the header; later fields follow it.
 constexpr size_t kFirstConfigSize = offsetof(ib_config, score_ema) + sizeof(double);
+constexpr size_t kMostStructSize = 4096;
+
+/// Whether all bytes of [from, to) are 0.
+bool zero_bytes(const void* data, size_t from, size_t to) {
+  const char* bytes = static_cast<const char*>(data);
+  return std::all_of(bytes + from, bytes + to, [](char c) { return c == 0; });
+}
+
+/// A struct that the caller has set up with its own size receives as much as it knows; what a newer
+/// program knows more of is 0.
+template <typename Struct>
+void give(const char* function, const char* name, const Struct& all, Struct* out) {
+  const size_t size = out->struct_size;
+  if (size < sizeof(size_t) || size > kMostStructSize) {
+    throw InvalidArgument(message(
+        function, ": struct_size of ", name, " must be its sizeof, set by the caller, got ", size));
+  }
+  std::memcpy(out, &all, std::min(sizeof all, size));
+  if (size > sizeof all) {
+    std::memset(reinterpret_cast<char*>(out) + sizeof all, 0, size - sizeof all);
+  }
+  out->struct_size = size;
+}
+
+std::optional<bool> declared(const char* function, int32_t value) {
+  switch (value) {
+    case IB_UNDECLARED:
+      return std::nullopt;
+    case IB_YES:
+      return true;
+    case IB_NO:
+      return false;
+    default:
+      throw InvalidArgument(message(
+          function, ": drop_last must be IB_UNDECLARED, IB_YES or IB_NO, got ", value));
+  }
+}
 
 infobatch::Config to_config(const ib_config* given, const char* function) {
   require(given, function, "config");
-  if (given->struct_size < kFirstConfigSize || given->struct_size > 4096) {
+  if (given->struct_size < kFirstConfigSize || given->struct_size > kMostStructSize) {
     throw InvalidArgument(message(function,
                                   ": config must be set up by ib_config_init, got "
                                   "struct_size ",
                                   given->struct_size));
+  }
+  if (given->struct_size > sizeof(ib_config) &&
+      !zero_bytes(given, sizeof(ib_config), given->struct_size)) {
+    throw InvalidArgument(message(function,
+                                  ": config must leave options that this library does not know at "
+                                  "0, got one set behind byte ",
+                                  sizeof(ib_config),
+                                  " of ",
+                                  given->struct_size,
+                                  ": the program is newer than the library"));
   }
   // Fields that the caller's header did not have yet keep their defaults.
   ib_config full;
@@ -170,6 +216,9 @@ infobatch::Config to_config(const ib_config* given, const char* function) {
                                  config->quantile_keep_count,
                                  result.quantile_keep);
   result.score_ema = config->score_ema;
+  result.whole_batches = config->whole_batches;
+  result.drop_last = declared(function, config->drop_last);
+  result.lookahead = flag(function, "lookahead", config->lookahead);
   return result;
 }
 
@@ -184,15 +233,25 @@ infobatch::Config read_config(const char* json, int64_t size, int32_t threads) {
   }
 }
 
-void view(ib_session* session, infobatch::Slice slice, ib_slice* out) {
-  const bool any = slice.plan != nullptr;
-  *out = ib_slice{
-      any ? slice.ids() : nullptr, any ? slice.weights() : nullptr, slice.begin, slice.count};
-  if (slice.plan != session->lent) session->lent = std::move(slice.plan);
+/// The slice as pointers, which the session keeps alive until another epoch begins.
+ib_slice view(const infobatch::Slice& slice) {
+  if (!slice.plan) return ib_slice{nullptr, nullptr, slice.begin, slice.count};
+  return ib_slice{slice.ids(), slice.weights(), slice.begin, slice.count};
 }
 
-std::string lines(const std::vector<std::string>& changes) {
-  return infobatch::detail::join(changes, "\n");
+infobatch::ColumnType column_type(int32_t type) {
+  if (type < IB_FLOAT32 || type > IB_UINT64) {
+    throw InvalidArgument(
+        message("ib_session_set_column: type must be one of ib_column_type, got ", type));
+  }
+  return static_cast<infobatch::ColumnType>(type);
+}
+
+/// Keeps the report of a load and lends its text.
+void keep_report(ib_session* session, infobatch::LoadReport found, const char** report) {
+  const std::lock_guard<std::mutex> lock(session->texts);
+  session->report = std::move(found);
+  if (report != nullptr) *report = session->report.text.c_str();
 }
 
 }  // namespace
@@ -203,7 +262,9 @@ int32_t ib_abi_version(void) { return IB_ABI_VERSION; }
 
 const char* ib_version(void) { return INFOBATCH_VERSION; }
 
-const char* ib_last_error(void) { return last_error().c_str(); }
+const char* ib_last_error(void) { return last_error().text(); }
+
+int32_t ib_rule_version(void) { return infobatch::kRuleVersion; }
 
 const char* const* ib_policy_names(void) {
   static const std::vector<std::string> names = infobatch::policy_names();
@@ -237,6 +298,23 @@ void ib_config_init(ib_config* config, size_t struct_size) {
 
 ib_status ib_config_validate(const ib_config* config) {
   return guarded(__func__, [&] { to_config(config, "ib_config_validate").validate(); });
+}
+
+ib_status ib_config_problems_json(const char* config_json,
+                                  int64_t size,
+                                  int32_t threads,
+                                  const char** problems) {
+  return guarded(__func__, [&] {
+    require(config_json, "ib_config_problems_json", "config_json");
+    require(problems, "ib_config_problems_json", "problems");
+    std::vector<std::string> found = infobatch::Session::problems(size, threads);
+    for (std::string& text : infobatch::config_problems(config_json)) {
+      found.push_back(std::move(text));
+    }
+    thread_local std::string lent;
+    lent = infobatch::detail::JsonWriter().value(found).take();
+    *problems = lent.c_str();
+  });
 }
 
 ib_status ib_session_create(int64_t size,
@@ -276,11 +354,52 @@ ib_status ib_session_set_warning_handler(ib_session* session,
   return guarded(__func__, [&] {
     require(session, "ib_session_set_warning_handler", "session");
     if (handler == nullptr) {
-      session->session.set_warning_handler(print_warning);
+      session->session.set_warning_handler({});
     } else {
       session->session.set_warning_handler(
-          [=](const std::string& text) { handler(in_c_names(text).c_str(), user_data); });
+          [=](const std::string& text) { handler(text.c_str(), user_data); });
     }
+  });
+}
+
+ib_status ib_session_hold_warnings(ib_session* session) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_hold_warnings", "session");
+    session->session.hold_warnings();
+  });
+}
+
+ib_status ib_session_next_warning(ib_session* session, const char** text) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_next_warning", "session");
+    require(text, "ib_session_next_warning", "text");
+    thread_local std::string lent;
+    *text = session->session.next_warning(&lent) ? lent.c_str() : nullptr;
+  });
+}
+
+ib_status ib_session_set_column(ib_session* session,
+                                const char* name,
+                                int32_t type,
+                                const void* data) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_set_column", "session");
+    require(name, "ib_session_set_column", "name");
+    session->session.set_column(name, column_type(type), data);
+  });
+}
+
+ib_status ib_session_column(const ib_session* session, const char* name, ib_column* column) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_column", "session");
+    require(name, "ib_session_column", "name");
+    require(column, "ib_session_column", "column");
+    const infobatch::ColumnView found = session->session.column(name);
+    ib_column all{};
+    all.type = static_cast<int32_t>(found.type);
+    all.size = found.size;
+    all.data = found.data;
+    give("ib_session_column", "column", all, column);
   });
 }
 
@@ -319,7 +438,9 @@ ib_status ib_session_plan(ib_session* session, ib_plan** plan) {
   return guarded(__func__, [&] {
     require(session, "ib_session_plan", "session");
     require(plan, "ib_session_plan", "plan");
-    *plan = new ib_plan{session->session.plan()};
+    auto held = std::make_unique<ib_plan>();  // before the epoch is planned
+    held->plan = session->session.plan();
+    *plan = held.release();
   });
 }
 
@@ -333,7 +454,6 @@ ib_status ib_session_discard_epoch(ib_session* session) {
 ib_status ib_session_begin(ib_session* session) {
   return guarded(__func__, [&] {
     require(session, "ib_session_begin", "session");
-    session->lent.reset();  // so that the finished plan's memory serves the next one
     session->session.begin();
   });
 }
@@ -342,7 +462,31 @@ ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice) {
   return guarded(__func__, [&] {
     require(session, "ib_session_next", "session");
     require(slice, "ib_session_next", "slice");
-    view(session, session->session.next(count), slice);
+    *slice = view(session->session.next(count));
+  });
+}
+
+ib_status ib_session_next_rows(ib_session* session, int64_t count, ib_slice* slice) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_next_rows", "session");
+    require(slice, "ib_session_next_rows", "slice");
+    *slice = view(session->session.next_rows(count));
+  });
+}
+
+ib_status ib_session_pending(const ib_session* session, int64_t* pending) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_pending", "session");
+    require(pending, "ib_session_pending", "pending");
+    *pending = session->session.pending();
+  });
+}
+
+ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_declare_drop_last", "session");
+    session->session.declare_drop_last(
+        flag("ib_session_declare_drop_last", "drop_last", drop_last));
   });
 }
 
@@ -352,8 +496,8 @@ ib_status ib_session_observe(ib_session* session,
                              ib_slice* slice) {
   return guarded(__func__, [&] {
     require(session, "ib_session_observe", "session");
-    infobatch::Slice observed = session->session.observe(losses, count);
-    if (slice != nullptr) view(session, std::move(observed), slice);
+    const infobatch::Slice observed = session->session.observe(losses, count);
+    if (slice != nullptr) *slice = view(observed);
   });
 }
 
@@ -389,6 +533,39 @@ ib_status ib_session_update(
                     reduction));
     }
     session->session.update(losses, count, chosen, out);
+  });
+}
+
+ib_status ib_session_epoch_arrays(ib_session* session, ib_epoch_arrays* arrays) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_epoch_arrays", "session");
+    require(arrays, "ib_session_epoch_arrays", "arrays");
+    const infobatch::EpochArrays lent = session->session.epoch_arrays();
+    ib_epoch_arrays all{};
+    all.epoch = lent.epoch;
+    all.size = lent.size;
+    all.ids = lent.ids;
+    all.weights = lent.weights;
+    all.losses = lent.losses;
+    give("ib_session_epoch_arrays", "arrays", all, arrays);
+  });
+}
+
+ib_status ib_session_advance(ib_session* session, int64_t count, ib_slice* slice) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_advance", "session");
+    const infobatch::Slice observed = session->session.advance(count);
+    if (slice != nullptr) *slice = view(observed);
+  });
+}
+
+ib_status ib_session_stage(ib_session* session,
+                           const float* losses,
+                           int64_t begin,
+                           int64_t count) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_stage", "session");
+    session->session.stage(losses, begin, count);
   });
 }
 
@@ -428,15 +605,8 @@ ib_status ib_session_statistics(const ib_session* session, ib_statistics* statis
   return guarded(__func__, [&] {
     require(session, "ib_session_statistics", "session");
     require(statistics, "ib_session_statistics", "statistics");
-    if (statistics->struct_size < sizeof(size_t) || statistics->struct_size > 4096) {
-      throw InvalidArgument(
-          message("ib_session_statistics: struct_size must be sizeof "
-                  "(ib_statistics), got ",
-                  statistics->struct_size));
-    }
     const infobatch::Statistics s = session->session.statistics();
     ib_statistics all{};
-    all.struct_size = statistics->struct_size;
     all.epoch = s.epoch;
     all.size = s.size;
     all.planned = s.planned ? 1 : 0;
@@ -454,8 +624,9 @@ ib_status ib_session_statistics(const ib_session* session, ib_statistics* statis
     all.actual_saved = s.actual_saved;
     all.non_finite_epoch = s.non_finite_epoch;
     all.non_finite_total = s.non_finite_total;
-    // A caller with an older, shorter struct receives the part that it knows.
-    std::memcpy(statistics, &all, std::min(sizeof all, statistics->struct_size));
+    all.short_batch = s.short_batch;
+    all.dropped_total = s.dropped_total;
+    give("ib_session_statistics", "statistics", all, statistics);
   });
 }
 
@@ -471,8 +642,20 @@ ib_status ib_session_load(ib_session* session, const char* path, const char** re
   return guarded(__func__, [&] {
     require(session, "ib_session_load", "session");
     require(path, "ib_session_load", "path");
-    session->report = lines(session->session.load(path).changes);
-    if (report != nullptr) *report = session->report.c_str();
+    keep_report(session, session->session.load(path), report);
+  });
+}
+
+ib_status ib_session_load_report(const ib_session* session, ib_load_report* report) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_load_report", "session");
+    require(report, "ib_session_load_report", "report");
+    const std::lock_guard<std::mutex> lock(session->texts);
+    ib_load_report all{};
+    all.epoch = session->report.epoch;
+    all.position = session->report.position;
+    all.changes = session->report.text.c_str();
+    give("ib_session_load_report", "report", all, report);
   });
 }
 
@@ -481,7 +664,9 @@ ib_status ib_session_serialize(ib_session* session, const char** bytes, size_t* 
     require(session, "ib_session_serialize", "session");
     require(bytes, "ib_session_serialize", "bytes");
     require(size, "ib_session_serialize", "size");
-    session->state = session->session.serialize();
+    std::string state = session->session.serialize();
+    const std::lock_guard<std::mutex> lock(session->texts);
+    session->state = std::move(state);
     *bytes = session->state.data();
     *size = session->state.size();
   });
@@ -498,8 +683,7 @@ ib_status ib_session_deserialize(ib_session* session,
       throw InvalidArgument(
           message("ib_session_deserialize: size must be at most ", PTRDIFF_MAX, ", got ", size));
     }
-    session->report = lines(session->session.deserialize(std::string(bytes, size)).changes);
-    if (report != nullptr) *report = session->report.c_str();
+    keep_report(session, session->session.deserialize(std::string_view(bytes, size)), report);
   });
 }
 

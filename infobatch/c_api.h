@@ -2,9 +2,12 @@
  *
  * Conventions. Every function that can fail returns an `ib_status`; on failure nothing was changed
  * and ib_last_error() tells, for the calling thread, which function, which rule and which value.
- * Structs that may grow begin with `struct_size`, the caller's sizeof: a program compiled against
- * an older header works with a newer library of the same IB_ABI_VERSION.
- * Calls on one session must not overlap in time; different sessions are independent.
+ * Structs that may grow begin with `struct_size`, the caller's sizeof, and grow at their end with 0
+ * as the default: a program compiled against an older header works with a newer library of the same
+ * IB_ABI_VERSION, and a newer program with an older library as long as it leaves what that library
+ * does not know at 0; else the call is refused.
+ * Calls on one session may come from any thread and wait for one another; different sessions are
+ * independent. Text and bytes that a function lends are for the thread that called it.
  *
  *     ib_config config;
  *     ib_config_init(&config, sizeof config);
@@ -50,6 +53,29 @@ typedef enum ib_reduction {
   IB_WEIGHTED_MEAN = 3 /**< sum(w * loss) / sum(w) */
 } ib_reduction;
 
+/** What the caller says of its loader. */
+typedef enum ib_declared {
+  IB_UNDECLARED = 0,
+  IB_YES = 1,
+  IB_NO = 2
+} ib_declared;
+
+/** Type of the values of a column. */
+typedef enum ib_column_type {
+  IB_FLOAT32 = 0,
+  IB_FLOAT64 = 1,
+  IB_FLOAT16 = 2,
+  IB_BFLOAT16 = 3,
+  IB_INT8 = 4,
+  IB_INT16 = 5,
+  IB_INT32 = 6,
+  IB_INT64 = 7,
+  IB_UINT8 = 8,
+  IB_UINT16 = 9,
+  IB_UINT32 = 10,
+  IB_UINT64 = 11
+} ib_column_type;
+
 /** A run: scores, plan, position. */
 typedef struct ib_session ib_session;
 /** The plan of one epoch, immutable, counted references. */
@@ -74,6 +100,9 @@ typedef struct ib_config {
   const double* quantile_keep; /**< NULL: the default */
   size_t quantile_keep_count;
   double score_ema;
+  int64_t whole_batches; /**< 0: plans of any size */
+  int32_t drop_last;     /**< an ib_declared */
+  int32_t lookahead;     /**< 0 or 1 */
 } ib_config;
 
 /** A part of a plan; the pointers live as long as the plan (see ib_session_plan), at least until
@@ -105,7 +134,36 @@ typedef struct ib_statistics {
   double actual_saved;
   int64_t non_finite_epoch;
   int64_t non_finite_total;
+  int64_t short_batch;   /**< samples of a last batch that whole_batches could not make whole */
+  int64_t dropped_total; /**< losses of unsound epochs that were not taken over */
 } ib_statistics;
+
+/** The arrays of an epoch, lent: ids and weights to read, losses to write by position. They live until
+ *  the next call on the session that begins another epoch. */
+typedef struct ib_epoch_arrays {
+  size_t struct_size;
+  int64_t epoch;
+  int64_t size;         /**< K */
+  const int64_t* ids;   /**< [K] in the order of delivery */
+  const float* weights; /**< [K] */
+  float* losses;        /**< [K] staged losses; the bit pattern 0x7fc00002 stands for none */
+} ib_epoch_arrays;
+
+/** A column as it lies in memory, which never moves while the session lives. */
+typedef struct ib_column {
+  size_t struct_size;
+  int32_t type;     /**< an ib_column_type */
+  int64_t size;     /**< N */
+  const void* data; /**< [N] */
+} ib_column;
+
+/** What the last load on a session found. */
+typedef struct ib_load_report {
+  size_t struct_size;
+  int64_t epoch;       /**< the epoch that goes on */
+  int64_t position;    /**< samples of it that were already observed */
+  const char* changes; /**< options that differ and may, one a line; lives until the next load */
+} ib_load_report;
 
 /** Receives a warning; `text` lives until the function returns. */
 typedef void (*ib_warning_handler)(const char* text, void* user_data);
@@ -118,6 +176,8 @@ INFOBATCH_API const char* ib_version(void);
 /** What was wrong with the calling thread's last failed call; "" before the first. Lives until the
  *  thread's next failed call. */
 INFOBATCH_API const char* ib_last_error(void);
+/** Version of the rules that make a plan; a saved state is accepted only by the one that wrote it. */
+INFOBATCH_API int32_t ib_rule_version(void);
 /** Names of the policies in a NULL-terminated array that lives for ever. */
 INFOBATCH_API const char* const* ib_policy_names(void);
 
@@ -127,6 +187,13 @@ INFOBATCH_API const char* const* ib_policy_names(void);
 INFOBATCH_API void ib_config_init(ib_config* config, size_t struct_size);
 /** Every broken rule of the options in one message; IB_OK when there is none. */
 INFOBATCH_API ib_status ib_config_validate(const ib_config* config);
+/** Every broken rule of options given as JSON, of a size and of a number of threads, as a JSON array
+ *  of texts; "[]" when there is none. Lives until the calling thread's next call of this function.
+ *  @return IB_OK also where there are problems. */
+INFOBATCH_API ib_status ib_config_problems_json(const char* config_json,
+                                                int64_t size,
+                                                int32_t threads,
+                                                const char** problems);
 
 /* --- session ------------------------------------------------------------------------------- */
 
@@ -146,10 +213,28 @@ INFOBATCH_API ib_status ib_session_create_json(int64_t size,
 INFOBATCH_API void ib_session_destroy(ib_session* session);
 /** The options as JSON; lives as long as the session. */
 INFOBATCH_API ib_status ib_session_config_json(ib_session* session, const char** json);
-/** NULL: back to standard error. */
+/** NULL: back to standard error. The handler may call the session. */
 INFOBATCH_API ib_status ib_session_set_warning_handler(ib_session* session,
                                                        ib_warning_handler handler,
                                                        void* user_data);
+/** From now on warnings wait for ib_session_next_warning; no handler is called. */
+INFOBATCH_API ib_status ib_session_hold_warnings(ib_session* session);
+/** Takes the oldest warning that waits; *text is NULL where there is none. Lives until the calling
+ *  thread's next call of this function. */
+INFOBATCH_API ib_status ib_session_next_warning(ib_session* session, const char** text);
+
+/** Gives every sample a value, e.g. `class`: data [N] is copied. Before the first epoch begins; it is
+ *  saved, and must be equal on load.
+ *  @param name  1 to 64 characters of a-z, 0-9 and _, no digit first, not "score".
+ *  @param type  an ib_column_type. */
+INFOBATCH_API ib_status ib_session_set_column(ib_session* session,
+                                              const char* name,
+                                              int32_t type,
+                                              const void* data);
+/** A column by its name; "score" is the engine's. Set struct_size first. */
+INFOBATCH_API ib_status ib_session_column(const ib_session* session,
+                                          const char* name,
+                                          ib_column* column);
 
 /** Number N of samples. */
 INFOBATCH_API ib_status ib_session_size(const ib_session* session, int64_t* size);
@@ -170,6 +255,14 @@ INFOBATCH_API ib_status ib_session_begin(ib_session* session);
  *  before the end only where an epoch observed by ids out of order is resumed. */
 INFOBATCH_API ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice);
 
+/** The same for a loader that takes rows one by one, or some at a time, so that its batches are not
+ *  known. Not to be mixed with ib_session_next in one epoch. */
+INFOBATCH_API ib_status ib_session_next_rows(ib_session* session, int64_t count, ib_slice* slice);
+/** Samples of the oldest batch that are not observed yet; 0: no batch is out, or they are not known. */
+INFOBATCH_API ib_status ib_session_pending(const ib_session* session, int64_t* pending);
+/** Says whether the loader drops a last batch that is short: 0 or 1. */
+INFOBATCH_API ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last);
+
 /** Records the losses of the next `count` samples in order; `slice` (may be NULL) receives the
  *  samples and their weights. */
 INFOBATCH_API ib_status ib_session_observe(ib_session* session,
@@ -185,6 +278,20 @@ INFOBATCH_API ib_status ib_session_observe_ids(
 INFOBATCH_API ib_status ib_session_update(
     ib_session* session, const float* losses, int64_t count, int32_t reduction, float* out);
 
+/** The arrays of the epoch that has begun, for a program that does the step itself. Set struct_size
+ *  first. */
+INFOBATCH_API ib_status ib_session_epoch_arrays(ib_session* session, ib_epoch_arrays* arrays);
+/** ib_session_observe without the losses: checks, moves the cursor, fills in `slice` (may be NULL).
+ *  The losses are then written to ib_epoch_arrays.losses, or handed over by ib_session_stage;
+ *  positions that nobody writes until the boundary or a save count as unseen. */
+INFOBATCH_API ib_status ib_session_advance(ib_session* session, int64_t count, ib_slice* slice);
+/** Hands over raw losses of the positions [begin, begin + count): behind ib_session_advance those that
+ *  were advanced over, else those that were written by ids. `losses` may be the lent array itself. */
+INFOBATCH_API ib_status ib_session_stage(ib_session* session,
+                                         const float* losses,
+                                         int64_t begin,
+                                         int64_t count);
+
 /** Fraction of the run that is done, [0, 1]. */
 INFOBATCH_API ib_status ib_session_progress(const ib_session* session, double* progress);
 /** Samples of the running epoch that were observed. */
@@ -193,7 +300,7 @@ INFOBATCH_API ib_status ib_session_position(const ib_session* session, int64_t* 
 INFOBATCH_API ib_status ib_session_max_steps(const ib_session* session,
                                              int64_t batch_size,
                                              int64_t* steps);
-/** [N] scores, NaN: never observed. Valid until the next call that begins an epoch or loads. */
+/** [N] scores, NaN: never observed. The memory stays where it is while the session lives. */
 INFOBATCH_API ib_status ib_session_scores(const ib_session* session, const float** scores);
 /** Set struct_size first: ib_statistics s; s.struct_size = sizeof s; */
 INFOBATCH_API ib_status ib_session_statistics(const ib_session* session, ib_statistics* statistics);
@@ -203,6 +310,8 @@ INFOBATCH_API ib_status ib_session_save(ib_session* session, const char* path);
 /** Goes on from a file. @param report  NULL, or receives what differs and may, one option a line,
  *  "" when nothing does; lives until the next load on this session. */
 INFOBATCH_API ib_status ib_session_load(ib_session* session, const char* path, const char** report);
+/** Epoch and position at which the last load on this session goes on. Set struct_size first. */
+INFOBATCH_API ib_status ib_session_load_report(const ib_session* session, ib_load_report* report);
 /** The state as bytes; they live until the next call of this function on this session. */
 INFOBATCH_API ib_status ib_session_serialize(ib_session* session, const char** bytes, size_t* size);
 INFOBATCH_API ib_status ib_session_deserialize(ib_session* session,

@@ -79,8 +79,8 @@ struct INFOBATCH_API Config {
   bool operator!=(const Config& other) const { return !(*this == other); }
 };
 
-/// The problems of a config given as JSON, as a JSON array of strings; "[]" when there is none.
+/// Every broken rule of a config given as JSON; empty when there is none.
 /// Text that is no JSON object is one problem. Throws nothing but std::bad_alloc.
-INFOBATCH_API std::string config_problems_json(const std::string& config_json);
+INFOBATCH_API std::vector<std::string> config_problems(const std::string& config_json);
 
 }  // namespace infobatch

@@ -150,9 +150,10 @@ Config Config::from_json(const std::string& text) {
   return config;
 }
 
-std::string config_problems_json(const std::string& config_json) {
+std::vector<std::string> config_problems(const std::string& config_json) {
+  const detail::DefaultFloatEnvironment float_environment;
   Config config;
-  return detail::JsonWriter().value(read_config(config_json, config)).take();
+  return read_config(config_json, config);
 }
 
 }  // namespace infobatch

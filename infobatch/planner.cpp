@@ -76,7 +76,7 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
                                  team,
                                  std::move(recycled));
   planned.statistics = describe(request, planned.choice, sum, rule, arrays);
-  planned.plan = std::make_shared<Plan>(request.epoch, request.size, std::move(arrays));
+  planned.plan = PlanHolder(new OwnedPlan(request.epoch, request.size, std::move(arrays)));
   return planned;
 }
 
@@ -91,3 +91,9 @@ std::uint64_t fingerprint(const Plan& plan) {
 }
 
 }  // namespace infobatch::detail
+
+namespace infobatch {
+
+Plan::~Plan() = default;
+
+}  // namespace infobatch

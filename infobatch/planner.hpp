@@ -1,12 +1,12 @@
 #pragma once
 
 #include <infobatch/config.hpp>
-#include <infobatch/plan.hpp>
+#include <infobatch/plan_builder.hpp>
 #include <infobatch/policy.hpp>
+#include <infobatch/session/plan_holder.hpp>
 #include <infobatch/statistics.hpp>
 
 #include <cstdint>
-#include <memory>
 
 namespace infobatch::detail {
 
@@ -19,7 +19,7 @@ struct EpochChoice {
 
 /// A plan and the figures of its making.
 struct PlannedEpoch {
-  std::shared_ptr<Plan> plan;
+  PlanHolder plan;
   EpochChoice choice;
   Statistics statistics;  ///< those of the plan and of the scores; no sums over the run
 };

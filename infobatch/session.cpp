@@ -1,17 +1,15 @@
+#include <infobatch/atomic_file.hpp>
+#include <infobatch/detail/float_environment.hpp>
+#include <infobatch/detail/kernels.hpp>
 #include <infobatch/detail/limits.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
-#include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
+#include <infobatch/session/run.hpp>
 
-#include <algorithm>
-#include <string>
 #include <utility>
-#include <vector>
 
-// Epochs, delivery, figures. What happens where one epoch ends and the next begins is in
-// session_boundary.cpp, observation in session_observe.cpp, the saved state in session_state.cpp.
+// The public face of a session: every call takes the mutex, and what a run found to warn of is
+// delivered when it is free again.
 
 namespace infobatch {
 
@@ -19,19 +17,7 @@ using detail::message;
 
 namespace {
 
-/// Size, config and threads are checked together, so that the message lists everything.
-std::int64_t checked(std::int64_t size, const Config& config, int threads) {
-  std::vector<std::string> found = Session::problems(size, threads);
-  for (std::string& problem : config.problems()) found.push_back(std::move(problem));
-  constexpr std::int64_t kMaxTotal = std::int64_t{1} << 62;
-  if (size > 0 && size <= kMaxSize && config.epochs <= kMaxEpochs &&
-      config.epochs > kMaxTotal / size) {
-    found.push_back(
-        message("epochs * size must be at most 2^62, got ", config.epochs, " * ", size));
-  }
-  if (!found.empty()) throw InvalidArgument("Session: " + detail::join(found, "; "));
-  return size;
-}
+using Guard = std::lock_guard<detail::CallMutex>;
 
 }  // namespace
 
@@ -57,145 +43,200 @@ std::vector<std::string> Session::problems(std::int64_t size, int threads) {
   return found;
 }
 
-Session::Session(std::int64_t size, Config config, int threads)
-    : size_(checked(size, config, threads)),
-      config_(std::move(config)),
-      policy_(find_policy(config_.policy)),
-      threads_(threads),
-      scores_(size) {
-  std::fill(scores_.begin(), scores_.end(), never_observed());
+Session::Session(std::int64_t size, Config config, int threads, Wording wording) {
+  const detail::DefaultFloatEnvironment float_environment;
+  impl_ = std::make_unique<Impl>(size, std::move(config), threads, std::move(wording));
 }
 
 Session::~Session() = default;
 
+std::int64_t Session::size() const { return impl_->size; }
+const Config& Session::config() const { return impl_->config; }
+
+// --- columns
+
+void Session::set_column(const std::string& name, ColumnType type, const void* data) {
+  const Guard lock(impl_->mutex);
+  impl_->set_column(name, type, data);
+}
+
+ColumnView Session::column(const std::string& name) const {
+  const Guard lock(impl_->mutex);
+  return impl_->columns.view(name);
+}
+
+std::vector<std::string> Session::column_names() const {
+  const Guard lock(impl_->mutex);
+  std::vector<std::string> names = {"score"};
+  for (const auto& own : impl_->columns.own()) names.push_back(own.name);
+  return names;
+}
+
 // --- epochs
 
 std::int64_t Session::epoch() const {
-  const bool next = !peeked_ && !pinned_ && over(running_);
-  return running_.epoch + (next ? 1 : 0);
+  const Guard lock(impl_->mutex);
+  return impl_->epoch();
 }
 
 void Session::set_epoch(std::int64_t epoch) {
-  if (epoch < 0 || epoch > kMaxEpochs) {
-    throw InvalidArgument(
-        message("set_epoch: epoch must be in [0, ", kMaxEpochs, "], got ", epoch));
-  }
-  if (peeked_ && epoch == previous_.epoch) undo_peek();  // the finished epoch once more
-  commit_peek();
-  if (epoch != running_.epoch) {
-    require_sound("set_epoch");
-    warn_if_forgotten(running_);
-    recycle(close_epoch(epoch));
-  }
-  pinned_ = true;
-  deliver_warnings();
+  Impl::Lock lock(impl_->mutex);
+  impl_->set_epoch(epoch, lock);
 }
 
 std::shared_ptr<const Plan> Session::plan() {
-  peek_next();
-  ensure_plan();
-  deliver_warnings();
-  return running_.plan;
+  Impl::Lock lock(impl_->mutex);
+  return impl_->plan(lock);
+}
+
+std::int64_t Session::length() {
+  Impl::Lock lock(impl_->mutex);
+  return impl_->length(lock);
 }
 
 void Session::discard_epoch() {
-  undo_peek();
-  rewind();
+  const Guard lock(impl_->mutex);
+  impl_->discard_epoch();
 }
 
 // --- delivery
 
 void Session::begin() {
-  const bool finished = over(running_);
-  if (peeked_) {
-    commit_peek();
-  } else if (resumed_ && !finished) {
-    running_.handed = running_.skips_covered ? 0 : running_.cursor;
-  } else if (pinned_ || (running_.mode == Mode::kNone && !finished)) {
-    if (!pinned_) warn_if_forgotten(running_);
-    rewind();
-  } else {
-    require_sound("begin");
-    if (running_.epoch >= kMaxEpochs) {
-      throw StateError(message("begin: epochs must be at most ", kMaxEpochs, ", got the next one"));
-    }
-    warn_if_forgotten(running_);
-    recycle(close_epoch(running_.epoch + 1));
-  }
-  pinned_ = false;
-  ensure_plan();
-  running_.begun = true;
-  deliver_warnings();
+  Impl::Lock lock(impl_->mutex);
+  impl_->begin(lock);
 }
 
 Slice Session::next(std::int64_t count) {
-  if (count < 1) throw InvalidArgument(message("next: count must be at least 1, got ", count));
-  // The loop is still in the finished epoch, although somebody asked for the next one's length.
-  if (peeked_ && previous_.begun) {
-    const std::shared_ptr<const Plan> finished = previous_.plan;
-    previous_.drained = true;
-    if (!over(previous_)) undo_peek();  // it was not dropped: the loader came back
-    return Slice{finished, finished->size(), 0};
+  Impl::Lock lock(impl_->mutex);
+  return impl_->next(count, lock);
+}
+
+Slice Session::next_rows(std::int64_t count) {
+  Impl::Lock lock(impl_->mutex);
+  return impl_->next_rows(count, lock);
+}
+
+std::int64_t Session::pending() const {
+  const Guard lock(impl_->mutex);
+  return impl_->pending();
+}
+
+void Session::declare_drop_last(bool drop_last) {
+  const Guard lock(impl_->mutex);
+  impl_->declare_drop_last(drop_last);
+}
+
+// --- observation
+
+Slice Session::observe(const float* losses, std::int64_t count) {
+  const Guard lock(impl_->mutex);
+  return impl_->observe(losses, count);
+}
+
+void Session::observe_ids(const float* losses,
+                          const std::int64_t* ids,
+                          std::int64_t count,
+                          float* weights) {
+  const Guard lock(impl_->mutex);
+  impl_->observe_ids(losses, ids, count, weights);
+}
+
+void Session::update(const float* losses, std::int64_t count, Reduction reduction, float* out) {
+  if (out == nullptr) throw InvalidArgument("update: out must not be null, got null");
+  const Slice slice = observe(losses, count);
+  const float* weights = slice.plan ? slice.weights() : nullptr;
+  if (reduction == Reduction::kNone) {
+    for (std::int64_t i = 0; i < count; ++i) out[i] = weights[i] * losses[i];
+    return;
   }
-  if (peeked_ || !running_.begun) begin();
-  pinned_ = false;
-  Running& run = running_;
-  run.batch = std::max(run.batch, count);
-  const std::int64_t size = run.plan->size();
-  std::int64_t end = run.handed + std::min(count, size - run.handed);
-  if (run.skips_covered) {
-    const auto due = [&](std::int64_t p) {
-      return p >= run.staged_end || is_unseen(run.staged[p]);
-    };
-    while (run.handed < size && !due(run.handed)) ++run.handed;
-    end = run.handed;
-    while (end < size && end - run.handed < count && due(end)) ++end;
+  const double sum = detail::kernels().weighted_sum(losses, weights, count);
+  double divisor = 1.0;
+  if (reduction == Reduction::kMean) divisor = static_cast<double>(count);
+  if (reduction == Reduction::kWeightedMean) {
+    divisor = 0.0;
+    for (std::int64_t i = 0; i < count; ++i) divisor += double{weights[i]};
   }
-  Slice slice{run.plan, run.handed, end - run.handed};
-  run.drained = run.drained || slice.count == 0;
-  if (slice.count > 0) run.tail = end == size && slice.count < count ? slice.count : 0;
-  run.handed = end;
-  return slice;
+  *out = static_cast<float>(sum / divisor);
+}
+
+// --- lent arrays
+
+EpochArrays Session::epoch_arrays() {
+  const Guard lock(impl_->mutex);
+  return impl_->epoch_arrays();
+}
+
+Slice Session::advance(std::int64_t count) {
+  const Guard lock(impl_->mutex);
+  return impl_->advance(count);
+}
+
+void Session::stage(const float* losses, std::int64_t begin, std::int64_t count) {
+  const Guard lock(impl_->mutex);
+  impl_->stage(losses, begin, count);
 }
 
 // --- position, figures
 
-std::int64_t Session::position() const { return observed(shown()); }
-
 double Session::progress() const {
-  const Running& run = shown();
-  const double kept = run.plan == nullptr ? 0.0 : static_cast<double>(run.plan->size());
-  double share = run.begun ? 1.0 : 0.0;  // an empty epoch is over when it has begun
-  if (kept > 0.0) share = static_cast<double>(observed(run)) / kept;
-  return std::min(1.0,
-                  (static_cast<double>(run.epoch) + share) / static_cast<double>(config_.epochs));
+  const Guard lock(impl_->mutex);
+  return impl_->progress();
+}
+
+std::int64_t Session::position() const {
+  const Guard lock(impl_->mutex);
+  return impl_->position();
 }
 
 std::int64_t Session::max_steps(std::int64_t batch_size) const {
   if (batch_size < 1) {
     throw InvalidArgument(message("max_steps: batch_size must be at least 1, got ", batch_size));
   }
-  return config_.epochs * (size_ / batch_size + (size_ % batch_size != 0 ? 1 : 0));
+  const std::int64_t n = size();
+  return config().epochs * (n / batch_size + (n % batch_size != 0 ? 1 : 0));
 }
 
 Statistics Session::statistics() const {
-  const Running& run = shown();
-  const Totals& totals = shown_totals();
-  Statistics figures = run.statistics;
-  figures.epoch = run.epoch;
-  figures.size = size_;
-  const std::int64_t pruned = totals.pruned + figures.pruned;
-  figures.samples_full = size_ * (totals.epochs + (figures.planned ? 1 : 0));
-  figures.samples_planned = figures.samples_full - pruned;
-  if (figures.samples_full > 0) {
-    figures.saved = static_cast<double>(pruned) / static_cast<double>(figures.samples_full);
-    figures.actual_saved = static_cast<double>(pruned) /
-                           (static_cast<double>(config_.epochs) * static_cast<double>(size_));
-  }
-  figures.promised_saved = config_.target_saved;
-  figures.non_finite_epoch = run.non_finite;
-  figures.non_finite_total = totals.non_finite + run.non_finite;
-  return figures;
+  const Guard lock(impl_->mutex);
+  return impl_->statistics();
 }
+
+const float* Session::scores() const { return impl_->columns.scores(); }
+
+// --- warnings
+
+void Session::set_warning_handler(WarningHandler handler) {
+  auto shared = std::make_shared<const WarningHandler>(std::move(handler));
+  const Guard lock(impl_->mutex);
+  impl_->handler.swap(shared);
+  impl_->warnings_held = false;
+}
+
+void Session::hold_warnings() {
+  const Guard lock(impl_->mutex);
+  impl_->warnings_held = true;
+}
+
+bool Session::next_warning(std::string* text) {
+  if (text == nullptr) throw InvalidArgument("next_warning: text must not be null, got null");
+  const Guard lock(impl_->mutex);
+  return impl_->next_warning(text);
+}
+
+// --- state
+
+std::string Session::serialize() {
+  const Guard lock(impl_->mutex);
+  return impl_->serialize();
+}
+
+LoadReport Session::deserialize(std::string_view bytes) {
+  const Guard lock(impl_->mutex);
+  return impl_->deserialize(bytes);
+}
+
+void Session::save(const std::string& path) { detail::write_file_atomically(path, serialize()); }
+
+LoadReport Session::load(const std::string& path) { return deserialize(detail::read_file(path)); }
 
 }  // namespace infobatch

@@ -1,26 +1,23 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
+#include <infobatch/column.hpp>
 #include <infobatch/config.hpp>
 #include <infobatch/export.h>
 #include <infobatch/plan.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/position_table.hpp>
 #include <infobatch/statistics.hpp>
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace infobatch {
 
-class Policy;
-
 /// A part of a plan in order of delivery, kept alive by `plan`.
 struct Slice {
-  std::shared_ptr<const Plan> plan;
+  PlanRef plan;
   std::int64_t begin = 0;  ///< position of the first sample in the plan
   std::int64_t count = 0;
 
@@ -41,6 +38,27 @@ struct LoadReport {
   std::int64_t epoch = 0;            ///< the epoch that goes on
   std::int64_t position = 0;         ///< samples of it that were already observed
   std::vector<std::string> changes;  ///< options that differ and may, e.g. "epochs: 90 -> 100"
+  std::string text;                  ///< the changes, one a line
+};
+
+/// The arrays of an epoch, lent to a program that does the step itself.
+///
+/// They live until the next epoch begins; `plan` keeps ids and weights for longer.
+struct EpochArrays {
+  std::int64_t epoch = 0;
+  std::int64_t size = 0;              ///< K
+  const std::int64_t* ids = nullptr;  ///< [K] in the order of delivery
+  const float* weights = nullptr;     ///< [K]
+  float* losses = nullptr;            ///< [K] staged losses by position; see Session::advance
+  PlanRef plan;
+};
+
+/// What messages call the functions that they name as cures; a binding gives its own.
+struct Wording {
+  std::string update = "update(losses)";
+  std::string update_by_ids = "update(losses, ids)";
+  std::string ids_hint = ", with Indexed(dataset) putting them into the batch";
+  std::string discard = "discard_epoch()";
 };
 
 /// The state machine of a run: plans epochs, hands out samples in order, records their losses.
@@ -52,9 +70,12 @@ struct LoadReport {
 ///       session.observe(losses, slice.count);            // their losses, in the same order
 ///
 /// Epochs follow one another by themselves (rule 15) or by `set_epoch`. Losses are staged while
-/// the epoch runs and enter the score table when the next one begins. Calls must not overlap in
-/// time; the plans handed out may be read from any thread. Bad input is refused before anything
-/// changes.
+/// the epoch runs and enter the scores when the next one begins, as far as they are sure to belong
+/// to their samples (docs/rules.md, soundness).
+///
+/// A call that fails changes nothing: whatever it throws, it can be made again (rule 17). Calls may
+/// come from any thread and wait for one another; which comes first is the caller's business.
+/// Plans, once handed out, may be read from any thread.
 class INFOBATCH_API Session {
  public:
   using WarningHandler = std::function<void(const std::string&)>;
@@ -64,7 +85,7 @@ class INFOBATCH_API Session {
   /// @param threads  threads of the epoch boundary; 0: as many as the process may use. Never
   ///                 changes a plan.
   /// @throws InvalidArgument  listing every problem at once.
-  Session(std::int64_t size, Config config, int threads = 0);
+  Session(std::int64_t size, Config config, int threads = 0, Wording wording = {});
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -72,24 +93,39 @@ class INFOBATCH_API Session {
   /// Every broken rule of a size and a number of threads; empty when there is none.
   static std::vector<std::string> problems(std::int64_t size, int threads);
 
-  std::int64_t size() const { return size_; }
-  const Config& config() const { return config_; }
+  std::int64_t size() const;
+  /// The options as they were given, but for `drop_last`: see `declare_drop_last`.
+  const Config& config() const;
+
+  // --- columns ----------------------------------------------------------------------------------
+
+  /// Gives every sample a value, e.g. `class`. Kept in the state; on load it must be equal.
+  /// @param name  1 to 64 characters of a-z, 0-9 and _, no digit first, not "score".
+  /// @param data  [N] values, copied. Any bit pattern is a value.
+  /// @throws InvalidArgument  another type than before, a bad name or type, no data.
+  /// @throws StateError  the first epoch has begun and the values are not those of before.
+  /// @note O(N). A column's memory never moves while the session lives.
+  void set_column(const std::string& name, ColumnType type, const void* data);
+  /// A column as it lies in memory; "score" is the engine's.
+  /// @throws InvalidArgument  there is none of that name.
+  ColumnView column(const std::string& name) const;
+  /// "score", then the user's columns in the order of their names.
+  std::vector<std::string> column_names() const;
 
   // --- epochs -----------------------------------------------------------------------------------
 
   /// The running epoch, 0-based; once it is over (rule 15), the next one. An epoch that a loop
   /// broke off is not over: it is still this one, until `begin` goes on to the next.
   std::int64_t epoch() const;
-  /// Begins `epoch`, unless it is the running one; then nothing changes, and a begin() behind it
-  /// repeats this epoch from its start, without what was observed of it so far. Only behind a load
-  /// it goes on where the epoch was interrupted.
+  /// Plans `epoch` and makes it the running one, unless it is that already; then nothing changes,
+  /// and a begin() behind it repeats this epoch from its start, without what was observed of it so
+  /// far. Only behind a load it goes on where the epoch was interrupted.
   /// @param epoch  in [0, 2^32 - 1]; none follows the last one.
-  /// @throws StateError  the running epoch was handed out to the end but not observed to the end.
   void set_epoch(std::int64_t epoch);
   /// The frozen plan of `epoch()`, made when first asked for. Cost of making it: O(N).
   std::shared_ptr<const Plan> plan();
   /// Number of samples of that plan.
-  std::int64_t length() { return plan()->size(); }
+  std::int64_t length();
   /// Forgets what the running (or just finished) epoch observed; its plan begins anew.
   void discard_epoch();
 
@@ -97,12 +133,23 @@ class INFOBATCH_API Session {
 
   /// An iteration begins: the same plan again while nothing was observed, else the next epoch;
   /// after `load` the rest of the epoch that was interrupted.
-  /// @throws StateError  as `set_epoch`.
   void begin();
-  /// The next samples in the order of delivery, at most `count`; none at the end of the epoch.
-  /// Fewer than `count` before the end only where an epoch that was observed by ids out of order is
-  /// resumed: what was observed is left out.
+  /// The next batch: samples in the order of delivery, at most `count`; none at the end of the
+  /// epoch. Fewer than `count` before the end only where an epoch that was observed by ids out of
+  /// order is resumed: what was observed is left out.
+  /// @throws StateError  more samples are out than this loader uses to have out: a row or a batch
+  ///                     was lost, and later losses would belong to other samples.
+  /// @throws InvalidArgument  count < 1, or another size than Config::whole_batches.
   Slice next(std::int64_t count);
+  /// The same for a loader that takes rows one by one, or some at a time, so that its batches are
+  /// not known. Soundness is then judged by the sizes of the updates. Not to be mixed with `next`
+  /// in one epoch.
+  Slice next_rows(std::int64_t count);
+  /// Samples of the oldest batch that are not observed yet: what the next update may bring at most.
+  /// 0: no batch is out, or batches are not known.
+  std::int64_t pending() const;
+  /// Says whether the loader drops a last batch that is short (Config::drop_last).
+  void declare_drop_last(bool drop_last);
 
   // --- observation ------------------------------------------------------------------------------
 
@@ -110,7 +157,8 @@ class INFOBATCH_API Session {
   /// the first call of an epoch; O(count).
   /// @param losses  [count] float32, raw and unweighted. Non-finite ones count as never observed.
   /// @return the samples that these losses belong to, with their weights.
-  /// @throws StateError  more losses than samples handed out, or an epoch observed by ids.
+  /// @throws StateError  more losses than samples handed out; not the rest of a batch or the part of
+  ///                     it that the first batch fixed; an epoch observed by ids.
   Slice observe(const float* losses, std::int64_t count);
   /// The same with the samples named, in any order, repeated or not.
   /// @param ids      [count], each in the plan of the running epoch.
@@ -126,6 +174,26 @@ class INFOBATCH_API Session {
   ///             no losses are NaN.
   void update(const float* losses, std::int64_t count, Reduction reduction, float* out);
 
+  // --- lent arrays ------------------------------------------------------------------------------
+
+  /// The arrays of the epoch that has begun. A program that does the step itself reads weights there
+  /// and writes losses there, or keeps losses of its own and hands them over with `stage`.
+  /// @throws StateError  no epoch has begun.
+  /// @note The first call of an epoch takes 4 bytes a sample of its plan.
+  EpochArrays epoch_arrays();
+  /// `observe` without the losses: checks, moves the cursor and returns the slice. The caller writes
+  /// the losses to `EpochArrays::losses` at these positions, or hands them over later; positions
+  /// that nobody writes until the boundary or a save count as unseen. Errors as `observe`.
+  Slice advance(std::int64_t count);
+  /// Hands over losses by position: those of [begin, begin + count), raw.
+  ///
+  /// Behind `advance`: positions that were advanced over. In an epoch without `observe` and
+  /// `advance`: losses that were written by ids; positions that hold `unseen` (the bit pattern
+  /// 0x7fc00002) were not met.
+  /// @param losses  may be the lent array itself: then nothing is copied.
+  /// @throws InvalidArgument  positions outside the plan. @throws StateError  not advanced over.
+  void stage(const float* losses, std::int64_t begin, std::int64_t count);
+
   // --- position, figures ------------------------------------------------------------------------
 
   /// (epoch + observed share of its plan) / E, at most 1. A tail that the loader drops is not
@@ -138,22 +206,30 @@ class INFOBATCH_API Session {
   /// Figures of the running (or just finished) epoch. Never plans or advances anything.
   Statistics statistics() const;
   /// [N] scores; NaN: never observed. The losses of an epoch enter when the next one is planned,
-  /// that is, begun or asked for its length.
-  const float* scores() const { return scores_.data(); }
+  /// that is, begun or asked for its length. The memory stays where it is.
+  const float* scores() const;
 
-  /// Where warnings go; default: standard error. They are delivered when the call that found them
-  /// has done its work, so a handler may throw.
+  // --- warnings ---------------------------------------------------------------------------------
+
+  /// Where warnings go; default (also for an empty handler): standard error. A handler is called by
+  /// the call that found something to warn of, when the session may be used again, so it may call
+  /// the session. Where it throws, the call fails with that and has changed nothing; the warning
+  /// counts as delivered.
   void set_warning_handler(WarningHandler handler);
+  /// From now on warnings wait for `next_warning`; no handler is called.
+  void hold_warnings();
+  /// Takes the oldest warning that waits. @return false: there is none.
+  bool next_warning(std::string* text);
 
   // --- state ------------------------------------------------------------------------------------
 
   /// The whole state as the bytes of a safetensors file. Any step will do.
   std::string serialize();
-  /// Takes over a state. N, seed and policy with its parameters must match; E, delta and the
-  /// number of threads may differ.
+  /// Takes over a state. N, seed, policy with its parameters and the user's columns must match; E,
+  /// delta, drop_last, lookahead and the number of threads may differ.
   /// @throws FileError        the bytes are no such state, or damaged.
   /// @throws InvalidArgument  the state is that of another run; every difference is listed.
-  LoadReport deserialize(const std::string& bytes);
+  LoadReport deserialize(std::string_view bytes);
   /// Writes the state to a file, atomically: a crash leaves the old file or the new one. It is
   /// written beside it first, as `path`.tmp; several savers of one path take turns. A symbolic link
   /// is followed.
@@ -162,84 +238,8 @@ class INFOBATCH_API Session {
   LoadReport load(const std::string& path);
 
  private:
-  /// How the losses of an epoch reach the session.
-  enum class Mode { kNone, kCursor, kIds };
-
-  /// One epoch in progress.
-  struct Running {
-    std::int64_t epoch = 0;
-    std::shared_ptr<Plan> plan;  // null until asked for
-    detail::EpochChoice choice;  // how the plan was made
-    Statistics statistics;       // of the plan
-    bool begun = false;          // an iteration began
-    std::int64_t handed = 0;     // positions handed out
-    std::int64_t batch = 0;      // largest batch asked for
-    std::int64_t step = 0;       // most losses recorded at once
-    std::int64_t tail = 0;       // samples of the last batch, where it was shorter than asked for
-    bool drained = false;        // asked for more at the end of the plan: no batch was dropped
-    bool delivered = false;      // resumed: it was over, although nothing of it was observed
-    Mode mode = Mode::kNone;
-    std::int64_t cursor = 0;      // kCursor: positions observed
-    std::int64_t covered = 0;     // kIds: distinct positions observed
-    bool skips_covered = false;   // kIds, resumed: positions that were observed are not due again
-    Buffer<float> staged;         // [K] losses by position; swapped with the scores at the end
-    std::int64_t staged_end = 0;  // positions from here on are not written
-    std::int64_t non_finite = 0;
-    detail::PositionTable positions;  // kIds, once a batch came out of order
-  };
-
-  /// Sums over the epochs before the running one.
-  struct Totals {
-    std::int64_t epochs = 0;
-    std::int64_t pruned = 0;
-    std::int64_t non_finite = 0;
-  };
-
-  /// The running epoch, or the finished one while the next is only looked at.
-  const Running& shown() const { return peeked_ ? previous_ : running_; }
-  const Totals& shown_totals() const { return peeked_ ? previous_totals_ : totals_; }
-  static std::int64_t observed(const Running& running);
-  static bool over(const Running& running);
-  void require_sound(const char* function) const;
-  void ensure_plan();
-  void warn_of_plan();
-  void warn_if_forgotten(const Running& left);
-  void exchange_staged();
-  Running close_epoch(std::int64_t next_epoch);
-  void recycle(Running closed);
-  void peek_next();
-  void undo_peek();
-  void commit_peek();
-  void rewind();
-  void prepare_staged();
-  float staged_score(std::int64_t position, float loss) const;
-  void find_positions(Running& target, const std::int64_t* ids, std::int64_t count);
-  void warn(std::string text);
-  void deliver_warnings();
-
-  std::int64_t size_;
-  Config config_;
-  const Policy* policy_;
-  int threads_;
-  Buffer<float> scores_;  // [N]
-  Running running_;
-  Totals totals_;
-  bool pinned_ = false;   // set_epoch was called and its iteration has not begun
-  bool resumed_ = false;  // load was called and nothing was observed since
-  // `length` was asked after the end of an epoch: `running_` is the next one, `previous_` the
-  // finished one, and the step can be taken back as long as no iteration of the next began.
-  bool peeked_ = false;
-  Running previous_;
-  Totals previous_totals_;
-  PlanArrays spare_plan_;  // memory of a plan that nobody holds any more
-  Buffer<float> spare_staged_;
-  Buffer<std::int64_t> found_positions_;  // of the ids of one batch
-  bool warned_non_finite_ = false;
-  bool warned_forgotten_ = false;
-  bool warned_shortfall_ = false;
-  bool warned_unpruned_ = false;
-  WarningHandler warning_handler_;
-  std::vector<std::string> warnings_;  // found and not delivered yet
+  class Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace infobatch

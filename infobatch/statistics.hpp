@@ -31,6 +31,10 @@ struct Statistics {
   std::optional<double> promised_saved;  ///< `Config::target_saved`
   double actual_saved = 0.0;             ///< samples left out so far / (E * N)
 
+  /// Losses that were not taken over since the run began, because their epoch was broken off or
+  /// unsound and nobody can tell that they belong to their samples.
+  std::int64_t dropped_total = 0;
+
   // Losses that were NaN or infinite in float32.
   std::int64_t non_finite_epoch = 0;  ///< in the running epoch
   std::int64_t non_finite_total = 0;  ///< since the run began

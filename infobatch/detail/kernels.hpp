@@ -94,6 +94,15 @@ struct Kernels {
                std::int64_t* ids,
                float* weights,
                Streaming streaming);
+  /// Copies raw losses; whatever is not finite becomes the pattern `replacement`. Returns how many
+  /// of them are not finite. By bits, whatever the processor's mode.
+  std::int64_t (*stage_losses)(const float* losses,
+                               std::int64_t count,
+                               std::uint32_t replacement,
+                               float* out);
+  /// sum(losses[i] * weights[i]) in float64, always added in the same order: in eight lanes, lane l
+  /// the terms l, l + 8, ...; then ((0+1)+(2+3)) + ((4+5)+(6+7)).
+  double (*weighted_sum)(const float* losses, const float* weights, std::int64_t count);
 };
 
 /// The implementations; nullptr where the build or the processor lacks the instruction set.

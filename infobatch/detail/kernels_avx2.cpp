@@ -255,6 +255,58 @@ int append_items(const std::uint64_t* lanes,
   return static_cast<int>(out - begin);
 }
 
+std::int64_t stage_losses(const float* losses,
+                          std::int64_t count,
+                          std::uint32_t replacement,
+                          float* out) {
+  const __m256i other = _mm256_set1_epi32(static_cast<int>(replacement));
+  const __m256i abs_mask = _mm256_set1_epi32(0x7FFFFFFF);
+  const __m256i infinity = _mm256_set1_epi32(0x7F800000);
+  std::int64_t finite = 0;
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    __m256i bits;
+    __builtin_memcpy(&bits, losses + i, sizeof(bits));
+    const __m256i is_finite = _mm256_cmpgt_epi32(infinity, _mm256_and_si256(bits, abs_mask));
+    bits = _mm256_blendv_epi8(other, bits, is_finite);
+    __builtin_memcpy(out + i, &bits, sizeof(bits));
+    const int mask = _mm256_movemask_ps(_mm256_castsi256_ps(is_finite));
+    finite += __builtin_popcount(static_cast<unsigned>(mask));
+  }
+  for (; i < count; ++i) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, losses + i, sizeof(bits));
+    const bool is_finite = (bits & 0x7F800000u) != 0x7F800000u;
+    finite += is_finite ? 1 : 0;
+    bits = is_finite ? bits : replacement;
+    __builtin_memcpy(out + i, &bits, sizeof(bits));
+  }
+  return count - finite;
+}
+
+double weighted_sum(const float* losses, const float* weights, std::int64_t count) {
+  __m256d low = _mm256_setzero_pd();
+  __m256d high = _mm256_setzero_pd();
+  std::int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256 x = _mm256_loadu_ps(losses + i);
+    const __m256 w = _mm256_loadu_ps(weights + i);
+    low = _mm256_add_pd(low,
+                        _mm256_mul_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(w)),
+                                      _mm256_cvtps_pd(_mm256_castps256_ps128(x))));
+    high = _mm256_add_pd(high,
+                         _mm256_mul_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(w, 1)),
+                                       _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))));
+  }
+  alignas(32) double sums[8];
+  _mm256_store_pd(sums, low);
+  _mm256_store_pd(sums + 4, high);
+  for (int lane = 0; i < count; ++i, ++lane) {
+    sums[lane] += static_cast<double>(weights[i]) * static_cast<double>(losses[i]);
+  }
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 bool processor_fits() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
@@ -272,6 +324,8 @@ Kernels make_kernels() {
   kernels.swap_indices = swap_indices;
   kernels.count_lanes = lanes::count;
   kernels.scatter_few = lanes::scatter_few;
+  kernels.stage_losses = stage_losses;
+  kernels.weighted_sum = weighted_sum;
   return kernels;
 }
 

@@ -455,6 +455,40 @@ void emit(const std::uint32_t* items,
   if (streaming != Streaming::kNone) _mm_sfence();
 }
 
+std::int64_t stage_losses(const float* losses,
+                          std::int64_t count,
+                          std::uint32_t replacement,
+                          float* out) {
+  const __m512i other = _mm512_set1_epi32(static_cast<int>(replacement));
+  const __m512i abs_mask = _mm512_set1_epi32(0x7FFFFFFF);
+  const __m512i infinity = _mm512_set1_epi32(0x7F800000);
+  std::int64_t finite = 0;
+  for (std::int64_t i = 0; i < count; i += 16) {
+    const std::int64_t rest = count - i;
+    const auto here = static_cast<__mmask16>(rest < 16 ? (1u << rest) - 1u : 0xFFFFu);
+    const __m512i bits = _mm512_maskz_loadu_epi32(here, losses + i);
+    const __mmask16 is_finite =
+        _mm512_mask_cmplt_epu32_mask(here, _mm512_and_si512(bits, abs_mask), infinity);
+    _mm512_mask_storeu_epi32(out + i, here, _mm512_mask_mov_epi32(other, is_finite, bits));
+    finite += __builtin_popcount(is_finite);
+  }
+  return count - finite;
+}
+
+double weighted_sum(const float* losses, const float* weights, std::int64_t count) {
+  __m512d lanes = _mm512_setzero_pd();
+  for (std::int64_t i = 0; i < count; i += 8) {
+    const std::int64_t rest = count - i;
+    const auto here = static_cast<__mmask8>(rest < 8 ? (1u << rest) - 1u : 0xFFu);
+    const __m512d x = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(here, losses + i));
+    const __m512d w = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(here, weights + i));
+    lanes = _mm512_mask_add_pd(lanes, here, lanes, _mm512_mul_pd(w, x));
+  }
+  alignas(64) double sums[8];
+  _mm512_store_pd(sums, lanes);
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 bool processor_fits() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
@@ -474,7 +508,9 @@ const Kernels* avx512_kernels() {
                                   swap_indices,
                                   lanes::count,
                                   scatter_few,
-                                  emit};
+                                  emit,
+                                  stage_losses,
+                                  weighted_sum};
   static const bool fits = processor_fits();
   return fits ? &kernels : nullptr;
 }

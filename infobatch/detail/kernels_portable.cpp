@@ -116,6 +116,37 @@ void emit(const std::uint32_t* items,
   }
 }
 
+std::int64_t stage_losses(const float* losses,
+                          std::int64_t count,
+                          std::uint32_t replacement,
+                          float* out) {
+  std::int64_t finite = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint32_t bits;
+    std::memcpy(&bits, losses + i, sizeof(bits));
+    const bool is_finite = (bits & 0x7f800000u) != 0x7f800000u;
+    finite += is_finite ? 1 : 0;
+    bits = is_finite ? bits : replacement;
+    std::memcpy(out + i, &bits, sizeof(bits));
+  }
+  return count - finite;
+}
+
+double weighted_sum(const float* losses, const float* weights, std::int64_t count) {
+  constexpr std::int64_t kSums = 8;
+  double sums[kSums] = {};
+  const std::int64_t whole = count - count % kSums;
+  for (std::int64_t i = 0; i < whole; i += kSums) {
+    for (std::int64_t lane = 0; lane < kSums; ++lane) {
+      sums[lane] += double{weights[i + lane]} * double{losses[i + lane]};
+    }
+  }
+  for (std::int64_t i = whole; i < count; ++i) {
+    sums[i - whole] += double{weights[i]} * double{losses[i]};
+  }
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 }  // namespace
 
 const Kernels* portable_kernels() {
@@ -128,7 +159,9 @@ const Kernels* portable_kernels() {
                                   swap_indices,
                                   lanes::count,
                                   lanes::scatter_few,
-                                  emit};
+                                  emit,
+                                  stage_losses,
+                                  weighted_sum};
   return &kernels;
 }
 

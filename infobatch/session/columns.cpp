@@ -1,0 +1,122 @@
+#include <infobatch/error.hpp>
+#include <infobatch/score.hpp>
+#include <infobatch/session/columns.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace infobatch::detail {
+namespace {
+
+struct TypeInfo {
+  const char* dtype;
+  std::size_t size;
+};
+
+constexpr TypeInfo kTypes[] = {{"F32", 4},
+                               {"F64", 8},
+                               {"F16", 2},
+                               {"BF16", 2},
+                               {"I8", 1},
+                               {"I16", 2},
+                               {"I32", 4},
+                               {"I64", 8},
+                               {"U8", 1},
+                               {"U16", 2},
+                               {"U32", 4},
+                               {"U64", 8}};
+constexpr std::size_t kMostNamed = 64;  // characters of a name
+
+bool known(ColumnType type) {
+  const auto number = static_cast<std::int32_t>(type);
+  return number >= 0 && number < static_cast<std::int32_t>(std::size(kTypes));
+}
+
+const TypeInfo& info(ColumnType type) { return kTypes[static_cast<std::size_t>(type)]; }
+
+/// a-z, 0-9 and _, not a digit first: a name that is the same in every language and file.
+bool well_formed(const std::string& name) {
+  if (name.empty() || name.size() > kMostNamed || (name[0] >= '0' && name[0] <= '9')) return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+  });
+}
+
+}  // namespace
+
+std::size_t element_size(ColumnType type) { return info(type).size; }
+const char* dtype_name(ColumnType type) { return info(type).dtype; }
+
+Columns::Columns(std::int64_t size) : scores_(size) {
+  std::fill(scores_.begin(), scores_.end(), never_observed());
+}
+
+void Columns::set(const std::string& name, ColumnType type, const void* data, bool frozen) {
+  if (!well_formed(name) || name == "score") {
+    throw InvalidArgument(message("set_column: name must be 1 to ",
+                                  kMostNamed,
+                                  " characters of a-z, 0-9 and _, no digit first, and not \"score\","
+                                  " which is the engine's; got \"",
+                                  name.substr(0, 2 * kMostNamed),
+                                  "\""));
+  }
+  if (!known(type)) {
+    throw InvalidArgument(message("set_column: type must be one of ColumnType, got ",
+                                  static_cast<std::int32_t>(type)));
+  }
+  if (data == nullptr && size() > 0) {
+    throw InvalidArgument("set_column: data must not be null, got null");
+  }
+  const auto bytes = static_cast<std::size_t>(size()) * element_size(type);
+  auto place = std::lower_bound(own_.begin(), own_.end(), name, [](const Own& own, const auto& key) {
+    return own.name < key;
+  });
+  const bool present = place != own_.end() && place->name == name;
+  if (present && place->type != type) {
+    throw InvalidArgument(message("set_column: column ",
+                                  name,
+                                  " must keep its type ",
+                                  dtype_name(place->type),
+                                  ", got ",
+                                  dtype_name(type)));
+  }
+  const bool equal =
+      present && (bytes == 0 || std::memcmp(place->values.data(), data, bytes) == 0);
+  if (equal) return;
+  if (frozen) {
+    throw StateError(message("set_column: column ",
+                             name,
+                             " must be set before the first epoch begins, got ",
+                             present ? "other values" : "a new column",
+                             " in a run that has begun"));
+  }
+  if (!present) {
+    Own fresh{name, type, Buffer<char>(static_cast<std::int64_t>(bytes))};
+    if (bytes > 0) std::memcpy(fresh.values.data(), data, bytes);
+    own_.insert(place, std::move(fresh));
+  } else if (bytes > 0) {
+    std::memcpy(place->values.data(), data, bytes);
+  }
+}
+
+const Columns::Own* Columns::find(const std::string& name) const {
+  for (const Own& own : own_) {
+    if (own.name == name) return &own;
+  }
+  return nullptr;
+}
+
+ColumnView Columns::view(const std::string& name) const {
+  if (name == "score") return {name, ColumnType::kFloat32, scores(), size()};
+  const Own* own = find(name);
+  if (own == nullptr) {
+    std::string all = "score";
+    for (const Own& other : own_) all += ", " + other.name;
+    throw InvalidArgument(
+        message("column: name must be one of ", all, "; got \"", name.substr(0, 64), "\""));
+  }
+  return {name, own->type, own->values.data(), size()};
+}
+
+}  // namespace infobatch::detail

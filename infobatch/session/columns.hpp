@@ -1,0 +1,63 @@
+#pragma once
+
+#include <infobatch/buffer.hpp>
+#include <infobatch/column.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+
+namespace infobatch::detail {
+
+/// Bytes of a value.
+std::size_t element_size(ColumnType type);
+/// Name of the type in a safetensors file: "F32", "I64", ...
+const char* dtype_name(ColumnType type);
+
+/// The per-sample state of a run: the scores, and the columns that the user gave. Memory is taken
+/// once for each column and never moves.
+class Columns {
+ public:
+  /// A column that the user gave, e.g. `class`.
+  struct Own {
+    std::string name;
+    ColumnType type;
+    Buffer<char> values;
+
+    std::string_view bytes() const {
+      return {values.data(), static_cast<std::size_t>(values.size())};
+    }
+  };
+
+  /// @throws std::bad_alloc
+  explicit Columns(std::int64_t size);
+
+  std::int64_t size() const { return scores_.size(); }
+  /// [N] scores; a reserved NaN: never observed.
+  float* scores() { return scores_.data(); }
+  const float* scores() const { return scores_.data(); }
+
+  /// Copies a column. One that is there already takes the new values in place.
+  /// @param data    [N] values of `type`.
+  /// @param frozen  values may not change any more: only equal ones are taken.
+  /// @throws InvalidArgument  a name that is none or the engine's own, an unknown type, another type
+  ///                          than before, no data.
+  /// @throws StateError       `frozen`, and the column is new or differs.
+  void set(const std::string& name, ColumnType type, const void* data, bool frozen);
+  /// nullptr: there is none of that name.
+  const Own* find(const std::string& name) const;
+  /// In the order of the names.
+  const std::deque<Own>& own() const { return own_; }
+
+  /// The column as others see it, "score" included.
+  /// @throws InvalidArgument  there is none of that name.
+  ColumnView view(const std::string& name) const;
+
+ private:
+  Buffer<float> scores_;
+  std::deque<Own> own_;
+};
+
+}  // namespace infobatch::detail

@@ -1,0 +1,102 @@
+#include <infobatch/session/delivery.hpp>
+
+#include <algorithm>
+
+namespace infobatch::detail {
+
+void Delivery::reserve() {
+  if (runs_.size() < runs_.capacity()) return;
+  constexpr std::size_t kFewest = 16;
+  runs_.reserve(std::max(kFewest, 2 * runs_.capacity()));
+}
+
+void Delivery::start_at(EpochFacts& facts, std::int64_t position) noexcept {
+  runs_.clear();
+  first_ = 0;
+  pulled_ = pulled_before_update_ = 0;
+  facts.start = facts.handed = position;
+  facts.updates = facts.batch = facts.last = facts.offset = facts.part = facts.lag = 0;
+  facts.rows = facts.came_back = facts.lag_cut = false;
+}
+
+/// Check (a), which the session has made: what was observed so far is verified.
+void Delivery::check_lag(EpochFacts& facts) noexcept {
+  if (facts.updates == 0) {
+    facts.lag = std::max(facts.lag, facts.handed - facts.observed);
+  } else if (facts.by == ObservedBy::kOrder && !facts.lookahead) {
+    facts.verified = facts.observed;
+  }
+}
+
+void Delivery::hand_out(EpochFacts& facts, std::int64_t asked, std::int64_t count) noexcept {
+  if (count == 0) {
+    facts.came_back = true;
+    return;
+  }
+  check_lag(facts);
+  facts.handed += count;
+  facts.batch = asked;
+  facts.last = count;
+  if (first_ < runs_.size() && runs_.back().size == count) {
+    ++runs_.back().count;
+  } else {
+    runs_.push_back({count, 1});  // there is room: reserve()
+  }
+}
+
+void Delivery::hand_out_rows(EpochFacts& facts, std::int64_t count) noexcept {
+  if (count == 0) {
+    facts.came_back = true;
+    return;
+  }
+  facts.rows = true;
+  if (facts.updates == 0) {
+    pulled_before_update_ += count;
+  } else if (pulled_ == 0 && facts.batch > 0) {  // a batch begins
+    check_lag(facts);
+  }
+  pulled_ += count;
+  facts.handed += count;
+}
+
+void Delivery::note_update(EpochFacts& facts) noexcept {
+  if (facts.updates == 0) facts.lag_cut = facts.handed == facts.kept;
+  ++facts.updates;
+}
+
+void Delivery::observed(EpochFacts& facts, std::int64_t count) noexcept {
+  if (facts.rows) {
+    // What was out at the first update, less the batch that it brought, is how far it runs ahead.
+    if (facts.updates > 0 && facts.batch == 0 && pulled_ > 0 && facts.handed < facts.kept) {
+      facts.batch = pulled_;
+      facts.lag = pulled_before_update_ - facts.batch;
+    }
+    if (facts.part == 0) facts.part = count;
+    pulled_ = 0;
+  } else {
+    const std::int64_t size = oldest();
+    if (facts.part == 0) facts.part = count == size - facts.offset ? kWholeBatch : count;
+    facts.split = facts.split || facts.part != kWholeBatch;
+    facts.offset += count;
+    if (facts.offset == size) {
+      facts.offset = 0;
+      if (--runs_[first_].count == 0) ++first_;
+      if (first_ == runs_.size()) {
+        runs_.clear();
+        first_ = 0;
+      }
+    }
+  }
+  note_update(facts);
+  facts.by = ObservedBy::kOrder;
+  facts.observed += count;
+}
+
+void Delivery::observed_by_ids(EpochFacts& facts, std::int64_t covered) noexcept {
+  note_update(facts);
+  facts.by = ObservedBy::kIds;
+  facts.observed = covered;
+  pulled_ = 0;
+}
+
+}  // namespace infobatch::detail

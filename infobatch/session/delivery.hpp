@@ -1,0 +1,54 @@
+#pragma once
+
+#include <infobatch/session/soundness.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace infobatch::detail {
+
+/// What of a plan was handed out: batches, in order, and which of them are not observed whole yet.
+/// Moves the figures of `EpochFacts` that speak of delivery.
+class Delivery {
+ public:
+  /// Makes room for one batch more, so that `hand_out` cannot fail.
+  /// @throws std::bad_alloc
+  void reserve();
+
+  /// Delivery (re)starts at a position: no batch is out.
+  void start_at(EpochFacts& facts, std::int64_t position) noexcept;
+
+  /// A batch of `count` samples where `asked` were asked for; 0: the end of the plan.
+  void hand_out(EpochFacts& facts, std::int64_t asked, std::int64_t count) noexcept;
+  /// `count` rows of a loader whose batches are not known.
+  void hand_out_rows(EpochFacts& facts, std::int64_t count) noexcept;
+
+  /// Size of the oldest batch that is not observed whole; 0: there is none.
+  std::int64_t oldest() const { return first_ < runs_.size() ? runs_[first_].size : 0; }
+  /// Rows handed out since the last update.
+  std::int64_t pulled() const { return pulled_; }
+
+  /// An update in order that passed its checks observed `count` samples.
+  void observed(EpochFacts& facts, std::int64_t count) noexcept;
+  /// The same by ids; `covered` positions are observed now.
+  void observed_by_ids(EpochFacts& facts, std::int64_t covered) noexcept;
+
+ private:
+  /// Batches of one size that follow one another. Loaders ask for batches of one size, so a few runs
+  /// stand for an epoch, however far ahead it is handed out.
+  struct Run {
+    std::int64_t size;
+    std::int64_t count;
+  };
+
+  void check_lag(EpochFacts& facts) noexcept;
+  void note_update(EpochFacts& facts) noexcept;
+
+  std::vector<Run> runs_;   // from first_ on: not observed whole
+  std::size_t first_ = 0;   // the oldest
+  std::int64_t pulled_ = 0;
+  std::int64_t pulled_before_update_ = 0;  // all rows until the first update
+};
+
+}  // namespace infobatch::detail

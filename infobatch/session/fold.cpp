@@ -1,0 +1,87 @@
+#include <infobatch/score.hpp>
+#include <infobatch/session/fold.hpp>
+
+#include <atomic>
+#include <utility>
+
+namespace infobatch::detail {
+namespace {
+
+constexpr std::int64_t kAhead = 16;  // the table is met at random: ask for it early
+
+/// A loss as it is kept: of all that is not finite, one pattern. `unseen` is no loss.
+float kept_loss(float loss) { return is_unseen(loss) ? loss : score_of_loss(loss); }
+
+float folded(const FoldRule& rule, float old, float loss) {
+  if (!is_finite(loss) || !is_finite(old)) return loss;
+  const double kept = rule.ema * static_cast<double>(old);
+  const double added = (1.0 - rule.ema) * static_cast<double>(loss);
+  return static_cast<float>(kept + added);
+}
+
+std::int64_t fold_part(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) {
+  std::int64_t non_finite = 0;
+  float* const scores = arrays.scores;
+  const std::int64_t* const ids = arrays.ids;
+  float* const losses = arrays.losses;
+  if (!rule.needs_memory()) {
+    for (std::int64_t p = range.begin; p < range.end; ++p) {
+      if (p + kAhead < range.end) __builtin_prefetch(&scores[ids[p + kAhead]], 1);
+      const float loss = kept_loss(losses[p]);
+      if (is_unseen(loss)) continue;
+      non_finite += is_finite(loss) ? 0 : 1;
+      losses[p] = std::exchange(scores[ids[p]], loss);
+    }
+    return non_finite;
+  }
+  for (std::int64_t p = range.begin; p < range.end; ++p) {
+    if (p + kAhead < range.end) __builtin_prefetch(&scores[ids[p + kAhead]], 1);
+    losses[p] = kept_loss(losses[p]);
+    if (is_unseen(losses[p])) continue;
+    non_finite += is_finite(losses[p]) ? 0 : 1;
+    const float old = scores[ids[p]];
+    arrays.overwritten[p] = old;
+    scores[ids[p]] = folded(rule, old, losses[p]);
+  }
+  return non_finite;
+}
+
+}  // namespace
+
+std::int64_t fold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range, Team& team) {
+  std::atomic<std::int64_t> non_finite{0};
+  const std::int64_t size = range.end - range.begin;
+  team.run([&](int thread) {
+    const FoldRange part{range.begin + size * thread / team.size(),
+                         range.begin + size * (thread + 1) / team.size()};
+    non_finite += fold_part(rule, arrays, part);
+  });
+  return non_finite;
+}
+
+void unfold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) noexcept {
+  for (std::int64_t p = range.begin; p < range.end; ++p) {
+    if (p + kAhead < range.end) __builtin_prefetch(&arrays.scores[arrays.ids[p + kAhead]], 1);
+    if (is_unseen(arrays.losses[p])) continue;
+    float& score = arrays.scores[arrays.ids[p]];
+    if (rule.needs_memory()) {
+      score = arrays.overwritten[p];
+    } else {
+      std::swap(score, arrays.losses[p]);
+    }
+  }
+}
+
+float folded_loss(const FoldRule& rule, const FoldArrays& arrays, std::int64_t position) noexcept {
+  const float staged = arrays.losses[position];
+  if (rule.needs_memory() || is_unseen(staged)) return staged;
+  return arrays.scores[arrays.ids[position]];
+}
+
+float overwritten_score(const FoldRule& rule,
+                        const FoldArrays& arrays,
+                        std::int64_t position) noexcept {
+  return rule.needs_memory() ? arrays.overwritten[position] : arrays.losses[position];
+}
+
+}  // namespace infobatch::detail

@@ -1,0 +1,405 @@
+#include <infobatch/annealing.hpp>
+#include <infobatch/budget.hpp>
+#include <infobatch/detail/float_environment.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/session/run.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+#include <utility>
+
+// How epochs follow one another: the end of one, the plan of the next, and what is warned of.
+
+namespace infobatch {
+
+using detail::message;
+using detail::WarningKind;
+
+namespace {
+
+/// Size, config and threads are checked together, so that the message lists everything.
+std::int64_t checked(std::int64_t size, const Config& config, int threads) {
+  std::vector<std::string> found = Session::problems(size, threads);
+  for (std::string& problem : config.problems()) found.push_back(std::move(problem));
+  constexpr std::int64_t kMaxTotal = std::int64_t{1} << 61;
+  if (size > 0 && size <= kMaxSize && config.epochs <= kMaxEpochs &&
+      config.epochs > kMaxTotal / size) {
+    found.push_back(
+        message("epochs * size must be at most 2^61, got ", config.epochs, " * ", size));
+  }
+  if (!found.empty()) throw InvalidArgument("Session: " + detail::join(found, "; "));
+  return size;
+}
+
+}  // namespace
+
+Session::Impl::Impl(std::int64_t given_size, Config given, int threads, Wording words)
+    : size(checked(given_size, given, threads)),
+      config(std::move(given)),
+      wording(std::move(words)),
+      columns(size),
+      policy_(find_policy(config.policy)),
+      threads_(threads),
+      drop_last_(config.drop_last) {
+  start(running_);
+}
+
+void Session::Impl::start(Epoch& epoch) const noexcept {
+  epoch.facts.drop_last = drop_last_;
+  epoch.facts.lookahead = config.lookahead;
+  epoch.facts.known_lag = reported_totals().known_lag;
+}
+
+void Session::Impl::declare_drop_last(bool drop_last) noexcept {
+  drop_last_ = drop_last;
+  running_.facts.drop_last = previous_.facts.drop_last = drop_last_;
+}
+
+void Session::Impl::set_column(const std::string& name, ColumnType type, const void* data) {
+  const bool frozen = reported().entered || reported().number > 0 || totals_.epochs > 0;
+  columns.set(name, type, data, frozen);
+}
+
+// --- position
+
+bool Session::Impl::over(const Epoch& epoch) const {
+  return epoch.plan && ending_of(epoch.facts) != detail::Ending::kOpen;
+}
+
+std::int64_t Session::Impl::epoch() const {
+  const bool next = !looked_ && !pinned_ && over(running_);
+  return running_.number + (next ? 1 : 0);
+}
+
+double Session::Impl::progress() const {
+  const Epoch& run = reported();
+  const auto kept = static_cast<double>(run.facts.kept);
+  double share = run.facts.begun ? 1.0 : 0.0;  // an empty epoch is over when it has begun
+  if (kept > 0.0) share = static_cast<double>(run.facts.observed) / kept;
+  return std::min(1.0,
+                  (static_cast<double>(run.number) + share) / static_cast<double>(config.epochs));
+}
+
+Statistics Session::Impl::statistics() const {
+  const Epoch& run = reported();
+  const detail::Totals& totals = reported_totals();
+  Statistics figures = run.statistics;
+  figures.epoch = run.number;
+  figures.size = size;
+  const std::int64_t pruned = totals.pruned + figures.pruned;
+  figures.samples_full = size * (totals.epochs + (figures.planned ? 1 : 0));
+  figures.samples_planned = figures.samples_full - pruned;
+  if (figures.samples_full > 0) {
+    figures.saved = static_cast<double>(pruned) / static_cast<double>(figures.samples_full);
+    figures.actual_saved = static_cast<double>(pruned) /
+                           (static_cast<double>(config.epochs) * static_cast<double>(size));
+  }
+  figures.promised_saved = config.target_saved;
+  figures.dropped_total = totals.dropped;
+  figures.non_finite_epoch = run.log.non_finite();
+  figures.non_finite_total = totals.non_finite + figures.non_finite_epoch;
+  return figures;
+}
+
+// --- the next plan
+
+void Session::Impl::make_plan(Epoch& epoch) {
+  const detail::DefaultFloatEnvironment float_environment;
+  const detail::PlanRequest request{config,
+                                    *policy_,
+                                    epoch.number,
+                                    size,
+                                    columns.scores(),
+                                    totals_.pruned,
+                                    /*restored=*/nullptr,
+                                    threads_};
+  epoch.delivery.reserve();
+  detail::PlannedEpoch planned = detail::plan_epoch(request, std::exchange(spare_plan_, {}));
+  epoch.plan = std::move(planned.plan);
+  epoch.choice = planned.choice;
+  epoch.statistics = planned.statistics;
+  epoch.facts.kept = epoch.plan->size();
+  note_plan(epoch);
+}
+
+void Session::Impl::ensure_plan() {
+  if (!running_.plan) make_plan(running_);
+}
+
+void Session::Impl::note_plan(const Epoch& epoch) noexcept {
+  if (policy_->prunes() && pruned_epochs(config) == 0) {
+    warnings.found(WarningKind::kNeverPrunes, {});
+  }
+  // The last pruned epoch's plan settles it.
+  const std::int64_t pruned = totals_.pruned + epoch.statistics.pruned;
+  if (config.target_saved && policy_->prunes() && pruned_epochs(config) > 0 &&
+      epoch.number >= annealing_start(config) - 1 &&
+      falls_short(config, size, pruned, epoch.choice.limited)) {
+    detail::WarningFigures figures;
+    figures.promised = *config.target_saved;
+    figures.got = static_cast<double>(pruned) /
+                  (static_cast<double>(config.epochs) * static_cast<double>(size));
+    warnings.found(WarningKind::kShortfall, figures);
+  }
+}
+
+/// An epoch that was delivered and never observed: the third line is missing.
+void Session::Impl::note_forgotten(const Epoch& left) noexcept {
+  const detail::EpochFacts& facts = left.facts;
+  if (!left.plan || facts.by != detail::ObservedBy::kNone) return;
+  if (facts.handed == 0 || facts.handed < facts.kept) return;
+  detail::WarningFigures figures;
+  figures.epoch = left.number;
+  figures.count = facts.handed;
+  figures.of = facts.kept;
+  figures.batch = facts.batch;
+  warnings.found(WarningKind::kForgotten, figures);
+}
+
+// --- the end of an epoch
+
+detail::FoldArrays Session::Impl::fold_arrays(const Epoch& epoch) const noexcept {
+  // Reading and folding share the arrays; who folds is not const.
+  auto& self = const_cast<Impl&>(*this);
+  auto& its = const_cast<Epoch&>(epoch);
+  return {self.columns.scores(), epoch.plan->ids(), its.log.data(), its.overwritten.data()};
+}
+
+/// Folds the running epoch, and makes `next` the running one, planned. Nothing has changed where it
+/// throws.
+void Session::Impl::look(std::int64_t next) {
+  const detail::Warnings before = warnings;
+  const detail::DefaultFloatEnvironment float_environment;
+  detail::EpochFacts& facts = running_.facts;
+  const detail::Trusted trusted = trusted_of(facts);
+  const bool folds = trusted.count() > 0;
+  if (folds && fold_rule().needs_memory()) {
+    if (spare_overwritten_.capacity() < facts.kept) {
+      spare_overwritten_ = Buffer<float>(facts.kept);
+    }
+    running_.overwritten = std::move(spare_overwritten_);
+  }
+
+  std::int64_t non_finite = 0;
+  if (folds) {
+    const detail::FoldArrays arrays = fold_arrays(running_);
+    Team team(threads_for(trusted.end, threads_));
+    non_finite = fold(fold_rule(), arrays, {0, trusted.gap_begin}, team);
+    non_finite += fold(fold_rule(), arrays, {trusted.gap_end, trusted.end}, team);
+  }
+  running_.folded = trusted;
+
+  detail::Totals totals = totals_;
+  const detail::Ending ending = ending_of(facts);
+  const bool counts = facts.by != detail::ObservedBy::kNone || running_.delivered ||
+                      (running_.plan && ending != detail::Ending::kOpen);
+  const std::int64_t lost =
+      facts.by == detail::ObservedBy::kOrder ? facts.observed - trusted.count() : 0;
+  if (!running_.log.lent()) non_finite = running_.log.non_finite();
+  if (counts) {
+    totals.epochs += 1;
+    totals.pruned += size - facts.kept;
+    totals.non_finite += non_finite;
+    totals.dropped += lost;
+  }
+  if (facts.by == detail::ObservedBy::kOrder && ending != detail::Ending::kOpen &&
+      !facts.lag_cut && facts.updates > 0 && !facts.lookahead) {
+    totals.known_lag = facts.lag;
+  }
+  detail::WarningFigures figures;
+  figures.epoch = running_.number;
+  figures.of = facts.kept;
+  figures.count = lost;
+  if (lost > 0) warnings.found(WarningKind::kUnsound, figures);
+  figures.count = non_finite;
+  if (non_finite > 0) warnings.found(WarningKind::kNonFinite, figures);
+
+  previous_ = std::exchange(running_, Epoch{});
+  previous_totals_ = std::exchange(totals_, totals);
+  looked_ = true;
+  running_.number = next;
+  try {
+    make_plan(running_);
+  } catch (...) {
+    unlook();
+    warnings = before;
+    throw;
+  }
+  running_.facts.drop_last = drop_last_;
+  running_.facts.lookahead = config.lookahead;
+  running_.facts.known_lag = totals_.known_lag;
+}
+
+/// The finished epoch is the running one again, and the scores are what they were.
+void Session::Impl::unlook() noexcept {
+  if (!looked_) return;
+  looked_ = false;
+  if (auto arrays = running_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
+  running_ = std::exchange(previous_, Epoch{});
+  totals_ = previous_totals_;
+  const detail::Trusted folded = std::exchange(running_.folded, {});
+  if (folded.count() > 0) {
+    const detail::FoldArrays arrays = fold_arrays(running_);
+    unfold(fold_rule(), arrays, {0, folded.gap_begin});
+    unfold(fold_rule(), arrays, {folded.gap_end, folded.end});
+  }
+  if (running_.overwritten.capacity() > 0) spare_overwritten_ = std::move(running_.overwritten);
+}
+
+/// The finished epoch is history; its memory serves the next one, unless somebody still reads it.
+void Session::Impl::commit_look() noexcept {
+  if (!looked_) return;
+  looked_ = false;
+  resumed_ = false;
+  spare_staged_ = previous_.log.release();
+  if (previous_.overwritten.capacity() > 0) spare_overwritten_ = std::move(previous_.overwritten);
+  if (auto arrays = previous_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
+  previous_ = Epoch{};
+}
+
+/// The running epoch at its beginning: nothing handed out, nothing observed, the same plan.
+void Session::Impl::rewind() noexcept {
+  detail::EpochFacts fresh;
+  fresh.kept = running_.facts.kept;
+  running_.facts = fresh;
+  start(running_);
+  running_.delivery.start_at(running_.facts, 0);
+  running_.log.clear();
+  running_.iterating = running_.skips_covered = running_.delivered = false;
+  resumed_ = false;
+}
+
+void Session::Impl::discard_epoch() noexcept {
+  unlook();
+  rewind();
+}
+
+// --- from one epoch to the next
+
+/// What may fail of a call is done by `prepare`, in a way that can be taken back. Then what it found
+/// to warn of is delivered, with the lock released, and whatever other calls changed meanwhile,
+/// `prepare` is asked again, until there is nothing to deliver and the caller may commit.
+template <typename Prepare>
+void Session::Impl::prepare_and_deliver(Lock& lock, const Prepare& prepare) {
+  const bool looked_before = looked_;
+  while (true) {
+    prepare();
+    if (!warnings.pending() || warnings_held) return;
+    try {
+      const detail::Warnings before = warnings;
+      deliver(lock);
+      if (warnings.same_pending(before)) return;  // no memory for the text: it stays for later
+    } catch (...) {
+      if (!looked_before) unlook();
+      throw;
+    }
+  }
+}
+
+void Session::Impl::prepare_begin() {
+  if (looked_) return note_forgotten(previous_);
+  const bool finished = over(running_);
+  if (resumed_ && !finished) return;
+  if (pinned_ || (running_.facts.by == detail::ObservedBy::kNone && !finished)) {
+    if (!pinned_) note_forgotten(running_);
+    return ensure_plan();
+  }
+  if (running_.number >= kMaxEpochs) {
+    throw StateError(message("begin: epochs must be at most ", kMaxEpochs, ", got the next one"));
+  }
+  look(running_.number + 1);
+  note_forgotten(previous_);
+}
+
+void Session::Impl::begin(Lock& lock) {
+  prepare_and_deliver(lock, [&] { prepare_begin(); });
+  if (looked_) {
+    commit_look();
+    rewind();
+  } else if (resumed_ && !over(running_)) {
+    detail::EpochFacts& facts = running_.facts;
+    facts.verified = facts.proven;
+    running_.delivery.start_at(facts, running_.skips_covered ? 0 : facts.observed);
+  } else {
+    rewind();
+  }
+  pinned_ = false;
+  running_.iterating = running_.entered = running_.facts.begun = true;
+}
+
+/// Plans an epoch and looks at it, unless it is the running one.
+void Session::Impl::prepare_epoch(std::int64_t epoch) {
+  if (looked_ && running_.number == epoch) return note_forgotten(previous_);
+  if (reported().number == epoch) return;  // the same one once more
+  unlook();
+  look(epoch);
+  note_forgotten(previous_);
+}
+
+void Session::Impl::set_epoch(std::int64_t epoch, Lock& lock) {
+  if (epoch < 0 || epoch > kMaxEpochs) {
+    throw InvalidArgument(
+        message("set_epoch: epoch must be in [0, ", kMaxEpochs, "], got ", epoch));
+  }
+  prepare_and_deliver(lock, [&] { prepare_epoch(epoch); });
+  if (looked_ && running_.number == epoch) {
+    commit_look();
+  } else {
+    unlook();
+  }
+  pinned_ = true;
+}
+
+void Session::Impl::prepare_plan() {
+  if (!looked_ && !pinned_ && over(running_) && running_.number < kMaxEpochs) {
+    look(running_.number + 1);
+  } else {
+    ensure_plan();
+  }
+}
+
+std::shared_ptr<const Plan> Session::Impl::plan(Lock& lock) {
+  prepare_and_deliver(lock, [&] { prepare_plan(); });
+  return running_.plan.lend();
+}
+
+std::int64_t Session::Impl::length(Lock& lock) {
+  prepare_and_deliver(lock, [&] { prepare_plan(); });
+  return running_.facts.kept;
+}
+
+// --- warnings
+
+void Session::Impl::deliver(Lock& lock) {
+  while (warnings.pending() && !warnings_held) {
+    std::string text;
+    try {
+      text = warnings.take(config, wording);
+    } catch (const std::bad_alloc&) {
+      return;  // it is still pending, and told when there is memory
+    }
+    const std::shared_ptr<const WarningHandler> receiver = handler;
+    lock.unlock();
+    try {
+      if (receiver != nullptr && *receiver) {
+        (*receiver)(text);
+      } else {
+        std::fprintf(stderr, "infobatch: warning: %s\n", text.c_str());
+      }
+    } catch (...) {
+      lock.lock();
+      throw;
+    }
+    lock.lock();
+  }
+}
+
+bool Session::Impl::next_warning(std::string* text) {
+  if (!warnings.pending()) return false;
+  *text = warnings.take(config, wording);
+  return true;
+}
+
+}  // namespace infobatch

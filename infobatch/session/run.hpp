@@ -1,0 +1,151 @@
+#pragma once
+
+#include <infobatch/planner.hpp>
+#include <infobatch/session.hpp>
+#include <infobatch/session/columns.hpp>
+#include <infobatch/session/delivery.hpp>
+#include <infobatch/session/fold.hpp>
+#include <infobatch/session/loss_log.hpp>
+#include <infobatch/session/mutex.hpp>
+#include <infobatch/session/plan_holder.hpp>
+#include <infobatch/session/soundness.hpp>
+#include <infobatch/session/state.hpp>
+#include <infobatch/session/totals.hpp>
+#include <infobatch/session/warnings.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace infobatch {
+
+class Policy;
+
+/// A session put together from its parts. Every function that changes something first does what can
+/// fail, beside the state or so that it can be taken back, and then changes the state without a
+/// chance to fail.
+///
+/// The end of an epoch is a *look*: its losses are folded into the scores, the next epoch is planned
+/// and becomes the running one, while the finished one is kept as `previous_`. Looking is what
+/// `length` does, and it can be taken back to the bit (`unlook`), for a late update or where planning
+/// fails. Beginning the next epoch is a look that is committed.
+///
+/// The functions expect the mutex to be held; session.cpp takes it. Those that take the lock let go
+/// of it while a warning handler runs.
+class Session::Impl {
+ public:
+  using Lock = std::unique_lock<detail::CallMutex>;
+
+  Impl(std::int64_t size, Config config, int threads, Wording wording);
+
+  // run.cpp: epochs
+  std::int64_t epoch() const;
+  void set_epoch(std::int64_t epoch, Lock& lock);
+  std::shared_ptr<const Plan> plan(Lock& lock);
+  std::int64_t length(Lock& lock);
+  void discard_epoch() noexcept;
+  void begin(Lock& lock);
+  double progress() const;
+  Statistics statistics() const;
+  void set_column(const std::string& name, ColumnType type, const void* data);
+
+  // run_step.cpp: delivery and observation
+  Slice next(std::int64_t count, Lock& lock);
+  Slice next_rows(std::int64_t count, Lock& lock);
+  std::int64_t pending() const;
+  Slice observe(const float* losses, std::int64_t count);
+  Slice advance(std::int64_t count);
+  void observe_ids(const float* losses,
+                   const std::int64_t* ids,
+                   std::int64_t count,
+                   float* weights);
+  EpochArrays epoch_arrays();
+  void stage(const float* losses, std::int64_t begin, std::int64_t count);
+
+  // run_state.cpp: the saved state
+  std::string serialize() const;
+  LoadReport deserialize(std::string_view bytes);
+  std::int64_t largest_state() const;
+
+  /// Calls the handler for each warning that waits, with the lock released.
+  void deliver(Lock& lock);
+  bool next_warning(std::string* text);
+
+  const std::int64_t size;
+  const Config config;
+  const Wording wording;
+  mutable detail::CallMutex mutex;
+  detail::Columns columns;
+  detail::Warnings warnings;
+  std::shared_ptr<const WarningHandler> handler;
+  bool warnings_held = false;
+
+  /// What the running epoch's soundness is judged by, for the tables of cases in the tests.
+  void declare_drop_last(bool drop_last) noexcept;
+  std::int64_t position() const { return reported().facts.observed; }
+
+ private:
+  /// One epoch in progress.
+  struct Epoch {
+    std::int64_t number = 0;
+    detail::PlanHolder plan;     // empty until asked for
+    detail::EpochChoice choice;  // how the plan was made
+    Statistics statistics;       // of the plan
+    bool iterating = false;      // an iteration began, in this process
+    bool entered = false;        // an iteration began at some time: the plan is part of the state
+    bool delivered = false;      // loaded: it was over, although nothing of it was observed
+    bool skips_covered = false;  // by ids, loaded: positions that were observed are not due again
+    detail::EpochFacts facts;
+    detail::Delivery delivery;
+    detail::LossLog log;
+    detail::Trusted folded;      // what of the log is in the scores
+    Buffer<float> overwritten;   // by it, where the fold needs memory
+  };
+
+  /// The running epoch, or the finished one while the next is only looked at.
+  const Epoch& reported() const { return looked_ ? previous_ : running_; }
+  Epoch& reported() { return looked_ ? previous_ : running_; }
+  const detail::Totals& reported_totals() const { return looked_ ? previous_totals_ : totals_; }
+  bool over(const Epoch& epoch) const;
+
+  // run.cpp
+  void start(Epoch& epoch) const noexcept;
+  void make_plan(Epoch& epoch);
+  void ensure_plan();
+  void look(std::int64_t next);
+  void unlook() noexcept;
+  void commit_look() noexcept;
+  void rewind() noexcept;
+  void prepare_begin();
+  void prepare_epoch(std::int64_t epoch);
+  void prepare_plan();
+  template <typename Prepare>
+  void prepare_and_deliver(Lock& lock, const Prepare& prepare);
+  detail::FoldArrays fold_arrays(const Epoch& epoch) const noexcept;
+  detail::FoldRule fold_rule() const noexcept { return {config.score_ema}; }
+  void note_forgotten(const Epoch& left) noexcept;
+  void note_plan(const Epoch& epoch) noexcept;
+
+  // run_step.cpp
+  Slice hand_out(std::int64_t asked, bool rows, Lock& lock);
+  std::int64_t due_end(Epoch& epoch, std::int64_t count) const noexcept;
+  Epoch& check_observation(std::int64_t count);
+  void check_declared_batch(std::int64_t count) const;
+
+  const Policy* policy_;
+  int threads_;
+  std::optional<bool> drop_last_;
+  Epoch running_;
+  detail::Totals totals_;
+  bool pinned_ = false;   // set_epoch was called and its iteration has not begun
+  bool resumed_ = false;  // load was called and nothing was observed since
+  bool looked_ = false;   // `running_` is only looked at, `previous_` is the finished one
+  Epoch previous_;
+  detail::Totals previous_totals_;
+  PlanArrays spare_plan_;  // memory of a plan that nobody holds any more
+  Buffer<float> spare_staged_;
+  Buffer<float> spare_overwritten_;
+};
+
+}  // namespace infobatch

@@ -1,0 +1,205 @@
+#include <infobatch/detail/float_environment.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/policy.hpp>
+#include <infobatch/score.hpp>
+#include <infobatch/session/run.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+// A session's state to and from bytes: the scores as they were when the running epoch was planned,
+// its staged losses, and the figures that rebuild its plan from them.
+
+namespace infobatch {
+
+using detail::damaged;
+using detail::message;
+using detail::ObservedBy;
+
+namespace {
+
+template <typename T>
+std::string_view bytes_of(const T* data, std::int64_t count) {
+  return {reinterpret_cast<const char*>(data), static_cast<std::size_t>(count) * sizeof(T)};
+}
+
+void put(char* floats, std::int64_t index, float value) {
+  std::memcpy(floats + static_cast<std::size_t>(index) * sizeof value, &value, sizeof value);
+}
+
+}  // namespace
+
+std::string Session::Impl::serialize() const {
+  // Where the next epoch was looked at, the finished one is what there is to save.
+  const Epoch& run = reported();
+  const detail::EpochFacts& facts = run.facts;
+  detail::StateFigures figures;
+  figures.size = size;
+  figures.config = config;
+  figures.epoch = run.number;
+  figures.pinned = pinned_;
+  figures.delivered = facts.by == ObservedBy::kNone && run.entered && (over(run) || run.delivered);
+  if (run.plan && run.entered) {
+    figures.plan = detail::StateFigures::PlanFigures{
+        facts.kept, run.choice, detail::fingerprint(*run.plan.get())};
+  }
+  figures.by = facts.by;
+  figures.observed = facts.by == ObservedBy::kNone ? 0 : facts.observed;
+  figures.split = facts.split;
+  figures.proven = proven_of(facts);
+  figures.lag_batches = unproven_lag_batches(facts);
+  figures.non_finite = run.log.lent() ? 0 : run.log.non_finite();
+  figures.lent = run.log.lent();
+  figures.totals = reported_totals();
+
+  // A look has folded losses into the scores: both are written as they were before.
+  const detail::Trusted folded = run.folded;
+  const bool has_folded = folded.count() > 0;
+  const detail::FoldArrays arrays = has_folded ? fold_arrays(run) : detail::FoldArrays{};
+  const detail::FoldRule rule = fold_rule();
+  const auto each_folded = [folded](const auto& visit) {
+    for (std::int64_t p = 0; p < folded.end; ++p) {
+      if (p < folded.gap_begin || p >= folded.gap_end) visit(p);
+    }
+  };
+  const auto scores_before = [&](char* copy) {
+    if (!has_folded) return;
+    each_folded([&](std::int64_t p) {
+      if (!is_unseen(arrays.losses[p])) {
+        put(copy, arrays.ids[p], overwritten_score(rule, arrays, p));
+      }
+    });
+  };
+  const auto raw_losses = [&](char* copy) {
+    if (has_folded) {
+      each_folded([&](std::int64_t p) { put(copy, p, folded_loss(rule, arrays, p)); });
+    }
+    if (!run.log.lent()) return;
+    for (std::int64_t p = 0; p < run.log.end(); ++p) {  // lent losses are as the caller wrote them
+      float loss;
+      std::memcpy(&loss, copy + static_cast<std::size_t>(p) * sizeof loss, sizeof loss);
+      if (!is_unseen(loss)) put(copy, p, score_of_loss(loss));
+    }
+  };
+  const std::int64_t staged = facts.by == ObservedBy::kNone ? 0 : run.log.end();
+  std::vector<detail::StateTensor> tensors;
+  tensors.push_back({"scores", "F32", size, bytes_of(columns.scores(), size), scores_before});
+  tensors.push_back({"staged", "F32", staged, bytes_of(run.log.data(), staged), raw_losses});
+  for (const detail::Columns::Own& own : columns.own()) {
+    tensors.push_back({"column." + own.name, detail::dtype_name(own.type), size, own.bytes(), {}});
+  }
+  return write_state(figures, tensors);
+}
+
+std::int64_t Session::Impl::largest_state() const {
+  constexpr std::int64_t kHeader = std::int64_t{1} << 20;
+  std::int64_t bytes = kHeader + 8 * size;
+  for (const detail::Columns::Own& own : columns.own()) bytes += own.values.size() + 1024;
+  return bytes;
+}
+
+LoadReport Session::Impl::deserialize(std::string_view bytes) {
+  const detail::StateContent content = detail::read_state(bytes);
+  const detail::StateFigures& figures = content.figures;
+
+  // Is it this run's? Everything that differs is told at once.
+  LoadReport report;
+  std::vector<std::string> refused;
+  if (figures.size != size) refused.push_back(message("size: ", figures.size, " -> ", size));
+  if (figures.rule_version != kRuleVersion) {
+    refused.push_back(message("rule_version: ", figures.rule_version, " -> ", kRuleVersion));
+  }
+  detail::compare_configs(figures.config, config, refused, report.changes);
+  for (const detail::StateColumn& column : content.columns) {
+    const detail::Columns::Own* own = columns.find(column.name);
+    if (own == nullptr) {
+      refused.push_back(message("column ", column.name, ": saved -> not set"));
+    } else if (column.dtype != detail::dtype_name(own->type)) {
+      refused.push_back(
+          message("column ", column.name, ": ", column.dtype, " -> ", detail::dtype_name(own->type)));
+    } else if (column.bytes != own->bytes() && figures.size == size) {
+      refused.push_back(message("column ", column.name, ": other values"));
+    }
+  }
+  for (const detail::Columns::Own& own : columns.own()) {
+    const bool saved = std::any_of(content.columns.begin(),
+                                   content.columns.end(),
+                                   [&](const auto& column) { return column.name == own.name; });
+    if (!saved) refused.push_back(message("column ", own.name, ": not saved -> set"));
+  }
+  if (!refused.empty()) {
+    throw InvalidArgument(
+        "load: the state must be of the same run (only epochs, delta, drop_last and lookahead may "
+        "differ), got saved -> own " +
+        detail::join(refused, ", "));
+  }
+  report.text = detail::join(report.changes, "\n");
+
+  // Everything is made and checked beside the running state, which changes last.
+  const detail::DefaultFloatEnvironment float_environment;
+  Buffer<float> scores(size);
+  if (size > 0) std::memcpy(scores.data(), content.scores.data(), content.scores.size());
+  Epoch run;
+  run.number = figures.epoch;
+  run.facts.drop_last = drop_last_;
+  run.facts.lookahead = config.lookahead;
+  run.facts.known_lag = figures.totals.known_lag;
+  run.delivery.reserve();
+  if (figures.plan) {
+    const double strength = figures.plan->choice.strength;
+    const double largest = std::max(policy_->largest_strength(figures.config),
+                                    policy_->configured_strength(figures.config));
+    if (!(strength >= 0.0) || strength > largest) damaged(message("strength = ", strength));
+    run.choice = figures.plan->choice;
+    const detail::PlanRequest request{figures.config,
+                                      *policy_,
+                                      run.number,
+                                      size,
+                                      scores.data(),
+                                      figures.totals.pruned,
+                                      &run.choice,
+                                      threads_};
+    detail::PlannedEpoch planned = detail::plan_epoch(request, PlanArrays{});
+    if (planned.plan->size() != figures.plan->kept ||
+        detail::fingerprint(*planned.plan.get()) != figures.plan->fingerprint) {
+      damaged("scores that lead to another plan than the one that was running");
+    }
+    run.plan = std::move(planned.plan);
+    run.statistics = planned.statistics;
+    run.entered = true;
+    run.facts.kept = run.plan->size();
+  }
+  const auto staged = static_cast<std::int64_t>(content.staged.size() / sizeof(float));
+  Buffer<float> none;
+  run.log.prepare(run.facts.kept, none);
+  if (staged > 0) std::memcpy(run.log.data(), content.staged.data(), content.staged.size());
+  run.log.restore(staged, figures.non_finite, figures.lent);
+
+  run.facts.observed = figures.observed;
+  run.facts.by = figures.by;
+  run.facts.proven = run.facts.verified = figures.proven;
+  run.facts.lag_batches_before = figures.lag_batches;
+  run.facts.split = figures.split;
+  const bool by_ids = figures.by == ObservedBy::kIds;
+  const bool all_seen = figures.observed == run.facts.kept;
+  run.skips_covered = by_ids;
+  run.delivery.start_at(run.facts, by_ids && !all_seen ? 0 : figures.observed);
+  // An empty epoch has nothing to observe: it is over when it has begun. One that was dropped as a
+  // short batch comes again, because it may have been in the loop's hands instead.
+  run.delivered = figures.delivered;
+  run.facts.begun = figures.by != ObservedBy::kNone || (figures.delivered && run.facts.kept == 0);
+
+  if (size > 0) std::memcpy(columns.scores(), scores.data(), content.scores.size());
+  looked_ = false;
+  previous_ = Epoch{};
+  running_ = std::move(run);
+  totals_ = figures.totals;
+  pinned_ = figures.pinned;
+  resumed_ = !pinned_ && running_.facts.by != ObservedBy::kNone && !over(running_);
+  report.epoch = running_.number;
+  report.position = running_.facts.observed;
+  return report;
+}
+
+}  // namespace infobatch

@@ -1,0 +1,337 @@
+#include <infobatch/error.hpp>
+#include <infobatch/score.hpp>
+#include <infobatch/session/run.hpp>
+
+#include <algorithm>
+#include <utility>
+
+// The step: samples are handed out, losses are written down beside them, weights are read.
+
+namespace infobatch {
+
+using detail::message;
+using detail::ObservedBy;
+using detail::UpdateFault;
+
+namespace {
+
+void check_array(const char* name, const void* data, std::int64_t count) {
+  if (count < 0) {
+    throw InvalidArgument(message("update: count must be at least 0, got ", count));
+  }
+  if (count > 0 && data == nullptr) {
+    throw InvalidArgument(message("update: ", name, " must not be null, got null"));
+  }
+}
+
+[[noreturn]] void refuse_update(UpdateFault fault,
+                                const detail::EpochFacts& facts,
+                                std::int64_t epoch,
+                                std::int64_t count,
+                                std::int64_t batch,
+                                const Wording& wording) {
+  const std::string cures = message("Pass the ids, ",
+                                    wording.update_by_ids,
+                                    wording.ids_hint,
+                                    "; or forget this epoch's losses with ",
+                                    wording.discard);
+  switch (fault) {
+    case UpdateFault::kNone:
+    case UpdateFault::kNotHandedOut:
+      break;
+    case UpdateFault::kBeyondBatch:
+      throw StateError(message("update: losses must belong to one batch, got ",
+                               count,
+                               " where ",
+                               batch - facts.offset,
+                               " of its ",
+                               batch,
+                               " samples are not observed yet (epoch ",
+                               epoch,
+                               "): rows of two batches in one update, or losses whose first "
+                               "dimension is not the batch. ",
+                               cures));
+    case UpdateFault::kOtherPart:
+      throw StateError(message("update: a batch must come back as the first one did, ",
+                               facts.part == detail::kWholeBatch
+                                   ? std::string("whole")
+                                   : message("in parts of ", facts.part, " and a rest"),
+                               ", so ",
+                               std::min(facts.part, batch - facts.offset),
+                               " losses are due, got ",
+                               count,
+                               " (epoch ",
+                               epoch,
+                               "): a row or a part of a batch was lost, or parts of other sizes. ",
+                               cures));
+    case UpdateFault::kOtherBatch:
+    case UpdateFault::kOtherSize:
+      throw StateError(message("update: every update must bring one batch of the loader, ",
+                               facts.batch > 0 ? facts.batch : facts.part,
+                               " losses until the end of the plan, got ",
+                               count,
+                               " (epoch ",
+                               epoch,
+                               "): a row was lost, or the loader's batches are split, which needs a "
+                               "batch sampler. ",
+                               cures));
+  }
+  throw StateError(
+      message("update: losses must belong to samples that were handed out and not observed yet, got ",
+              count,
+              " losses for ",
+              facts.handed - facts.observed,
+              " such samples (epoch ",
+              epoch,
+              "): a second update on one batch, a batch that the sampler did not deliver, or a loader "
+              "without this sampler. Once per batch; or pass the ids, ",
+              wording.update_by_ids));
+}
+
+}  // namespace
+
+// --- delivery
+
+void Session::Impl::check_declared_batch(std::int64_t count) const {
+  if (config.whole_batches == 0 || count == config.whole_batches) return;
+  // Where an epoch observed by ids goes on, a batch may have been cut short by what was observed.
+  if (running_.skips_covered && count < config.whole_batches) return;
+  throw InvalidArgument(message("next: count must be whole_batches = ",
+                                config.whole_batches,
+                                ", for which the epoch was planned, got ",
+                                count));
+}
+
+/// Where the next slice of at most `count` samples ends; moves over what is not due again.
+std::int64_t Session::Impl::due_end(Epoch& epoch, std::int64_t count) const noexcept {
+  detail::EpochFacts& facts = epoch.facts;
+  const std::int64_t rest = facts.kept - facts.handed;
+  if (!epoch.skips_covered) return facts.handed + std::min(count, rest);
+  const auto due = [&](std::int64_t p) {
+    return p >= epoch.log.end() || is_unseen(epoch.log.data()[p]);
+  };
+  while (facts.handed < facts.kept && !due(facts.handed)) ++facts.handed;
+  std::int64_t end = facts.handed;
+  while (end < facts.kept && end - facts.handed < count && due(end)) ++end;
+  return end;
+}
+
+inline Slice Session::Impl::hand_out(std::int64_t asked, bool rows, Lock& lock) {
+  if (asked < 1) throw InvalidArgument(message("next: count must be at least 1, got ", asked));
+  if (!rows) check_declared_batch(asked);
+  // The loop is still in the finished epoch, although somebody asked for the next one's length.
+  if (looked_ && previous_.iterating) {
+    Slice nothing{previous_.plan.lend(), previous_.facts.kept, 0};
+    previous_.facts.came_back = true;
+    if (!over(previous_)) unlook();  // it was not dropped: the loader came back
+    return nothing;
+  }
+  if (looked_ || !running_.iterating) begin(lock);
+  detail::EpochFacts& facts = running_.facts;
+  if (facts.handed > facts.start && rows != facts.rows) {
+    throw StateError(message(rows ? "next_rows" : "next",
+                             ": an epoch must be handed out in one way, got ",
+                             rows ? "rows after batches" : "a batch after rows",
+                             " (epoch ",
+                             running_.number,
+                             ")"));
+  }
+  const std::int64_t end = due_end(running_, asked);
+  const std::int64_t count = end - facts.handed;
+  const bool batch_begins = !rows || (facts.batch > 0 && running_.delivery.pulled() == 0);
+  if (count > 0 && batch_begins && lost_before_hand_out(facts)) {
+    throw StateError(
+        message("next: no more than ",
+                facts.lag,
+                " samples may be out before a batch is handed out, as many as before the first update "
+                "of epoch ",
+                running_.number,
+                ", got ",
+                facts.handed - facts.observed,
+                ": a row or a batch was lost, so later losses would belong to other samples. Pass the "
+                "ids, ",
+                wording.update_by_ids,
+                wording.ids_hint,
+                "; or forget this epoch's losses with ",
+                wording.discard,
+                "; or set lookahead where a prefetcher runs further ahead later"));
+  }
+  running_.delivery.reserve();
+  pinned_ = false;
+  Slice slice{running_.plan.lend(), facts.handed, count};
+  if (rows) {
+    running_.delivery.hand_out_rows(facts, count);
+  } else {
+    running_.delivery.hand_out(facts, asked, count);
+  }
+  return slice;
+}
+
+Slice Session::Impl::next(std::int64_t count, Lock& lock) { return hand_out(count, false, lock); }
+
+Slice Session::Impl::next_rows(std::int64_t count, Lock& lock) {
+  return hand_out(count, true, lock);
+}
+
+std::int64_t Session::Impl::pending() const {
+  const Epoch& epoch = reported();
+  const std::int64_t batch = epoch.delivery.oldest();
+  return batch == 0 ? 0 : batch - epoch.facts.offset;
+}
+
+// --- observation in order
+
+/// The epoch that `count` losses in order belong to, which is then the running one and has room for
+/// them; throws where they cannot belong to it, and then nothing has changed.
+inline Session::Impl::Epoch& Session::Impl::check_observation(std::int64_t count) {
+  Epoch& target = reported();
+  const detail::EpochFacts& facts = target.facts;
+  if (facts.by == ObservedBy::kIds) {
+    throw StateError(message("update: epoch ",
+                             target.number,
+                             " is observed by ids, so every batch of it needs them, got ",
+                             count,
+                             " losses without ids"));
+  }
+  const std::int64_t batch = target.delivery.oldest();
+  const UpdateFault fault = facts.rows ? check_rows_update(facts, count, target.delivery.pulled())
+                                       : check_update(facts, count, batch);
+  if (fault != UpdateFault::kNone && count > 0) {
+    refuse_update(fault, facts, target.number, count, batch, wording);
+  }
+  if (count == 0) return target;
+  if (!target.log.prepared(facts.kept)) target.log.prepare(facts.kept, spare_staged_);
+  unlook();
+  resumed_ = false;
+  return running_;
+}
+
+Slice Session::Impl::observe(const float* losses, std::int64_t count) {
+  check_array("losses", losses, count);
+  Epoch& epoch = check_observation(count);
+  Slice slice{epoch.plan.lend(), epoch.facts.observed, count};
+  if (count == 0) return slice;
+  epoch.log.append(losses, count);
+  epoch.delivery.observed(epoch.facts, count);
+  return slice;
+}
+
+Slice Session::Impl::advance(std::int64_t count) {
+  if (count < 0) throw InvalidArgument(message("advance: count must be at least 0, got ", count));
+  Epoch& epoch = check_observation(count);
+  Slice slice{epoch.plan.lend(), epoch.facts.observed, count};
+  if (count == 0) return slice;
+  epoch.log.append_unseen(count);
+  epoch.delivery.observed(epoch.facts, count);
+  return slice;
+}
+
+// --- observation by ids
+
+void Session::Impl::observe_ids(const float* losses,
+                                const std::int64_t* ids,
+                                std::int64_t count,
+                                float* weights) {
+  check_array("losses", losses, count);
+  check_array("ids", ids, count);
+  check_array("weights", weights, count);
+  if (count == 0) return;
+  if (count > kMaxSize) {
+    throw InvalidArgument(message("update: count must be at most ", kMaxSize, ", got ", count));
+  }
+  Epoch& target = reported();
+  const bool was_planned = static_cast<bool>(target.plan);
+  bool found = false;
+  try {
+    if (!was_planned) ensure_plan();
+    if (target.facts.by == ObservedBy::kOrder) {
+      throw StateError(message("update: epoch ",
+                               target.number,
+                               " is observed in order, without ids, so all of it must be, got ids "
+                               "after ",
+                               target.facts.observed,
+                               " samples"));
+    }
+    found = target.log.find(*target.plan.get(), target.facts.observed, ids, count);
+    target.log.prepare(target.facts.kept, spare_staged_);
+  } catch (...) {
+    if (!was_planned) {  // the epoch is not planned by a call that fails
+      target.plan = detail::PlanHolder();
+      target.statistics = Statistics{};
+      target.facts.kept = 0;
+    }
+    throw;
+  }
+  unlook();
+  resumed_ = false;
+  running_.entered = true;
+  detail::EpochFacts& facts = running_.facts;
+  const std::int64_t fresh = running_.log.record(
+      *running_.plan.get(), found, facts.observed, losses, count, weights);
+  running_.delivery.observed_by_ids(facts, facts.observed + fresh);
+}
+
+// --- lent arrays
+
+EpochArrays Session::Impl::epoch_arrays() {
+  Epoch& epoch = reported();
+  if (!epoch.iterating) {
+    throw StateError(message("epoch_arrays: an epoch must have begun, got epoch ",
+                             epoch.number,
+                             ", which has not"));
+  }
+  epoch.log.prepare(epoch.facts.kept, spare_staged_);
+  unlook();  // what is staged is to be read and written as it came
+  running_.log.lend(running_.facts.kept);
+  EpochArrays arrays;
+  arrays.epoch = running_.number;
+  arrays.size = running_.facts.kept;
+  arrays.ids = running_.plan->ids();
+  arrays.weights = running_.plan->weights();
+  arrays.losses = running_.log.data();
+  arrays.plan = running_.plan.lend();
+  return arrays;
+}
+
+void Session::Impl::stage(const float* losses, std::int64_t begin, std::int64_t count) {
+  Epoch& target = reported();
+  const detail::EpochFacts& facts = target.facts;
+  if (begin < 0 || count < 0 || begin > facts.kept - count) {
+    throw InvalidArgument(message("stage: positions must be in [0, ",
+                                  facts.kept,
+                                  "], got [",
+                                  begin,
+                                  ", ",
+                                  begin,
+                                  " + ",
+                                  count,
+                                  ")"));
+  }
+  if (count > 0 && losses == nullptr) {
+    throw InvalidArgument("stage: losses must not be null, got null");
+  }
+  if (facts.by == ObservedBy::kOrder && begin + count > facts.observed) {
+    throw StateError(message("stage: positions must have been advanced over, which are ",
+                             facts.observed,
+                             ", got ",
+                             begin + count));
+  }
+  if (count == 0) return;
+  if (!target.iterating) {
+    throw StateError(
+        message("stage: an epoch must have begun, got epoch ", target.number, ", which has not"));
+  }
+  target.log.prepare(facts.kept, spare_staged_);
+  unlook();
+  resumed_ = false;
+  running_.log.write(losses, begin, count);
+  if (running_.facts.by == ObservedBy::kOrder) return;
+  running_.log.fill_unseen(running_.facts.kept);
+  std::int64_t covered = 0;
+  for (std::int64_t p = 0; p < running_.facts.kept; ++p) {
+    covered += is_unseen(running_.log.data()[p]) ? 0 : 1;
+  }
+  running_.delivery.observed_by_ids(running_.facts, covered);
+}
+
+}  // namespace infobatch

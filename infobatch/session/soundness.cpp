@@ -1,0 +1,114 @@
+#include <infobatch/session/soundness.hpp>
+
+#include <algorithm>
+
+namespace infobatch::detail {
+namespace {
+
+std::int64_t batches(std::int64_t samples, std::int64_t batch) {
+  return batch > 0 ? samples / batch + (samples % batch != 0 ? 1 : 0) : 0;
+}
+
+/// Whether the loader is known to run so far ahead, so that the cursor was right at every check.
+/// One that never runs ahead needs no proof: losses that are missing only make the lag larger.
+bool lag_is_proven(const EpochFacts& facts) {
+  if (facts.lookahead) return false;
+  return facts.lag == 0 || facts.lag <= facts.known_lag;
+}
+
+bool tail_may_be_dropped(const EpochFacts& facts) {
+  if (facts.drop_last.has_value()) return *facts.drop_last;
+  return !facts.split;
+}
+
+/// The last batch is missing whole, and was short.
+bool lacks_short_batch(const EpochFacts& facts) {
+  const std::int64_t missing = facts.kept - facts.observed;
+  if (facts.rows) {
+    if (facts.batch == 0 || facts.part != facts.batch) return false;
+    return missing == (facts.kept - facts.start) % facts.batch;
+  }
+  return facts.last < facts.batch && missing == facts.last && facts.offset == 0;
+}
+
+}  // namespace
+
+bool lost_before_hand_out(const EpochFacts& facts) {
+  if (facts.by == ObservedBy::kIds || facts.lookahead || facts.updates == 0) return false;
+  return facts.handed - facts.observed > facts.lag;
+}
+
+UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64_t size) {
+  if (count > facts.handed - facts.observed) return UpdateFault::kNotHandedOut;
+  const std::int64_t rest = size - facts.offset;
+  if (count > rest) return UpdateFault::kBeyondBatch;
+  if (facts.part == 0) return UpdateFault::kNone;
+  return count == std::min(facts.part, rest) ? UpdateFault::kNone : UpdateFault::kOtherPart;
+}
+
+UpdateFault check_rows_update(const EpochFacts& facts, std::int64_t count, std::int64_t pulled) {
+  if (count > facts.handed - facts.observed) return UpdateFault::kNotHandedOut;
+  if (facts.part == 0) return UpdateFault::kNone;
+  // What is pulled between two updates, before the end of the plan, is one batch.
+  const bool shows_batch = facts.batch == 0 && pulled > 0 && facts.handed < facts.kept;
+  if (shows_batch && facts.part != pulled) return UpdateFault::kOtherBatch;
+  const bool completes = count < facts.part && facts.observed + count == facts.kept;
+  return count == facts.part || completes ? UpdateFault::kNone : UpdateFault::kOtherSize;
+}
+
+Ending ending_of(const EpochFacts& facts) {
+  if (!facts.begun || facts.handed < facts.kept) return Ending::kOpen;
+  const std::int64_t missing = facts.kept - facts.observed;
+  if (missing == 0) return Ending::kWhole;
+  if (facts.by == ObservedBy::kIds) {
+    // Ids cannot shift: what is missing may be any rows, as long as it is no more than a tail.
+    const bool tail = facts.last < facts.batch && missing <= facts.last;
+    return tail && facts.drop_last.value_or(true) ? Ending::kTailDropped : Ending::kOpen;
+  }
+  if (facts.rows && facts.by == ObservedBy::kNone && facts.start == 0) {
+    // Nobody knows the batch that was larger than the plan; only a declaration helps.
+    return facts.drop_last.value_or(false) ? Ending::kTailDropped : Ending::kOpen;
+  }
+  if (!lacks_short_batch(facts) || !tail_may_be_dropped(facts)) return Ending::kOpen;
+  // Of a whole epoch that is one short batch nothing comes back. A loader that only looks at it asks
+  // for more behind it; one that drops it does not.
+  const bool nothing_yet = facts.updates == 0 && facts.start == 0;
+  if (nothing_yet && facts.came_back && !facts.drop_last.has_value()) return Ending::kOpen;
+  return Ending::kTailDropped;
+}
+
+Trusted trusted_of(const EpochFacts& facts) {
+  if (facts.by == ObservedBy::kNone) return {};
+  if (facts.by == ObservedBy::kIds) return {facts.kept, 0, 0};
+  Trusted trusted;
+  if (ending_of(facts) != Ending::kOpen || facts.observed == facts.handed) {
+    trusted.end = facts.observed;
+  } else {
+    trusted.end = std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);
+  }
+  // A batch that was lost before the first update of the first epoch only makes the loader seem to
+  // run further ahead. In one process it is missing at the end; behind a load it is handed out
+  // again, and only the smaller lag of the same loader tells.
+  const bool doubtful = facts.lag_batches_before > 0 && !facts.lag_cut && facts.updates > 0 &&
+                        batches(facts.lag, facts.batch) < facts.lag_batches_before;
+  if (doubtful) {
+    trusted.gap_begin = std::min(facts.proven, trusted.end);
+    trusted.gap_end = std::min(facts.start, trusted.end);
+  }
+  return trusted;
+}
+
+std::int64_t proven_of(const EpochFacts& facts) {
+  if (facts.by != ObservedBy::kOrder) return 0;
+  if (ending_of(facts) == Ending::kWhole && facts.lag_batches_before == 0) return facts.observed;
+  if (facts.lag_batches_before > 0) return facts.proven;
+  return std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);
+}
+
+std::int64_t unproven_lag_batches(const EpochFacts& facts) {
+  if (facts.by != ObservedBy::kOrder) return 0;
+  const std::int64_t now = lag_is_proven(facts) ? 0 : batches(facts.lag, facts.batch);
+  return std::max(now, facts.lag_batches_before);
+}
+
+}  // namespace infobatch::detail

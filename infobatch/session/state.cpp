@@ -1,0 +1,296 @@
+#include <infobatch/detail/json.hpp>
+#include <infobatch/detail/json_fields.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/safetensors.hpp>
+#include <infobatch/score.hpp>
+#include <infobatch/session/state.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+namespace infobatch::detail {
+namespace {
+
+constexpr int kSchema = 2;
+constexpr std::int64_t kMostSamples = std::int64_t{1} << 61;  // that sums over a run may reach
+constexpr int kDeepest = 8;
+constexpr const char* kFormat = "infobatch-state";
+constexpr const char* kNoChecksum = "0000000000000000";
+constexpr std::size_t kHexDigits = 16;
+constexpr const char* kColumnPrefix = "column.";
+
+constexpr const char* kObservedBy[] = {"none", "cursor", "ids"};
+
+std::string hex(std::uint64_t value) {
+  char text[kHexDigits + 1];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::string figures_text(const StateFigures& figures) {
+  JsonWriter out;
+  out.begin_object()
+      .member("rule_version", figures.rule_version)
+      .member("size", figures.size)
+      .key("config")
+      .raw(figures.config.to_json())
+      .member("epoch", figures.epoch)
+      .member("pinned", figures.pinned)
+      .member("delivered", figures.delivered);
+  out.key("plan");
+  if (figures.plan) {
+    out.begin_object()
+        .member("kept", figures.plan->kept)
+        .member("prunes", figures.plan->choice.prunes)
+        .member("strength", figures.plan->choice.strength)
+        .member("limited", figures.plan->choice.limited)
+        .member("fingerprint", hex(figures.plan->fingerprint))
+        .end_object();
+  } else {
+    out.null();
+  }
+  out.member("observed_by", kObservedBy[static_cast<int>(figures.by)])
+      .member("observed", figures.observed)
+      .member("split", figures.split)
+      .member("proven", figures.proven)
+      .member("lag_batches", figures.lag_batches)
+      .member("non_finite", figures.non_finite)
+      .member("lent", figures.lent);
+  out.key("totals")
+      .begin_object()
+      .member("epochs", figures.totals.epochs)
+      .member("pruned", figures.totals.pruned)
+      .member("non_finite", figures.totals.non_finite)
+      .member("dropped", figures.totals.dropped)
+      .member("known_lag", figures.totals.known_lag)
+      .end_object();
+  return out.end_object().take();
+}
+
+/// What metadata and tensors add up to, so that damage anywhere is noticed.
+std::uint64_t checksum(std::string_view figures, const std::vector<std::string_view>& tensors) {
+  std::uint64_t sum = fingerprint_of(figures);
+  for (const std::string_view tensor : tensors) sum = fingerprint_of(tensor, sum);
+  return sum;
+}
+
+std::int64_t most_epochs(std::int64_t size) { return kMostSamples / std::max<std::int64_t>(size, 1); }
+
+Totals read_totals(const JsonValue& json, std::int64_t size) {
+  Totals totals;
+  totals.epochs = get_count(json, "epochs", most_epochs(size));
+  totals.pruned = get_count(json, "pruned", totals.epochs * size);
+  totals.non_finite = get_count(json, "non_finite", kMostSamples);
+  totals.dropped = get_count(json, "dropped", kMostSamples);
+  totals.known_lag = get<std::int64_t>(json, "known_lag");
+  if (totals.known_lag < -1 || totals.known_lag > size) {
+    throw JsonError(message("known_lag = ", totals.known_lag));
+  }
+  return totals;
+}
+
+std::uint64_t read_hex(const JsonValue& json, const char* key) {
+  const auto text = get<std::string>(json, key);
+  std::uint64_t value = 0;
+  for (const char c : text) {
+    const char* const digits = "0123456789abcdef";
+    const char* const at = c == '\0' ? nullptr : std::strchr(digits, c);
+    if (at == nullptr || text.size() != kHexDigits) throw JsonError(message(key, " = ", shown(text)));
+    value = value << 4 | static_cast<std::uint64_t>(at - digits);
+  }
+  if (text.size() != kHexDigits) throw JsonError(message(key, " = ", shown(text)));
+  return value;
+}
+
+StateFigures::PlanFigures read_plan(const JsonValue& json, std::int64_t size) {
+  StateFigures::PlanFigures plan;
+  plan.kept = get_count(json, "kept", size);
+  plan.choice.prunes = get<bool>(json, "prunes");
+  plan.choice.strength = get<double>(json, "strength");
+  plan.choice.limited = get<bool>(json, "limited");
+  plan.fingerprint = read_hex(json, "fingerprint");
+  return plan;
+}
+
+ObservedBy read_observed_by(const JsonValue& json) {
+  const auto text = get<std::string>(json, "observed_by");
+  for (int by = 0; by < 3; ++by) {
+    if (text == kObservedBy[by]) return static_cast<ObservedBy>(by);
+  }
+  throw JsonError(message("observed_by = ", shown(text)));
+}
+
+StateFigures read_figures(const std::string& text) {
+  const JsonValue json = parse_json(text, kDeepest);
+  if (!json.is_object()) throw JsonError("metadata without a state");
+  StateFigures figures;
+  figures.size = get_count(json, "size", kMaxSize);
+  figures.rule_version = static_cast<int>(get_count(json, "rule_version", INT32_MAX));
+  figures.config = Config::from_json(to_text(get_object(json, "config")));
+  figures.epoch = get_count(json, "epoch", kMaxEpochs);
+  figures.pinned = get<bool>(json, "pinned");
+  figures.delivered = get<bool>(json, "delivered");
+  const JsonValue& plan = get_value(json, "plan");
+  if (plan.is_object()) {
+    figures.plan = read_plan(plan, figures.size);
+  } else if (plan.kind != JsonValue::Kind::kNull) {
+    throw JsonError(message("plan = ", shown(plan)));
+  }
+  const std::int64_t kept = figures.plan ? figures.plan->kept : 0;
+  figures.by = read_observed_by(json);
+  figures.observed = get_count(json, "observed", kept);
+  figures.split = get<bool>(json, "split");
+  figures.proven = get_count(json, "proven", figures.observed);
+  figures.lag_batches = get_count(json, "lag_batches", figures.size);
+  figures.non_finite = get_count(json, "non_finite", kMostSamples);
+  figures.lent = get<bool>(json, "lent");
+  figures.totals = read_totals(get_object(json, "totals"), figures.size);
+  if (figures.by != ObservedBy::kNone && !figures.plan) throw JsonError("losses without a plan");
+  if (figures.by == ObservedBy::kNone && figures.observed > 0) {
+    throw JsonError(message("observed = ", figures.observed, " of an epoch without losses"));
+  }
+  if (figures.delivered && (!figures.plan || figures.by != ObservedBy::kNone)) {
+    throw JsonError("an epoch that was delivered and observed");
+  }
+  return figures;
+}
+
+/// Scores and staged losses are finite or one of the reserved patterns.
+void check_floats(std::string_view bytes, const char* name, bool may_be_unseen) {
+  for (std::size_t i = 0; i * sizeof(float) < bytes.size(); ++i) {
+    float value;
+    std::memcpy(&value, bytes.data() + i * sizeof(float), sizeof value);
+    if (is_finite(value) || float_bits(value) == kNeverObservedBits) continue;
+    if (may_be_unseen && is_unseen(value)) continue;
+    damaged(message("a non-finite value in ", name, " at ", i));
+  }
+}
+
+std::int64_t count_seen(std::string_view staged) {
+  std::int64_t seen = 0;
+  for (std::size_t i = 0; i * sizeof(float) < staged.size(); ++i) {
+    float value;
+    std::memcpy(&value, staged.data() + i * sizeof(float), sizeof value);
+    seen += is_unseen(value) ? 0 : 1;
+  }
+  return seen;
+}
+
+void check_tensors(const StateContent& content) {
+  const StateFigures& figures = content.figures;
+  const auto count = [](std::string_view bytes) {
+    return static_cast<std::int64_t>(bytes.size() / sizeof(float));
+  };
+  if (count(content.scores) != figures.size) {
+    damaged(message(count(content.scores), " scores for ", figures.size, " samples"));
+  }
+  const bool by_ids = figures.by == ObservedBy::kIds;
+  const std::int64_t staged = by_ids ? figures.plan->kept : figures.observed;
+  if (count(content.staged) != staged) {
+    damaged(message(count(content.staged), " losses for ", staged));
+  }
+  check_floats(content.scores, "scores", /*may_be_unseen=*/false);
+  check_floats(content.staged, "staged", by_ids || figures.lent);
+  if (by_ids && count_seen(content.staged) != figures.observed) {
+    damaged(message(count_seen(content.staged), " losses for ", figures.observed));
+  }
+  for (const StateColumn& column : content.columns) {
+    if (column.count == figures.size) continue;
+    damaged(message(column.count, " values of column ", column.name));
+  }
+}
+
+}  // namespace
+
+void damaged(const std::string& what) {
+  throw FileError("load: the state must be whole, got " + what);
+}
+
+std::string write_state(const StateFigures& figures, const std::vector<StateTensor>& tensors) {
+  const std::string text = figures_text(figures);
+  SafeTensors content;
+  content.metadata = {{"format", kFormat},
+                      {"schema", message(kSchema)},
+                      {"state", text},
+                      {"checksum", kNoChecksum}};
+  std::size_t data_bytes = 0;
+  for (const StateTensor& tensor : tensors) {
+    content.tensors.push_back({tensor.name, tensor.dtype, {tensor.count}, tensor.bytes});
+    data_bytes += tensor.bytes.size();
+  }
+  std::string bytes = write_safetensors(content);
+  // What differs from memory is changed in the copy, and then added up.
+  std::size_t offset = bytes.size() - data_bytes;
+  const std::string_view header = std::string_view(bytes).substr(0, offset);
+  std::vector<std::string_view> parts;
+  for (const StateTensor& tensor : tensors) {
+    char* const copy = bytes.data() + offset;
+    if (tensor.patch) tensor.patch(copy);
+    parts.emplace_back(copy, tensor.bytes.size());
+    offset += tensor.bytes.size();
+  }
+  const std::size_t place = header.find(kNoChecksum);
+  const std::string sum = hex(checksum(text, parts));
+  std::copy(sum.begin(), sum.end(), bytes.begin() + static_cast<std::ptrdiff_t>(place));
+  return bytes;
+}
+
+StateContent read_state(std::string_view bytes) {
+  const SafeTensors file = read_safetensors(bytes);
+  const auto meta = [&](const char* key) {
+    const auto it = file.metadata.find(key);
+    return it == file.metadata.end() ? std::string() : it->second;
+  };
+  if (meta("format") != kFormat) damaged("a safetensors file of another program");
+  if (meta("schema") != message(kSchema)) {
+    throw InvalidArgument(message("load: schema must be ",
+                                  kSchema,
+                                  ", that of this version; older and newer states are not read; "
+                                  "got ",
+                                  shown(meta("schema"))));
+  }
+  StateContent content;
+  content.scores = file.vector("scores", "F32").data;
+  content.staged = file.vector("staged", "F32").data;
+  std::vector<std::string_view> parts;
+  const std::size_t prefix = std::strlen(kColumnPrefix);
+  for (const TensorView& tensor : file.tensors) {
+    parts.push_back(tensor.data);
+    if (tensor.name.compare(0, prefix, kColumnPrefix) != 0) continue;
+    if (tensor.shape.size() != 1) damaged("a column that is no vector");
+    content.columns.push_back(
+        {tensor.name.substr(prefix), tensor.dtype, tensor.data, tensor.shape[0]});
+  }
+  if (parts.size() != content.columns.size() + 2) damaged("tensors that no state has");
+  if (meta("checksum") != hex(checksum(meta("state"), parts))) {
+    damaged("another checksum than the one it was written with");
+  }
+  try {
+    content.figures = read_figures(meta("state"));
+  } catch (const JsonError& error) {
+    damaged(error.what());
+  }
+  check_tensors(content);
+  return content;
+}
+
+void compare_configs(const Config& saved,
+                     const Config& own,
+                     std::vector<std::string>& refused,
+                     std::vector<std::string>& changed) {
+  const JsonValue a = parse_json(saved.to_json(), kDeepest);
+  const JsonValue b = parse_json(own.to_json(), kDeepest);
+  constexpr const char* kMayChange[] = {"epochs", "delta", "drop_last", "lookahead"};
+  for (const JsonMember& member : a.members) {
+    const JsonValue& other = get_value(b, member.key.c_str());
+    if (member.value == other) continue;
+    const bool may = std::find(std::begin(kMayChange), std::end(kMayChange), member.key) !=
+                     std::end(kMayChange);
+    (may ? changed : refused)
+        .push_back(message(member.key, ": ", to_text(member.value), " -> ", to_text(other)));
+  }
+}
+
+}  // namespace infobatch::detail

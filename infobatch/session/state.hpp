@@ -1,0 +1,92 @@
+#pragma once
+
+#include <infobatch/column.hpp>
+#include <infobatch/config.hpp>
+#include <infobatch/planner.hpp>
+#include <infobatch/session/soundness.hpp>
+#include <infobatch/session/totals.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace infobatch::detail {
+
+/// The figures of a saved state: all but the tensors. What belongs to a session's memory, its
+/// threads or its loader is not among them.
+struct StateFigures {
+  std::int64_t size = 0;
+  int rule_version = kRuleVersion;
+  Config config;
+  std::int64_t epoch = 0;
+  bool pinned = false;     ///< set_epoch was called and its iteration has not begun
+  bool delivered = false;  ///< nothing of the epoch was observed, and it is over
+
+  /// The running plan; empty where its iteration has not begun.
+  struct PlanFigures {
+    std::int64_t kept = 0;
+    EpochChoice choice;
+    std::uint64_t fingerprint = 0;
+  };
+  std::optional<PlanFigures> plan;
+
+  ObservedBy by = ObservedBy::kNone;
+  std::int64_t observed = 0;
+  bool split = false;
+  std::int64_t proven = 0;
+  std::int64_t lag_batches = 0;  ///< unproven
+  std::int64_t non_finite = 0;   ///< of the running epoch
+  bool lent = false;             ///< its losses are judged at the boundary
+  Totals totals;
+};
+
+/// A tensor of a state: its bytes as they lie in memory, and what has to be changed in the copy that
+/// goes into the file.
+struct StateTensor {
+  std::string name;
+  std::string dtype;
+  std::int64_t count = 0;
+  std::string_view bytes;
+  std::function<void(char* copy)> patch;  ///< may be empty; must not throw
+};
+
+/// A state as the bytes of a safetensors file. The tensors are `scores`, `staged` and
+/// `column.<name>`.
+/// @throws std::bad_alloc
+std::string write_state(const StateFigures& figures, const std::vector<StateTensor>& tensors);
+
+/// A column of a state, its values borrowed.
+struct StateColumn {
+  std::string name;
+  std::string dtype;
+  std::string_view bytes;
+  std::int64_t count = 0;
+};
+
+/// What `read_state` found; borrows the bytes.
+struct StateContent {
+  StateFigures figures;
+  std::string_view scores;  ///< float32
+  std::string_view staged;  ///< float32
+  std::vector<StateColumn> columns;
+};
+
+/// Reads what `write_state` wrote, and checks all that can be checked without the session: figures
+/// in their ranges and in agreement with one another and with the tensors.
+/// @throws FileError        no such state, or a damaged one.
+/// @throws InvalidArgument  a state of another schema; options that break their rules.
+StateContent read_state(std::string_view bytes);
+
+/// Every option that differs, as "name: saved -> own", in two lists.
+void compare_configs(const Config& saved,
+                     const Config& own,
+                     std::vector<std::string>& refused,
+                     std::vector<std::string>& changed);
+
+/// Throws FileError: "load: the state must be whole, got <what>".
+[[noreturn]] void damaged(const std::string& what);
+
+}  // namespace infobatch::detail

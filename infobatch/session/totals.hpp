@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+
+namespace infobatch::detail {
+
+/// What the epochs before the running one leave behind, beside the scores.
+struct Totals {
+  std::int64_t epochs = 0;
+  std::int64_t pruned = 0;      ///< samples left out
+  std::int64_t non_finite = 0;  ///< losses that were NaN or infinite
+  std::int64_t dropped = 0;     ///< losses that were not taken over, their epoch being unsound
+  /// How far the loader ran ahead in the last epoch that was observed whole, in samples; -1: none.
+  std::int64_t known_lag = -1;
+
+  friend bool operator==(const Totals& a, const Totals& b) {
+    return a.epochs == b.epochs && a.pruned == b.pruned && a.non_finite == b.non_finite &&
+           a.dropped == b.dropped && a.known_lag == b.known_lag;
+  }
+};
+
+}  // namespace infobatch::detail
