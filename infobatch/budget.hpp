@@ -29,16 +29,24 @@ inline double share_to_prune(const Config& config,
          static_cast<double>(size);
 }
 
-/// Whether the run ends its pruned epochs short of its promise, by more than chance explains.
+/// The most samples that rule 16 keeps beyond what a pruned epoch of `size` samples asks for.
+inline std::int64_t whole_batches_extra(const Config& config, std::int64_t size) {
+  return config.whole_batches > 0 && config.whole_batches <= size ? config.whole_batches - 1 : 0;
+}
+
+/// Whether the run ends its pruned epochs short of its promise, by more than chance and the
+/// rounding of its last pruned epoch explain.
 /// @param pruned   samples left out by the whole run.
 /// @param limited  the last pruned epoch was not allowed all that it needed; then nothing is left
 ///                 to chance. Else its Bernoulli draws may withhold six standard deviations, and
-///                 the exact rule a sample that it rounds down.
+///                 the exact rule a sample that it rounds down. Either way `whole_batches` may have
+///                 kept up to B - 1 samples more than that, which no later epoch makes good.
 inline bool falls_short(const Config& config,
                         std::int64_t size,
                         std::int64_t pruned,
                         bool limited) {
-  const std::int64_t missing = promised_samples(config, size) - pruned;
+  const std::int64_t missing =
+      promised_samples(config, size) - pruned - whole_batches_extra(config, size);
   if (limited) return missing > 0;
   const bool draws = config.keep == "bernoulli";
   const double chance = draws ? 3.0 * std::sqrt(static_cast<double>(size)) : 0.0;

@@ -1,4 +1,5 @@
 #include <infobatch/annealing.hpp>
+#include <infobatch/budget.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/exact_mean.hpp>
 #include <infobatch/planner.hpp>
@@ -388,4 +389,65 @@ TEST_CASE("rule 16: batches that cannot be whole are refused", "[engine][whole_b
       whole("infobatch", kMaxSize + 1).validate(),
       ContainsSubstring("whole_batches must be in [0, 1099511627776], got 1099511627777"));
   REQUIRE(whole("infobatch", kMaxSize).problems().empty());
+}
+
+TEST_CASE("rule 14: whole batches cost a budget the rounding of the last pruned epoch at most",
+          "[engine][whole_batches][budget]") {
+  constexpr std::int64_t kSize = 5000;
+  const std::string policy = GENERATE(from_range(pruning_policies()));
+  const double target = GENERATE(0.0, 0.001, 0.05, 0.3, 0.4);
+  const std::int64_t batch = GENERATE(1, 32, 100, 256);
+  CAPTURE(policy, target, batch);
+  Config config = whole(policy, batch, 40);
+  config.target_saved = target;
+  Session session(kSize, config, 1);
+  const Warnings warnings(session);
+  std::int64_t saved = 0;
+  for (int epoch = 0; epoch < 40; ++epoch) {
+    saved += kSize - static_cast<std::int64_t>(run_epoch(session, 512).ids.size());
+    REQUIRE(session.statistics().short_batch == session.statistics().kept % batch);
+  }
+  // The exact rule itself rounds by a sample a class.
+  REQUIRE(std::abs(saved - promised_samples(config, kSize)) <= batch - 1 + 3);
+  REQUIRE(warnings.all().empty());
+}
+
+TEST_CASE("rule 14: the rounding of rule 16 is no shortfall, anything beyond it is",
+          "[engine][whole_batches][budget]") {
+  const std::int64_t size = 2000;
+  const auto short_by = [&](std::int64_t batch, std::int64_t missing, bool limited) {
+    Config config = whole("infobatch", batch, 40);
+    config.target_saved = 0.3;
+    return falls_short(config, size, promised_samples(config, size) - missing, limited);
+  };
+  REQUIRE_FALSE(short_by(64, 64, false));  // 63, and the sample of the exact rule
+  REQUIRE(short_by(64, 65, false));
+  REQUIRE_FALSE(short_by(64, 63, true));
+  REQUIRE(short_by(64, 64, true));
+  for (const std::int64_t batch : {0, 1}) {
+    REQUIRE_FALSE(short_by(batch, 1, false));
+    REQUIRE(short_by(batch, 2, false));
+    REQUIRE(short_by(batch, 1, true));
+  }
+  // A batch of all samples may keep all of them, a larger one is never filled.
+  REQUIRE_FALSE(short_by(2000, 1999, true));
+  REQUIRE(short_by(2000, 2000, true));
+  REQUIRE(short_by(2001, 1, true));
+}
+
+TEST_CASE("rule 14: a session warns of a shortfall beyond the rounding alone",
+          "[engine][whole_batches][budget]") {
+  // One pruned epoch. Nine tenths of 1800 candidates are 1620 of the 2000 samples: 380 are kept,
+  // and 758 in batches of 379, which is B - 1 more.
+  const bool reachable = GENERATE(false, true);
+  Config config = whole("infobatch", 379, 3);
+  config.delta = 0.8;
+  config.target_saved = (reachable ? 1620.1 : 1621.1) / 6000.0;
+  Session session(2000, config, 1);
+  const Warnings warnings(session);
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    run_epoch(session, 500, [](std::int64_t id) { return id < 1800 ? 0.0f : 1.0f; });
+    REQUIRE(session.statistics().kept == (epoch == 1 ? 758 : 2000));
+  }
+  REQUIRE(warnings.all().size() == (reachable ? 0u : 1u));
 }
