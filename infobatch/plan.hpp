@@ -3,6 +3,7 @@
 #include <infobatch/export.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -54,6 +55,7 @@ class PlanRef {
   PlanRef(std::nullptr_t) {}  // NOLINT: as for std::shared_ptr
   /// Another reference to `plan`.
   explicit PlanRef(const Plan* plan) : plan_(plan) { take_many(plan_, 1); }
+  PlanRef(const std::shared_ptr<const Plan>& plan) : PlanRef(plan.get()) {}  // NOLINT
   PlanRef(const PlanRef& other) : PlanRef(other.plan_) {}
   PlanRef(PlanRef&& other) noexcept : plan_(std::exchange(other.plan_, nullptr)) {}
   PlanRef& operator=(PlanRef other) noexcept {
