@@ -26,15 +26,13 @@ class GroupedNumbers : public std::numpunct<char> {
   std::string do_grouping() const override { return "\3"; }
 };
 
-/// While it lives, C++ streams group digits, and C writes a comma where the machine has a locale
-/// that does.
+/// While it lives, C++ streams group digits, and C writes numbers as in the locale of that name
+/// where the machine has it.
 class ForeignLocale {
  public:
-  ForeignLocale() : before_c_(std::setlocale(LC_ALL, nullptr)) {
+  explicit ForeignLocale(const char* name) : before_c_(std::setlocale(LC_ALL, nullptr)) {
     before_ = std::locale::global(std::locale(std::locale::classic(), new GroupedNumbers));
-    for (const char* name : {"de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8", "fa_IR.UTF-8"}) {
-      if (std::setlocale(LC_ALL, name) != nullptr) break;
-    }
+    std::setlocale(LC_ALL, name);
   }
   ~ForeignLocale() {
     std::locale::global(before_);
@@ -84,9 +82,13 @@ Texts texts_of_a_run() {
 
 TEST_CASE("no text follows the locale", "[engine][locale]") {
   const Texts own = texts_of_a_run();
+  const char* name = GENERATE("de_DE.UTF-8",  // 0,5
+                              "fr_FR.UTF-8",
+                              "ps_AF.UTF-8");  // a decimal point of two bytes
+  CAPTURE(name);
   Texts foreign;
   {
-    const ForeignLocale locale;
+    const ForeignLocale locale(name);
     foreign = texts_of_a_run();
   }
   REQUIRE(own.numbers == "1234567 -9223372036854775808 18446744073709551615 1234.5 0.25");
