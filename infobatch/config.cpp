@@ -1,6 +1,7 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/config.hpp>
 #include <infobatch/detail/float_environment.hpp>
+#include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
 
@@ -38,6 +39,7 @@ void check_quantiles(const Config& config, std::vector<std::string>& found) {
   for (double keep : config.quantile_keep) {
     if (!(keep >= 1e-9 && keep <= 1.0)) {
       found.push_back(message("quantile_keep must be in (0, 1], at least 1e-9, got ", keep));
+      break;
     }
   }
 }
@@ -81,9 +83,10 @@ void check_whole_batches(const Config& config, std::vector<std::string>& found) 
     return;
   }
   if (config.keep != "exact") {
-    found.push_back(message("whole_batches needs keep = exact, which counts the samples it keeps, "
-                            "got keep = ",
-                            config.keep));
+    found.push_back(
+        message("whole_batches needs keep = exact, which counts the samples it keeps, "
+                "got keep = ",
+                detail::shown(config.keep)));
   }
   const Policy* policy = find_policy(config.policy);
   if (policy != nullptr && !policy->prunes()) {
@@ -107,8 +110,10 @@ std::vector<std::string> Config::problems() const {
   }
   if (warmup < 1) found.push_back(message("warmup must be at least 1, got ", warmup));
   if (find_policy(policy) == nullptr) {
-    found.push_back(message(
-        "policy must be one of ", detail::join(policy_names(), ", "), "; got \"", policy, "\""));
+    found.push_back(message("policy must be one of ",
+                            detail::join(policy_names(), ", "),
+                            "; got ",
+                            detail::shown(policy)));
   }
   check_quantiles(*this, found);
   check_target(*this, found);
@@ -116,7 +121,7 @@ std::vector<std::string> Config::problems() const {
     found.push_back(message("prune_ratio must be in [0, 1), got ", prune_ratio));
   }
   if (keep != "bernoulli" && keep != "exact") {
-    found.push_back(message("keep must be bernoulli or exact, got \"", keep, "\""));
+    found.push_back(message("keep must be bernoulli or exact, got ", detail::shown(keep)));
   }
   if (!(score_ema >= 0.0 && score_ema < 1.0)) {
     found.push_back(message("score_ema must be in [0, 1), got ", score_ema));

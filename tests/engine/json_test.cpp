@@ -192,7 +192,7 @@ TEST_CASE("a changed byte in JSON is refused, or read as other JSON", "[engine][
   std::mt19937 random(3);
   for (int trial = 0; trial < 20000; ++trial) {
     std::string text = whole;
-    for (unsigned flips = 1 + random() % 3; flips > 0; --flips) {
+    for (unsigned flips = static_cast<unsigned>(1 + random() % 3); flips > 0; --flips) {
       text[random() % text.size()] = static_cast<char>(random());
     }
     try {
@@ -342,6 +342,21 @@ TEST_CASE("unknown keys beyond a few are counted", "[engine][config]") {
   REQUIRE_THAT(
       message_of<InvalidArgument>([] { Config::from_json("{\"d\":1,\"c\":1,\"b\":1,\"a\":1}"); }),
       ContainsSubstring("\"d\"; unknown key \"c\"; unknown key \"b\"; and 1 more unknown key"));
+}
+
+TEST_CASE("a config of long texts and lists is refused in a short line", "[engine][config]") {
+  const std::string words = JsonWriter().value(std::string(100'000, 'x')).take();
+  const std::string ratios = JsonWriter().value(std::vector<double>(100'000, 7.0)).take();
+  const std::string refusal = message_of<InvalidArgument>([&] {
+    Config::from_json("{\"policy\":" + words + ",\"keep\":" + words + ",\"whole_batches\":8" +
+                      ",\"quantiles\":" + ratios + ",\"quantile_keep\":" + ratios + "}");
+  });
+  REQUIRE(refusal.size() < 2000);
+  for (const char* name : {"policy must", "keep must", "quantiles must", "quantile_keep must"}) {
+    REQUIRE_THAT(refusal, ContainsSubstring(name));
+  }
+  REQUIRE_THAT(message_of<InvalidArgument>([] { Config::from_json("{\"keep\":\"a\\u0000b\"}"); }),
+               ContainsSubstring("keep must be bernoulli or exact, got \"a\\u0000b\""));
 }
 
 TEST_CASE("the problems of a config given as JSON are listed", "[engine][config]") {

@@ -98,9 +98,9 @@ Planned planned(const Config& config, const std::vector<float>& scores, int thre
   const auto size = static_cast<std::int64_t>(scores.size());
   const detail::PlanRequest request{
       config, *find_policy(config.policy), 2, size, scores.data(), size / 7, nullptr, threads};
-  const detail::PlannedEpoch epoch = detail::plan_epoch(request, PlanArrays{});
+  detail::PlannedEpoch epoch = detail::plan_epoch(request, PlanArrays{});
   Team team(threads);
-  return {copy_of(epoch.plan),
+  return {copy_of(epoch.plan.lend()),
           bits_of(epoch.statistics.mean_score),
           bits_of(epoch.choice.strength),
           float_bits(sum_scores(scores.data(), size, team).cutoff())};
