@@ -24,8 +24,9 @@ constexpr std::size_t kMostNamed = 3;
 template <typename T>
 bool read(const JsonValue& json, T& out) {
   std::optional<T> content = json.as<T>();
-  if (content) out = *std::move(content);
-  return content.has_value();
+  if (!content) return false;
+  out = *std::move(content);
+  return true;
 }
 
 template <typename T>

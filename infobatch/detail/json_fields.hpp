@@ -4,8 +4,8 @@
 #include <infobatch/error.hpp>
 
 #include <cstdint>
-#include <string>
-#include <type_traits>
+#include <optional>
+#include <utility>
 
 // The members that a reader of a JSON object needs. What is missing or of another kind is told as
 // JsonError, "no KEY" or "KEY = value", for the reader's own message.
