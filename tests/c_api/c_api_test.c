@@ -291,8 +291,9 @@ static void test_errors(void) {
                "ib_session_update: losses must not be null");
   EXPECT_OK(ib_session_next(session, 490, &slice));
   EXPECT_OK(ib_session_observe(session, losses, 8, NULL));
-  EXPECT_OK(ib_session_next(session, 490, &slice));
-  EXPECT_ERROR(ib_session_begin(session), IB_STATE_ERROR, "ib_session_begin: all samples");
+  EXPECT_ERROR(ib_session_next(session, 490, &slice),
+               IB_STATE_ERROR,
+               "ib_session_next: no more than 0 samples may be out");
   EXPECT(strstr(ib_last_error(), "ib_session_discard_epoch") != NULL);
   EXPECT(strstr(ib_last_error(), "update(") == NULL && strstr(ib_last_error(), "Indexed") == NULL);
   EXPECT_OK(ib_session_discard_epoch(session));

@@ -142,9 +142,10 @@ TEST_CASE("what is wrong with a state is said", "[engine][damage]") {
   score[score.size() - 50] ^= 1;
   REQUIRE_THAT(complaint(score), ContainsSubstring("another checksum"));
   REQUIRE_THAT(message_of<InvalidArgument>([&] {
-                 session.deserialize(replaced(whole, "\"schema\":\"1\"", "\"schema\":\"2\""));
+                 session.deserialize(replaced(whole, "\"schema\":\"2\"", "\"schema\":\"1\""));
                }),
-               ContainsSubstring("load: schema must be 1, got \"2\""));
+               ContainsSubstring("load: schema must be 2, that of this version; older and "
+                                 "newer states are not read; got \"1\""));
 }
 
 TEST_CASE("a tensor whose data is smaller than its shape is refused", "[engine][safetensors]") {

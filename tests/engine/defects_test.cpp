@@ -187,8 +187,7 @@ TEST_CASE("defect 12: micro-batches work, and a second loss is refused in words"
   session.begin();
   session.next(10);
   const std::vector<float> losses(10, 1.0f);
-  session.observe(losses.data(), 4);
-  session.observe(losses.data(), 6);
+  for (const std::int64_t part : {4, 4, 2}) session.observe(losses.data(), part);
   const std::string text = message_of<StateError>([&] { session.observe(losses.data(), 10); });
   REQUIRE(text.find("a second update on one batch") != text.npos);
   REQUIRE(session.position() == 10);

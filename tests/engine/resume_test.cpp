@@ -266,7 +266,7 @@ TEST_CASE("the state of another run is refused with every difference, and nothin
                            "keep: \"bernoulli\" -> \"exact\""}) {
     REQUIRE_THAT(text, ContainsSubstring(part));
   }
-  REQUIRE(text.find("epochs") == text.find("epochs and delta"));  // named only as allowed
+  REQUIRE(text.find("epochs") == text.find("epochs, delta, drop_last"));  // named only as allowed
   REQUIRE(other.serialize() == before);
 }
 

@@ -141,21 +141,22 @@ TEST_CASE("rule 15: a whole epoch of one batch that is only looked at comes agai
 
 TEST_CASE("rule 15: who takes the whole plan at once has dropped nothing", "[engine][epochs]") {
   Session session(100, config_of(8), 1);
+  session.set_warning_handler([](const std::string&) {});
   session.begin();
   REQUIRE(session.next(100).count == 100);
-  session.observe(ones().data(), 30);
-  REQUIRE(session.epoch() == 0);
-  REQUIRE_THROWS_AS(session.begin(), StateError);  // 70 losses are missing
-  session.observe(ones().data(), 30);
-  session.observe(ones().data(), 30);
-  REQUIRE(session.epoch() == 1);  // the loop drops the ten that make no whole step
+  for (int part = 0; part < 3; ++part) {
+    session.observe(ones().data(), 30);
+    REQUIRE(session.epoch() == 0);
+  }
+  // Ten are missing, which may be a part that was lost: the epoch is not over.
   Session other(100, config_of(8), 1);
   other.deserialize(session.serialize());
-  other.begin();  // a pending step and a dropped one look alike: the ten come again
-  REQUIRE(other.next(100).count == 10);
-  REQUIRE(other.epoch() == 1);
   other.begin();
-  REQUIRE(other.plan()->epoch() == 1);
+  REQUIRE(other.next(100).count == 10);
+  other.observe(ones().data(), 10);
+  REQUIRE(other.epoch() == 1);
+  session.observe(ones().data(), 10);
+  REQUIRE(session.epoch() == 1);
 }
 
 TEST_CASE("rule 15: length may be asked at any moment", "[engine][epochs]") {
@@ -293,8 +294,9 @@ TEST_CASE("rule 15: progress and max_steps follow the samples", "[engine][epochs
   session.next(50);
   session.observe(ones().data(), 25);
   REQUIRE(session.progress() == 0.25 / 4.0);
+  session.next(50);
   session.observe(ones().data(), 25);
-  run_batches(session, 50, [](std::int64_t) { return 1.0f; });
+  session.observe(ones().data(), 25);
   REQUIRE(session.progress() == 0.25);
   session.length();
   REQUIRE(session.progress() == 0.25);

@@ -113,7 +113,7 @@ TEST_CASE("rule 13: sizes and epochs over the limit are refused before memory is
   REQUIRE_THAT(refusal([] { Session session(kMaxSize + 1, config_of(10), 1); }),
                ContainsSubstring("got 1099511627777"));
   REQUIRE_THAT(refusal([] { Session session(kMaxSize, config_of(kMaxEpochs), 1); }),
-               ContainsSubstring("epochs * size must be at most 2^62"));
+               ContainsSubstring("epochs * size must be at most 2^61"));
 }
 
 TEST_CASE("rule 13: a size whose plan the memory of this process cannot hold is refused in words",

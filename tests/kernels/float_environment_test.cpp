@@ -1,5 +1,6 @@
 #include <infobatch/config.hpp>
 #include <infobatch/detail/float_environment.hpp>
+#include <infobatch/detail/owned_plan.hpp>
 #include <infobatch/plan_builder.hpp>
 #include <infobatch/planner.hpp>
 #include <infobatch/policy.hpp>
@@ -184,7 +185,7 @@ TEST_CASE("a plan without a session, too, is made in the default environment", "
   const auto made = [&] {
     Team team(1);
     PlanArrays arrays = build_plan(5000, 3, 4, rule, team, {});
-    return copy_of(std::make_shared<const Plan>(4, 5000, std::move(arrays)));
+    return copy_of(PlanRef(new detail::OwnedPlan(4, 5000, std::move(arrays))));
   };
   const PlanCopy expected = made();
   for (const Setting& setting : settings()) {

@@ -103,12 +103,14 @@ std::vector<float> losses_of(const Slice& slice, const Loss& loss) {
   return losses;
 }
 
-/// Goes on with an iteration that has begun, to its end or for `batches` batches.
+/// Goes on with an iteration that has begun, to its end or for `batches` batches; of the size that
+/// the session's plans are made for, where there is one.
 template <typename Loss>
 PlanCopy run_batches(Session& session,
                      std::int64_t batch,
                      const Loss& loss,
                      std::int64_t batches = INT64_MAX) {
+  if (session.config().whole_batches > 0) batch = session.config().whole_batches;
   PlanCopy seen;
   for (; batches > 0; --batches) {
     const Slice slice = session.next(batch);
