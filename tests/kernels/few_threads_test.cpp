@@ -64,6 +64,9 @@ void* operator new(std::size_t size) {
   if (data == nullptr) throw std::bad_alloc();
   return data;
 }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return granted(allocations_left) ? std::malloc(size > 0 ? size : 1) : nullptr;
+}
 void operator delete(void* data) noexcept { std::free(data); }
 void operator delete(void* data, std::size_t) noexcept { std::free(data); }
 
