@@ -235,8 +235,21 @@ LoadReport Session::deserialize(std::string_view bytes) {
   return impl_->deserialize(bytes);
 }
 
-void Session::save(const std::string& path) { detail::write_file_atomically(path, serialize()); }
+void Session::save(const std::string& path) {
+  const detail::SaveReport report = detail::write_file_atomically(path, serialize());
+  if (report.flushed) return;
+  Impl::Lock lock(impl_->mutex);
+  impl_->warnings.found(detail::WarningKind::kNotFlushed, {});
+  impl_->deliver(lock);
+}
 
-LoadReport Session::load(const std::string& path) { return deserialize(detail::read_file(path)); }
+LoadReport Session::load(const std::string& path) {
+  return deserialize(detail::read_file(path, largest_state()));
+}
+
+std::int64_t Session::largest_state() const {
+  const Guard lock(impl_->mutex);
+  return impl_->largest_state();
+}
 
 }  // namespace infobatch

@@ -235,9 +235,13 @@ class INFOBATCH_API Session {
   /// is followed.
   /// @throws FileError
   void save(const std::string& path);
+  /// @throws FileError  also for what is no regular file, or larger than a state of this session can
+  ///                    be; it is then not read.
   LoadReport load(const std::string& path);
 
  private:
+  std::int64_t largest_state() const;
+
   class Impl;
   std::unique_ptr<Impl> impl_;
 };

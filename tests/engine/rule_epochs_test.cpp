@@ -294,6 +294,7 @@ TEST_CASE("rule 15: progress and max_steps follow the samples", "[engine][epochs
   session.next(50);
   session.observe(ones().data(), 25);
   REQUIRE(session.progress() == 0.25 / 4.0);
+  session.observe(ones().data(), 25);
   session.next(50);
   session.observe(ones().data(), 25);
   session.observe(ones().data(), 25);

@@ -340,7 +340,7 @@ TEST_CASE("rule 16: a run resumed at any step goes on with the same plans",
   for (int epoch = 0; epoch < kEpochs; ++epoch) {
     never_stopped->begin();
     plans.push_back(copy_of(never_stopped->plan()));
-    for (Slice s = never_stopped->next(16); s.count > 0; s = never_stopped->next(16)) {
+    for (Slice s = never_stopped->next(batch); s.count > 0; s = never_stopped->next(batch)) {
       const auto loss = [&](std::int64_t id) { return simulated_loss(id, epoch); };
       never_stopped->observe(losses_of(s, loss).data(), s.count);
       states.push_back(never_stopped->serialize());
@@ -376,7 +376,7 @@ TEST_CASE("rule 16: batches that cannot be whole are refused", "[engine][whole_b
   REQUIRE_THROWS_WITH(
       Session(1000, config, 1),
       ContainsSubstring("whole_batches needs keep = exact, which counts the samples it keeps, got "
-                        "keep = bernoulli"));
+                        "keep = \"bernoulli\""));
   for (const std::string& name : policy_names()) {
     if (find_policy(name)->prunes()) continue;
     REQUIRE_THROWS_WITH(
