@@ -1,15 +1,19 @@
 // A training process is killed with SIGKILL at random moments, again and again, and ends with the
 // log of the one that was never stopped. It saves after every step, so it is killed in saves, too.
+// How far it comes each time is counted in steps, so nothing here depends on how long one takes.
 
 #include <tests/samplers/toy.hpp>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -23,11 +27,12 @@ extern char** environ;
 namespace infobatch::testing {
 namespace {
 
-constexpr std::int64_t kSize = 400;
+constexpr std::int64_t kSize = 240;
 constexpr std::int64_t kEpochs = 6;
 constexpr std::int64_t kBatch = 10;
 constexpr const char* kFolderVariable = "INFOBATCH_TEST_KILL_FOLDER";
 constexpr const char* kWorkersVariable = "INFOBATCH_TEST_KILL_WORKERS";
+constexpr const char* kStepsVariable = "INFOBATCH_TEST_KILL_STEPS";
 constexpr const char* kTrainer = "the training that the kill test kills reaches its end";
 
 std::string text_of(const std::string& path) {
@@ -65,11 +70,18 @@ class Log {
   int file_;
 };
 
+struct Trainer {
+  std::size_t workers = 0;
+  bool saves = true;
+  std::int64_t steps = INT64_MAX;  ///< behind these it waits to be killed
+};
+
 /// Goes on from what is in `folder` to the end of the run.
 ///
 /// The model's file is named after its place in the run and is written first; the state's atomic
 /// replacement then makes both the place to go on from.
-void train(const std::string& folder, std::size_t workers) {
+void train(const std::string& folder, Trainer trainer) {
+  const pid_t killer = getppid();
   const std::string state = folder + "/state";
   InfoBatch ib(kSize, Options(kEpochs).seed(11));
   torch::nn::Linear model = toy_model();
@@ -86,8 +98,8 @@ void train(const std::string& folder, std::size_t workers) {
     torch::load(optimizer, place("optimizer"));
   }
   Log log(folder + "/log");
-  auto loader =
-      make_data_loader(ToyData(kSize), ib, torch::data::DataLoaderOptions(kBatch).workers(workers));
+  auto loader = make_data_loader(
+      ToyData(kSize), ib, torch::data::DataLoaderOptions(kBatch).workers(trainer.workers));
   std::string old_model;
   std::string old_optimizer;
   while (ib.epoch() < kEpochs) {
@@ -99,6 +111,7 @@ void train(const std::string& folder, std::size_t workers) {
       rows.mean().backward();
       optimizer.step();
       log.write_step(epoch, ib.session()->position(), batch.ids, rows, losses);
+      if (!trainer.saves) continue;
       torch::save(model, place("model"));
       torch::save(optimizer, place("optimizer"));
       ib.save(state);
@@ -108,6 +121,8 @@ void train(const std::string& folder, std::size_t workers) {
       }
       old_model = place("model");
       old_optimizer = place("optimizer");
+      --trainer.steps;
+      while (trainer.steps <= 0 && getppid() == killer) usleep(1000);
     }
   }
 }
@@ -116,17 +131,21 @@ TEST_CASE(kTrainer, "[samplers][resume]") {
   const char* folder = std::getenv(kFolderVariable);
   if (folder != nullptr) {  // started by the test below, which reads the log
     torch::set_num_threads(1);
-    train(folder, static_cast<std::size_t>(std::atoi(std::getenv(kWorkersVariable))));
+    Trainer trainer;
+    trainer.workers = static_cast<std::size_t>(std::atoi(std::getenv(kWorkersVariable)));
+    trainer.steps = std::atoll(std::getenv(kStepsVariable));
+    train(folder, trainer);
     return;
   }
   const Folder own;
-  train(own.file(""), 0);
-  REQUIRE(text_of(own.file("log")).find("\n5 400 ") != std::string::npos);
+  train(own.file(""), Trainer{});
+  REQUIRE(text_of(own.file("log")).find("\n5 240 ") != std::string::npos);
 }
 
-pid_t start(const std::string& folder, int workers) {
+pid_t start(const std::string& folder, int workers, std::int64_t steps) {
   REQUIRE(setenv(kFolderVariable, folder.c_str(), 1) == 0);
   REQUIRE(setenv(kWorkersVariable, std::to_string(workers).c_str(), 1) == 0);
+  REQUIRE(setenv(kStepsVariable, std::to_string(steps).c_str(), 1) == 0);
   std::string program = "/proc/self/exe";
   std::string name = kTrainer;
   char* arguments[] = {program.data(), name.data(), nullptr};
@@ -140,6 +159,7 @@ pid_t start(const std::string& folder, int workers) {
   posix_spawn_file_actions_destroy(&actions);
   unsetenv(kFolderVariable);
   unsetenv(kWorkersVariable);
+  unsetenv(kStepsVariable);
   REQUIRE(failed == 0);
   return process;
 }
@@ -158,48 +178,68 @@ std::map<std::string, std::string> steps_of(const std::string& log) {
   return steps;
 }
 
+/// Waits until the log has `lines` lines, then for a random part of the time that the last step
+/// took, so that it is as likely to hit a save on a slow disk as on a fast one.
+/// @return whether the process ended before.
+bool ended_before(pid_t process,
+                  int& status,
+                  const std::string& log,
+                  std::ptrdiff_t lines,
+                  std::mt19937& random) {
+  using Clock = std::chrono::steady_clock;
+  Clock::duration step{};
+  Clock::time_point last_line = Clock::now();
+  std::ptrdiff_t seen = -1;
+  while (seen < lines) {
+    const std::string text = text_of(log);
+    const std::ptrdiff_t found = std::count(text.begin(), text.end(), '\n');
+    if (found != seen) {
+      step = Clock::now() - last_line;
+      last_line = Clock::now();
+      seen = found;
+      continue;
+    }
+    if (waitpid(process, &status, WNOHANG) == process) return true;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  std::this_thread::sleep_for(step * (random() % 1500) / 1000);
+  return false;
+}
+
 TEST_CASE("a training killed with SIGKILL at random moments ends as one never stopped",
           "[samplers][resume][slow]") {
+  constexpr int kKills = 12;
   const int workers = GENERATE(0, 4);
   const Folder whole;
-  train(whole.file(""), 0);
+  Trainer undisturbed;
+  undisturbed.saves = false;
+  train(whole.file(""), undisturbed);
   const auto expected = steps_of(text_of(whole.file("log")));
-  REQUIRE(expected.size() > 150);
+  REQUIRE(expected.size() > 6 * kKills);  // more than all processes but the last can do
 
   const Folder folder;
+  const std::string log = folder.file("log");
   std::mt19937 random(static_cast<unsigned>(2024 + workers));
-  int kills = 0;
   int status = 0;
-  for (bool ended = false; !ended;) {
-    const auto size = [&] {
-      std::error_code absent;
-      const auto bytes = std::filesystem::file_size(folder.file("log"), absent);
-      return absent ? std::uintmax_t{0} : bytes;
-    };
-    const std::uintmax_t before = size();
-    const bool kill_it = kills < 12;
-    const pid_t process = start(folder.file(""), workers);
-    // Some progress, then a random moment of the next steps.
-    while (kill_it && size() == before && waitpid(process, &status, WNOHANG) == 0) {
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
-    }
-    if (kill_it) {
-      std::this_thread::sleep_for(std::chrono::microseconds(random() % 12000));
-      kill(process, SIGKILL);
-    }
-    const pid_t waited = waitpid(process, &status, 0);
-    REQUIRE(waited == process);
-    ended = WIFEXITED(status);
-    if (ended) {
-      INFO(text_of(folder.file("output")));
-      REQUIRE(WEXITSTATUS(status) == 0);
-    } else {
-      REQUIRE(WTERMSIG(status) == SIGKILL);
-      ++kills;
-    }
+  for (int kill_number = 0; kill_number < kKills; ++kill_number) {
+    CAPTURE(kill_number);
+    const std::string text = text_of(log);
+    const std::ptrdiff_t before = std::count(text.begin(), text.end(), '\n');
+    // Killed at any moment behind the last but one of its steps: earlier ones it has saved.
+    const auto steps = static_cast<std::int64_t>(3 + random() % 4);
+    const pid_t process = start(folder.file(""), workers, steps);
+    REQUIRE_FALSE(ended_before(process, status, log, before + steps - 1, random));
+    REQUIRE(kill(process, SIGKILL) == 0);
+    REQUIRE(waitpid(process, &status, 0) == process);
+    REQUIRE(WIFSIGNALED(status));
+    REQUIRE(WTERMSIG(status) == SIGKILL);
   }
-  REQUIRE(kills >= 5);
-  REQUIRE(steps_of(text_of(folder.file("log"))) == expected);
+  const pid_t last = start(folder.file(""), workers, INT64_MAX);
+  REQUIRE(waitpid(last, &status, 0) == last);
+  INFO(text_of(folder.file("output")));
+  REQUIRE(WIFEXITED(status));
+  REQUIRE(WEXITSTATUS(status) == 0);
+  REQUIRE(steps_of(text_of(log)) == expected);
 }
 
 }  // namespace
