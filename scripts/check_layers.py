@@ -21,6 +21,7 @@ LAYERS = {
     "examples": ({"infobatch", "samplers", "examples"}, ()),
     "bench": ({"infobatch", "samplers", "bench"}, ()),
     "tests/engine": ({"infobatch", "tests"}, TORCH + CUDA),
+    "tests/session": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/kernels": ({"infobatch", "cuda_kernels", "tests"}, TORCH),
     "tests/c_api": ({"infobatch", "tests"}, TORCH + CUDA),
 }

@@ -43,13 +43,15 @@ Session::Impl::Impl(std::int64_t given_size, Config given, int threads, Wording 
       policy_(find_policy(config.policy)),
       threads_(threads),
       drop_last_(config.drop_last) {
-  start(running_);
+  start(running_, totals_);
 }
 
-void Session::Impl::start(Epoch& epoch) const noexcept {
+/// What the facts of an epoch take over from the run, and from the epochs before it.
+void Session::Impl::start(Epoch& epoch, const detail::Totals& before) const noexcept {
   epoch.facts.drop_last = drop_last_;
   epoch.facts.lookahead = config.lookahead;
-  epoch.facts.known_lag = reported_totals().known_lag;
+  epoch.facts.known_lag = before.known_lag;
+  epoch.facts.known_batch = before.known_batch;
 }
 
 void Session::Impl::declare_drop_last(bool drop_last) noexcept {
@@ -207,6 +209,7 @@ void Session::Impl::look(std::int64_t next) {
   if (facts.by == detail::ObservedBy::kOrder && ending != detail::Ending::kOpen &&
       !facts.lag_cut && facts.updates > 0 && !facts.lookahead) {
     totals.known_lag = facts.lag;
+    totals.known_batch = facts.batch;
   }
   detail::WarningFigures figures;
   figures.epoch = running_.number;
@@ -220,6 +223,7 @@ void Session::Impl::look(std::int64_t next) {
   previous_totals_ = std::exchange(totals_, totals);
   looked_ = true;
   running_.number = next;
+  start(running_, totals_);
   try {
     make_plan(running_);
   } catch (...) {
@@ -227,9 +231,6 @@ void Session::Impl::look(std::int64_t next) {
     warnings = before;
     throw;
   }
-  running_.facts.drop_last = drop_last_;
-  running_.facts.lookahead = config.lookahead;
-  running_.facts.known_lag = totals_.known_lag;
 }
 
 /// The finished epoch is the running one again, and the scores are what they were.
@@ -264,7 +265,7 @@ void Session::Impl::rewind() noexcept {
   detail::EpochFacts fresh;
   fresh.kept = running_.facts.kept;
   running_.facts = fresh;
-  start(running_);
+  start(running_, totals_);
   running_.delivery.start_at(running_.facts, 0);
   running_.log.clear();
   running_.iterating = running_.skips_covered = running_.delivered = false;

@@ -110,7 +110,7 @@ class Session::Impl {
   bool over(const Epoch& epoch) const;
 
   // run.cpp
-  void start(Epoch& epoch) const noexcept;
+  void start(Epoch& epoch, const detail::Totals& before) const noexcept;
   void make_plan(Epoch& epoch);
   void ensure_plan();
   void look(std::int64_t next);

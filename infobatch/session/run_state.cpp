@@ -142,9 +142,7 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   if (size > 0) std::memcpy(scores.data(), content.scores.data(), content.scores.size());
   Epoch run;
   run.number = figures.epoch;
-  run.facts.drop_last = drop_last_;
-  run.facts.lookahead = config.lookahead;
-  run.facts.known_lag = figures.totals.known_lag;
+  start(run, figures.totals);
   run.delivery.reserve();
   if (figures.plan) {
     const double strength = figures.plan->choice.strength;

@@ -13,7 +13,7 @@ std::int64_t batches(std::int64_t samples, std::int64_t batch) {
 /// One that never runs ahead needs no proof: losses that are missing only make the lag larger.
 bool lag_is_proven(const EpochFacts& facts) {
   if (facts.lookahead) return false;
-  return facts.lag == 0 || facts.lag <= facts.known_lag;
+  return facts.lag == 0 || (facts.lag <= facts.known_lag && facts.batch == facts.known_batch);
 }
 
 bool tail_may_be_dropped(const EpochFacts& facts) {
@@ -49,9 +49,10 @@ UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64
 UpdateFault check_rows_update(const EpochFacts& facts, std::int64_t count, std::int64_t pulled) {
   if (count > facts.handed - facts.observed) return UpdateFault::kNotHandedOut;
   if (facts.part == 0) return UpdateFault::kNone;
-  // What is pulled between two updates, before the end of the plan, is one batch.
+  // What is pulled between two updates is one batch, or less at the end of the plan.
   const bool shows_batch = facts.batch == 0 && pulled > 0 && facts.handed < facts.kept;
   if (shows_batch && facts.part != pulled) return UpdateFault::kOtherBatch;
+  if (pulled > facts.part && !facts.lookahead) return UpdateFault::kOtherBatch;
   const bool completes = count < facts.part && facts.observed + count == facts.kept;
   return count == facts.part || completes ? UpdateFault::kNone : UpdateFault::kOtherSize;
 }
@@ -89,7 +90,8 @@ Trusted trusted_of(const EpochFacts& facts) {
   // A batch that was lost before the first update of the first epoch only makes the loader seem to
   // run further ahead. In one process it is missing at the end; behind a load it is handed out
   // again, and only the smaller lag of the same loader tells.
-  const bool doubtful = facts.lag_batches_before > 0 && !facts.lag_cut && facts.updates > 0 &&
+  const bool measured = facts.updates > 0 && facts.batch > 0 && !facts.lag_cut;
+  const bool doubtful = facts.lag_batches_before > 0 && measured &&
                         batches(facts.lag, facts.batch) < facts.lag_batches_before;
   if (doubtful) {
     trusted.gap_begin = std::min(facts.proven, trusted.end);

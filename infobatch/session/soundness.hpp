@@ -43,6 +43,7 @@ struct EpochFacts {
   std::int64_t lag = 0;
   bool lag_cut = false;         ///< all was handed out before the first update: `lag` may be short
   std::int64_t known_lag = -1;  ///< that of an epoch that was observed whole; -1: there is none
+  std::int64_t known_batch = 0;  ///< size of its batches
   std::int64_t verified = 0;    ///< [0, verified) was observed up to the last check that passed
 
   // Behind a load.
@@ -59,7 +60,7 @@ enum class UpdateFault {
   kNotHandedOut,  ///< more losses than samples handed out and not observed
   kBeyondBatch,   ///< reaches past the end of the oldest batch that is not observed whole
   kOtherPart,     ///< not the part of a batch that the first batch fixed
-  kOtherBatch,    ///< rows: the first update was not one batch of the loader
+  kOtherBatch,    ///< rows: what was pulled since the update before is not one batch
   kOtherSize,     ///< rows: another size than the updates before, before the end of the plan
 };
 

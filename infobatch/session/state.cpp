@@ -65,6 +65,7 @@ std::string figures_text(const StateFigures& figures) {
       .member("non_finite", figures.totals.non_finite)
       .member("dropped", figures.totals.dropped)
       .member("known_lag", figures.totals.known_lag)
+      .member("known_batch", figures.totals.known_batch)
       .end_object();
   return out.end_object().take();
 }
@@ -85,6 +86,7 @@ Totals read_totals(const JsonValue& json, std::int64_t size) {
   totals.non_finite = get_count(json, "non_finite", kMostSamples);
   totals.dropped = get_count(json, "dropped", kMostSamples);
   totals.known_lag = get<std::int64_t>(json, "known_lag");
+  totals.known_batch = get_count(json, "known_batch", INT64_MAX);
   if (totals.known_lag < -1 || totals.known_lag > size) {
     throw JsonError(message("known_lag = ", totals.known_lag));
   }

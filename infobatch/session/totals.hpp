@@ -12,10 +12,12 @@ struct Totals {
   std::int64_t dropped = 0;     ///< losses that were not taken over, their epoch being unsound
   /// How far the loader ran ahead in the last epoch that was observed whole, in samples; -1: none.
   std::int64_t known_lag = -1;
+  std::int64_t known_batch = 0;  ///< size of its batches
 
   friend bool operator==(const Totals& a, const Totals& b) {
     return a.epochs == b.epochs && a.pruned == b.pruned && a.non_finite == b.non_finite &&
-           a.dropped == b.dropped && a.known_lag == b.known_lag;
+           a.dropped == b.dropped && a.known_lag == b.known_lag &&
+           a.known_batch == b.known_batch;
   }
 };
 

@@ -39,6 +39,7 @@ struct Case {
   std::optional<bool> drop_last = std::nullopt;
   std::int64_t known_lag = -1;  // how far the loader ran ahead in an earlier epoch observed whole
   bool lookahead = false;
+  std::int64_t known_batch = 10;
 };
 
 constexpr auto kDrops = std::optional<bool>(true);
@@ -113,7 +114,9 @@ std::vector<Case> cases() {
        40, "r10 u9 r10 u10! rows", Over::kNo, 0},
       {"a split batch needs a batch sampler", 40, "r10 u5 u5 r10 u5! rows", Over::kNo, 0},
       {"two ahead", 50, "r30 u10 r10 u10 r10 u10 u10 u10", Over::kWhole, 50},
-      {"a batch was lost: the next pull notices", 60, "r10 u10 r10 u10 r10 r10 u10 r10!", Over::kNo, 20},
+      {"a batch was lost: more was pulled than one batch",
+       60, "r10 u10 r10 u10 r10 r10 u10! rows", Over::kNo, 20},
+      {"two ahead and a batch lost", 80, "r30 u10 r10 u10 r10 r10 u10! rows", Over::kNo, 0},
       {"rows one by one", 6, "r1 r1 r1 u3 r1 r1 r1 u3", Over::kWhole, 6},
 
       // Check d: a loop that broke off. Verified is what was observed up to the last hand-out.
@@ -126,6 +129,8 @@ std::vector<Case> cases() {
        50, "b10 b10 b10 u10 b10 u10 b10", Over::kNo, 0, kSilent, 10},
       {"not as far ahead as earlier: the check was stricter",
        50, "b10 b10 u10 b10 u10 b10", Over::kNo, 20, kSilent, 30},
+      {"as far ahead as earlier, but of other batches: nothing is known of those",
+       50, "b5 b5 b5 u5 b5 u5 b5", Over::kNo, 0, kSilent, 10},
       {"one ahead and a batch lost near the end: only what was verified enters",
        40, "b10 b10 u10 b10 u10 b10 u10", Over::kNo, 20, kSilent, 10},
       {"with lookahead nothing is verified",
@@ -143,6 +148,7 @@ class Epoch {
     facts_.begun = true;
     facts_.drop_last = of.drop_last;
     facts_.known_lag = of.known_lag;
+    facts_.known_batch = of.known_batch;
     facts_.lookahead = of.lookahead;
     delivery_.reserve();
     delivery_.start_at(facts_, 0);
