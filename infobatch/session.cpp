@@ -126,6 +126,11 @@ void Session::declare_drop_last(bool drop_last) {
   impl_->declare_drop_last(drop_last);
 }
 
+void Session::suspect(std::string cause) {
+  const Guard lock(impl_->mutex);
+  impl_->suspect(std::move(cause));
+}
+
 // --- observation
 
 Slice Session::observe(const float* losses, std::int64_t count) {

@@ -151,6 +151,10 @@ class INFOBATCH_API Session {
   /// Says whether the loader drops a last batch that is short (Config::drop_last).
   void declare_drop_last(bool drop_last);
 
+  /// Names a cause that a refusal for unsoundness in this epoch is to mention, for what only a binding
+  /// sees: the shape of a tensor, for example.
+  void suspect(std::string cause);
+
   // --- observation ------------------------------------------------------------------------------
 
   /// Records the losses of the next `count` samples and moves the cursor. No allocation but for

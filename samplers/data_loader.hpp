@@ -19,10 +19,11 @@ struct HasIds<Indexed<Inner>> : std::true_type {};
 }  // namespace detail
 
 /// `torch::data::make_data_loader(dataset, ib.sampler(), options)`, after a check of what cannot
-/// work: what the sampler alone never sees.
+/// work: what the sampler alone never sees. Declares whether the loader drops a short last batch.
 ///
 /// @throws c10::ValueError  the data set has another size than `ib`, or none (streaming);
-///                          `enforce_ordering(false)` without ids in the batch.
+///                          `enforce_ordering(false)` without ids in the batch; another batch
+///                          size than `Options::whole_batches`.
 template <typename Dataset>
 auto make_data_loader(Dataset dataset,
                       const InfoBatch& ib,
@@ -41,6 +42,13 @@ auto make_data_loader(Dataset dataset,
   TORCH_CHECK_VALUE(options.enforce_ordering() || detail::HasIds<Dataset>::value,
                     "make_data_loader: enforce_ordering(false) needs ids in the batch, got a data "
                     "set without: wrap it, Indexed(dataset), and call update(losses, ids)");
+  const std::int64_t batch = ib.config().whole_batches;
+  TORCH_CHECK_VALUE(batch == 0 || static_cast<std::int64_t>(options.batch_size()) == batch,
+                    "make_data_loader: the batch size must be whole_batches = ",
+                    batch,
+                    ", for which the epochs are planned, got ",
+                    options.batch_size());
+  ib.session()->declare_drop_last(options.drop_last());
   return torch::data::make_data_loader(std::move(dataset), ib.sampler(), options);
 }
 

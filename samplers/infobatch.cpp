@@ -4,6 +4,7 @@
 #include <samplers/infobatch.hpp>
 
 #include <algorithm>
+#include <sstream>
 
 namespace infobatch {
 
@@ -113,6 +114,18 @@ InfoBatch::InfoBatch(std::int64_t size, const Options& options)
 
 InfoBatchSampler InfoBatch::sampler() const { return InfoBatchSampler(session_); }
 
+/// [T, B] losses instead of [B, T]: not to be told from a part of a batch before something does not
+/// fit, so it is noted as a cause for that case.
+void InfoBatch::suspect_shape(const torch::Tensor& losses) {
+  if (losses.dim() < 2) return;
+  const std::int64_t pending = session_->pending();
+  if (pending == 0 || losses.size(0) == pending || losses.size(1) != pending) return;
+  std::ostringstream text;
+  text << "an update of this epoch brought losses of shape " << losses.sizes() << " where a batch of "
+       << pending << " was due: the first dimension must be the batch, so pass losses.transpose(0, 1)";
+  session_->suspect(text.str());
+}
+
 /// Records the scores of checked rows and returns their weights.
 ///
 /// The weights are a copy of the plan's: writing to them cannot change a frozen plan, and a graph
@@ -143,6 +156,7 @@ torch::Tensor InfoBatch::take(const char* function,
 torch::Tensor InfoBatch::update(const torch::Tensor& losses, Reduction reduction) {
   check_losses("update", "losses", losses);
   check_reduction(reduction);
+  suspect_shape(losses);
   return weigh(losses, take("update", losses, {}), reduction);
 }
 
@@ -154,12 +168,14 @@ torch::Tensor InfoBatch::update(const torch::Tensor& losses,
   check_reduction(reduction);
   if (ids.defined()) check_ids("update", ids, losses.size(0));
   if (scores.defined()) check_scores(scores, losses.size(0));
+  if (!ids.defined()) suspect_shape(losses);
   return weigh(losses, take("update", scores.defined() ? scores : losses, ids), reduction);
 }
 
 torch::Tensor InfoBatch::observe(const torch::Tensor& scores, const torch::Tensor& ids) {
   check_losses("observe", "scores", scores);
   if (ids.defined()) check_ids("observe", ids, scores.size(0));
+  if (!ids.defined()) suspect_shape(scores);
   return take("observe", scores, ids);
 }
 
@@ -188,6 +204,8 @@ void InfoBatch::discard_epoch() { session_->discard_epoch(); }
 Statistics InfoBatch::statistics() const { return session_->statistics(); }
 
 const Config& InfoBatch::config() const { return session_->config(); }
+
+void InfoBatch::declare_drop_last(bool drop_last) { session_->declare_drop_last(drop_last); }
 
 void InfoBatch::save(const std::string& path) const {
   translated([&] { session_->save(path); });

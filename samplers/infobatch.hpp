@@ -25,8 +25,8 @@ namespace infobatch {
 
 /// Skips samples that the network has already learned, without changing what the loop converges to.
 ///
-/// A cheap handle: copies share one state. Calls on one state must not overlap in time; the data
-/// loader's workers never touch it. CPU tensors.
+/// A cheap handle: copies share one state. Calls may come from any thread and wait for one another;
+/// the data loader's workers never touch it. CPU tensors.
 class INFOBATCH_SAMPLERS_API InfoBatch {
  public:
   /// @param size     N >= 0, number of samples of the data set (ids 0 .. N-1).
@@ -50,7 +50,8 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   ///                modified; gradients flow through.
   /// @return float32 (float64 for double losses): scalar, or the shape of `losses` for `none`.
   /// @throws c10::ValueError, c10::TypeError  a scalar loss, a wrong dtype or device.
-  /// @throws c10::Error  more losses than samples handed out (a second update on one batch).
+  /// @throws c10::Error  more losses than samples handed out (a second update on one batch); neither
+  ///                     the rest of a batch nor the part of it that the first batch fixed.
   /// @note Out of place, no global state, no gather.
   torch::Tensor update(const torch::Tensor& losses, Reduction reduction = Reduction::kMean);
 
@@ -97,6 +98,10 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   Statistics statistics() const;
   const Config& config() const;
 
+  /// Says whether the loader drops a last batch that is short; `infobatch::make_data_loader` says it
+  /// by itself.
+  void declare_drop_last(bool drop_last);
+
   /// Writes the whole state to one safetensors file, atomically; any step will do.
   /// @throws c10::Error  the file cannot be written; an older one is intact.
   void save(const std::string& path) const;
@@ -110,6 +115,7 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   const std::shared_ptr<Session>& session() const { return session_; }
 
  private:
+  void suspect_shape(const torch::Tensor& losses);
   torch::Tensor take(const char* function, const torch::Tensor& scores, const torch::Tensor& ids);
 
   std::shared_ptr<Session> session_;

@@ -25,10 +25,12 @@ class INFOBATCH_SAMPLERS_API InfoBatchSampler : public torch::data::samplers::Sa
   /// An iteration begins; the loader calls this in `begin()`.
   /// @param new_size  only N is accepted, because scores belong to a fixed data set.
   /// @throws c10::ValueError  another size.
-  /// @throws c10::Error  batches of the finished epoch were skipped (see `InfoBatch::update`).
   void reset(std::optional<std::size_t> new_size = std::nullopt) override;
 
   /// The next ids in plan order, at most `batch_size`; nothing at the end of the epoch.
+  /// @throws c10::Error  more samples are out than this loader uses to have out: a row or a batch was
+  ///                     lost.
+  /// @throws c10::ValueError  another size than `Options::whole_batches`.
   std::optional<std::vector<std::size_t>> next(std::size_t batch_size) override;
 
   /// Number of samples of the epoch that the next iteration delivers.

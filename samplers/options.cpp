@@ -31,6 +31,9 @@ Config Options::config() const {
   config.quantiles = quantiles_;
   config.quantile_keep = quantile_keep_;
   config.score_ema = score_ema_;
+  config.whole_batches = whole_batches_;
+  config.drop_last = drop_last_;
+  config.lookahead = lookahead_;
   return config;
 }
 

@@ -49,6 +49,15 @@ struct INFOBATCH_SAMPLERS_API Options {
   TORCH_ARG(std::vector<double>, quantile_keep) = Config{}.quantile_keep;
   /// a in [0, 1): score = a * old score + (1 - a) * loss.
   TORCH_ARG(double, score_ema) = Config{}.score_ema;
+  /// B: the plans of pruned epochs are multiples of B samples, so that every batch is whole; 0: any
+  /// size. Needs keep("exact"), and the loader's batch size must be B.
+  TORCH_ARG(std::int64_t, whole_batches) = Config{}.whole_batches;
+  /// Whether the loader drops a last batch that is short. infobatch::make_data_loader sees it by
+  /// itself; of a raw loop it is to be said, above all where batches are split.
+  TORCH_ARG(std::optional<bool>, drop_last) = Config{}.drop_last;
+  /// Whether the loader may run further ahead later than before the first update of an epoch, as a
+  /// prefetcher in a thread of its own may.
+  TORCH_ARG(bool, lookahead) = Config{}.lookahead;
   /// Seed of every draw; default: torch's initial seed.
   TORCH_ARG(std::optional<std::uint64_t>, seed) = std::nullopt;
   /// Threads of the epoch boundary, 0: as many as the process may use. Never changes a plan.

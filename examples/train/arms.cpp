@@ -11,7 +11,7 @@ const std::vector<Arm>& arms() {
       {"random", "samples left out at random, at infobatch's share, rescaled and annealed", true},
       {"infobatch", "samples below the mean loss left out with probability r, rescaled", false},
       {"infobatch-exact",
-       "the same, exactly the share r of them (rule of the official code)",
+       "the same, exactly the share r of them (rule of the official code), in whole batches",
        false},
       {"infobatch-quantile",
        "thresholds at quantiles of the loss (the paper's 40 % variant)",
@@ -46,7 +46,8 @@ infobatch::Options sampler_options(const Arm& arm,
     result.policy("random").target_saved(share).max_prune_ratio(
         std::max(0.99, options.prune_ratio));
   }
-  if (name == "infobatch-exact") result.keep("exact");
+  // Exact counts can be chosen so that every batch is whole.
+  if (name == "infobatch-exact") result.keep("exact").whole_batches(options.batch_size);
   if (name == "infobatch-quantile") result.policy("infobatch_quantile");
   if (name == "infobatch-norescale") result.rescale(false);
   if (name == "infobatch-noanneal") result.delta(1.0);

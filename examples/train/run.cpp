@@ -1,4 +1,5 @@
 #include <examples/train/run.hpp>
+#include <samplers/data_loader.hpp>
 
 #include <torch/torch.h>
 
@@ -72,10 +73,11 @@ Run::Run(const TrainOptions& options,
   model_->train();
   optimizer_ = make_optimizer(*model_, options);
   // drop_last: every step has the same shape. Rests of ever new sizes would make the convolution
-  // library compile kernels in every pruned epoch, at the cost of some steps.
-  loader_ = torch::data::make_data_loader(
+  // library compile kernels in every pruned epoch, at the cost of some steps. Where the plan is made
+  // of whole batches, only full epochs have a rest.
+  loader_ = make_data_loader(
       batches_,
-      ib_.sampler(),
+      ib_,
       torch::data::DataLoaderOptions(static_cast<std::size_t>(options.batch_size)).drop_last(true));
   figures_.arm = arm.name;
   figures_.seed = seed;

@@ -15,7 +15,8 @@ void Delivery::start_at(EpochFacts& facts, std::int64_t position) noexcept {
   first_ = 0;
   pulled_ = pulled_before_update_ = 0;
   facts.start = facts.handed = position;
-  facts.updates = facts.batch = facts.last = facts.offset = facts.part = facts.lag = 0;
+  facts.updates = facts.batch = facts.last = facts.offset = facts.lag = 0;
+  facts.part = facts.short_part = 0;
   facts.rows = facts.came_back = facts.lag_cut = false;
 }
 
@@ -77,9 +78,10 @@ void Delivery::observed(EpochFacts& facts, std::int64_t count) noexcept {
     const std::int64_t size = oldest();
     if (facts.part == 0) facts.part = count == size - facts.offset ? kWholeBatch : count;
     facts.split = facts.split || facts.part != kWholeBatch;
+    if (facts.offset == 0 && count < std::min(facts.part, size)) facts.short_part = count;
     facts.offset += count;
     if (facts.offset == size) {
-      facts.offset = 0;
+      facts.offset = facts.short_part = 0;
       if (--runs_[first_].count == 0) ++first_;
       if (first_ == runs_.size()) {
         runs_.clear();

@@ -269,6 +269,7 @@ void Session::Impl::rewind() noexcept {
   running_.delivery.start_at(running_.facts, 0);
   running_.log.clear();
   running_.iterating = running_.skips_covered = running_.delivered = false;
+  running_.suspicion.clear();
   resumed_ = false;
 }
 

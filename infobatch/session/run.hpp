@@ -81,8 +81,8 @@ class Session::Impl {
   std::shared_ptr<const WarningHandler> handler;
   bool warnings_held = false;
 
-  /// What the running epoch's soundness is judged by, for the tables of cases in the tests.
   void declare_drop_last(bool drop_last) noexcept;
+  void suspect(std::string cause) noexcept { reported().suspicion.swap(cause); }
   std::int64_t position() const { return reported().facts.observed; }
 
  private:
@@ -99,6 +99,7 @@ class Session::Impl {
     detail::EpochFacts facts;
     detail::Delivery delivery;
     detail::LossLog log;
+    std::string suspicion;       // a cause that a binding named for a refusal
     detail::Trusted folded;      // what of the log is in the scores
     Buffer<float> overwritten;   // by it, where the fold needs memory
   };

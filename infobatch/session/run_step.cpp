@@ -24,13 +24,19 @@ void check_array(const char* name, const void* data, std::int64_t count) {
   }
 }
 
+std::string suspected(const std::string& suspicion) {
+  return suspicion.empty() ? suspicion : suspicion + ". ";
+}
+
 [[noreturn]] void refuse_update(UpdateFault fault,
                                 const detail::EpochFacts& facts,
                                 std::int64_t epoch,
                                 std::int64_t count,
                                 std::int64_t batch,
+                                const std::string& suspicion,
                                 const Wording& wording) {
-  const std::string cures = message("Pass the ids, ",
+  const std::string cures = message(suspected(suspicion),
+                                    "Pass the ids, ",
                                     wording.update_by_ids,
                                     wording.ids_hint,
                                     "; or forget this epoch's losses with ",
@@ -57,7 +63,8 @@ void check_array(const char* name, const void* data, std::int64_t count) {
                                    ? std::string("whole")
                                    : message("in parts of ", facts.part, " and a rest"),
                                ", so ",
-                               std::min(facts.part, batch - facts.offset),
+                               std::min(facts.short_part > 0 ? facts.short_part : facts.part,
+                                        batch - facts.offset),
                                " losses are due, got ",
                                count,
                                " (epoch ",
@@ -84,7 +91,9 @@ void check_array(const char* name, const void* data, std::int64_t count) {
               " such samples (epoch ",
               epoch,
               "): a second update on one batch, a batch that the sampler did not deliver, or a loader "
-              "without this sampler. Once per batch; or pass the ids, ",
+              "without this sampler. ",
+              suspected(suspicion),
+              "Once per batch; or pass the ids, ",
               wording.update_by_ids));
 }
 
@@ -148,8 +157,9 @@ inline Slice Session::Impl::hand_out(std::int64_t asked, bool rows, Lock& lock) 
                 running_.number,
                 ", got ",
                 facts.handed - facts.observed,
-                ": a row or a batch was lost, so later losses would belong to other samples. Pass the "
-                "ids, ",
+                ": a row or a batch was lost, so later losses would belong to other samples. ",
+                suspected(running_.suspicion),
+                "Pass the ids, ",
                 wording.update_by_ids,
                 wording.ids_hint,
                 "; or forget this epoch's losses with ",
@@ -197,7 +207,7 @@ inline Session::Impl::Epoch& Session::Impl::check_observation(std::int64_t count
   const UpdateFault fault = facts.rows ? check_rows_update(facts, count, target.delivery.pulled())
                                        : check_update(facts, count, batch);
   if (fault != UpdateFault::kNone && count > 0) {
-    refuse_update(fault, facts, target.number, count, batch, wording);
+    refuse_update(fault, facts, target.number, count, batch, target.suspicion, wording);
   }
   if (count == 0) return target;
   if (!target.log.prepared(facts.kept)) target.log.prepare(facts.kept, spare_staged_);

@@ -16,6 +16,15 @@ bool lag_is_proven(const EpochFacts& facts) {
   return facts.lag == 0 || (facts.lag <= facts.known_lag && facts.batch == facts.known_batch);
 }
 
+/// Whether `count` is the first part of a short batch of `size` that is cut into as many equal parts
+/// as one of `batch` samples is when its parts have `part` samples: ceil(size / k) for a k with
+/// ceil(batch / k) = part.
+bool is_chunk_of_short(std::int64_t batch, std::int64_t part, std::int64_t size, std::int64_t count) {
+  const std::int64_t fewest = batches(batch, part);  // k
+  const std::int64_t most = part > 1 ? batches(batch, part - 1) - 1 : batch;
+  return count <= batches(size, fewest) && count >= batches(size, std::max(fewest, most));
+}
+
 bool tail_may_be_dropped(const EpochFacts& facts) {
   if (facts.drop_last.has_value()) return *facts.drop_last;
   return !facts.split;
@@ -43,7 +52,11 @@ UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64
   const std::int64_t rest = size - facts.offset;
   if (count > rest) return UpdateFault::kBeyondBatch;
   if (facts.part == 0) return UpdateFault::kNone;
-  return count == std::min(facts.part, rest) ? UpdateFault::kNone : UpdateFault::kOtherPart;
+  const std::int64_t part = facts.short_part > 0 ? facts.short_part : facts.part;
+  if (count == std::min(part, rest)) return UpdateFault::kNone;
+  const bool splits_anew = facts.offset == 0 && size < facts.batch && facts.part != kWholeBatch &&
+                           is_chunk_of_short(facts.batch, facts.part, size, count);
+  return splits_anew ? UpdateFault::kNone : UpdateFault::kOtherPart;
 }
 
 UpdateFault check_rows_update(const EpochFacts& facts, std::int64_t count, std::int64_t pulled) {

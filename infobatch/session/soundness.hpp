@@ -33,7 +33,8 @@ struct EpochFacts {
 
   // Parts.
   std::int64_t part = 0;  ///< samples of an update: 0 not known yet, or kWholeBatch
-  bool split = false;     ///< batches were observed in parts, also before a load
+  std::int64_t short_part = 0;  ///< that of the oldest batch, where it is short and split anew
+  bool split = false;           ///< batches were observed in parts, also before a load
 
   // Declarations.
   std::optional<bool> drop_last;
@@ -65,7 +66,8 @@ enum class UpdateFault {
 };
 
 /// Checks (b): `size` of the oldest batch that is not observed whole, of which facts.offset samples
-/// are observed.
+/// are observed. A short batch may come in parts of the same size, or in as many equal parts as the
+/// others (torch's chunk).
 UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64_t size);
 
 /// Checks (c): `pulled` rows were handed out since the update before.
