@@ -2,6 +2,7 @@
 //
 // One learns: micro-batches are shorter slices, `update` is called once for each of them in order;
 // with Reduction::kSum and a division by the whole batch, the gradient is that of the whole batch.
+// Parts have one size, the last of a batch the rest: split(m), whatever the size of the last batch.
 
 #include <samplers/infobatch.hpp>
 
@@ -32,7 +33,7 @@ std::pair<torch::Tensor, int> train(std::int64_t parts) {
     while (const auto ids = sampler.next(kBatch)) {
       const torch::Tensor rows = torch::tensor(std::vector<std::int64_t>(ids->begin(), ids->end()));
       optimizer.zero_grad();
-      for (const torch::Tensor& part : rows.chunk(parts)) {
+      for (const torch::Tensor& part : rows.split(kBatch / parts)) {
         const torch::Tensor out = model(x.index_select(0, part)).squeeze(1);
         const torch::Tensor losses = (out - y.index_select(0, part)).square();
         const torch::Tensor sum = ib.update(losses, infobatch::Reduction::kSum);
