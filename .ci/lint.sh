@@ -47,6 +47,11 @@ mapfile -t texts < <(files ':!*.json' ':!LICENSE')
 if grep -nE '(^|[^A-Za-z0-9_.])/(tmp|root|home|work)/' -- "${texts[@]}" /dev/null | grep -v '^\.ci/lint\.sh:'; then
   complain "paths of one machine"
 fi
+# What explains the tree has to be in it: rules have numbers, which docs/rules.md gives.
+if grep -nE '(^|[^A-Za-z0-9_])(DESIGN|EVIDENCE|POLICIES|STYLE\.md)([^A-Za-z0-9_]|$)' -- "${texts[@]}" /dev/null |
+  grep -v '^\.ci/lint\.sh:'; then
+  complain "documents that are not in this tree"
+fi
 # Catch2 v2 and CTest split names at semicolons: such a test would count, and run nothing.
 if grep -nE '^ *(TEST_CASE|TEMPLATE_TEST_CASE|SCENARIO)\("[^"]*;' -- "${sources[@]}"; then
   complain "semicolon in the name of a test"

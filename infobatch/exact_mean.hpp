@@ -8,7 +8,7 @@
 
 namespace infobatch {
 
-/// The exact sum and number of observed scores (DESIGN rule 2).
+/// The exact sum and number of observed scores (rule 2).
 ///
 /// A fixed-point number in units of 2^-149, the smallest float32, wide enough for 2^40 values of
 /// any finite size: nothing is ever rounded, so order and number of threads cannot matter.

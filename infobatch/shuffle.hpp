@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-// The order of a plan (DESIGN rule 8): Rao-Sandelius shuffle of the kept ids, ascending at first.
+// The order of a plan (rule 8): Rao-Sandelius shuffle of the kept ids, ascending at first.
 //
 // K kept ids are parted into 2^bits buckets, in one or two levels, by independent uniform draws;
 // the parts of a level keep their order. Then each bucket is shuffled by Fisher-Yates. The buckets

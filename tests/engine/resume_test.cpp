@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-// DESIGN section 3: saved at any step, loaded into a new session, continued == never stopped.
+// docs/rules.md, state: saved at any step, loaded into a new session, continued == never stopped.
 
 using namespace infobatch;
 using namespace infobatch::testing;

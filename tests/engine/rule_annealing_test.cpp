@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-// DESIGN section 2, rule 7: which epochs prune.
+// Rule 7: which epochs prune.
 
 using namespace infobatch;
 using namespace infobatch::testing;

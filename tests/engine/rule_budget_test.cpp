@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-// DESIGN section 2, rule 14: a fixed budget of samples to save.
+// Rule 14: a fixed budget of samples to save.
 
 using namespace infobatch;
 using namespace infobatch::testing;

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-// DESIGN section 2, rule 15: what a loop gets wrong is refused or warned of, and how it is undone.
+// Rule 15: what a loop gets wrong is refused or warned of, and how it is undone.
 
 using namespace infobatch;
 using namespace infobatch::testing;

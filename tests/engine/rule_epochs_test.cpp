@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-// DESIGN section 2, rule 15: how epochs follow one another without set_epoch.
+// Rule 15: how epochs follow one another without set_epoch.
 
 using namespace infobatch;
 using namespace infobatch::testing;

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-// DESIGN section 2, rule 11: observation by ids.
+// Rule 11: observation by ids.
 
 using namespace infobatch;
 using namespace infobatch::testing;

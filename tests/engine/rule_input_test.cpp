@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-// DESIGN section 2, rule 13: what is refused, in which words, and that nothing changes.
+// Rule 13: what is refused, in which words, and that nothing changes.
 
 using namespace infobatch;
 using namespace infobatch::testing;

@@ -11,8 +11,7 @@
 #include <utility>
 #include <vector>
 
-// DESIGN section 2, rules 4, 5 and 8 as a session shows them: who is kept, at which weight, in
-// which order.
+// Rules 4, 5 and 8 as a session shows them: who is kept, at which weight, in which order.
 
 using namespace infobatch;
 using namespace infobatch::testing;

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-// DESIGN section 2, rule 6: the reductions of `update`, and what is unbiased.
+// Rule 6: the reductions of `update`, and what is unbiased.
 
 using namespace infobatch;
 using namespace infobatch::testing;

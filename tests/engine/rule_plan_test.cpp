@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-// DESIGN section 2, rules 9 and 12: plans are frozen, and nothing is global.
+// Rules 9 and 12: plans are frozen, and nothing is global.
 
 using namespace infobatch;
 using namespace infobatch::testing;

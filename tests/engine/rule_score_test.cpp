@@ -9,7 +9,7 @@
 #include <map>
 #include <vector>
 
-// DESIGN section 2, rules 1, 2, 3 and 10: scores, threshold, candidates, non-finite losses.
+// Rules 1, 2, 3 and 10: scores, threshold, candidates, non-finite losses.
 
 using namespace infobatch;
 using namespace infobatch::testing;
