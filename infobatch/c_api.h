@@ -16,7 +16,9 @@
  *     ib_session_create(50000, &config, 0, &session);
  *     ib_session_begin(session);                           // the loop begins an epoch
  *     ib_slice batch;
- *     while (ib_session_next(session, 128, &batch) == IB_OK && batch.count > 0) {
+ *     for (;;) {
+ *       if (ib_session_next(session, 128, &batch) != IB_OK) return fail(ib_last_error());
+ *       if (batch.count == 0) break;                       // the end of the epoch
  *       ... losses of batch.ids[0 .. count) ...
  *       ib_session_update(session, losses, batch.count, IB_MEAN, &loss);
  *     }
