@@ -40,6 +40,7 @@ fi
 
 scripts/check_layers.py || complain "a layer includes what stands above it"
 scripts/check_sources.py || complain "a source file that is not compiled"
+scripts/check_docs.py || complain "a citation of what is not there"
 
 mapfile -t texts < <(files ':!*.json' ':!LICENSE')
 "$venv/bin/codespell" --ignore-words-list kinf "${texts[@]}" || complain "spelling"
