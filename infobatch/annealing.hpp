@@ -8,7 +8,7 @@
 namespace infobatch {
 
 /// A share in [0, 1] as round(share * 1e9) parts of 1e9, so that what follows is integer
-/// arithmetic and .29 of 100 epochs is 29, not 28.
+/// arithmetic and 0.29 of 100 epochs is 29, not 28.
 inline std::int64_t billionths(double share) { return std::llround(share * 1e9); }
 
 /// floor(share * count) with the share in billionths, for shares in [0, 1], counts up to 2^63.
