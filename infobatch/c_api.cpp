@@ -486,7 +486,7 @@ ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last) {
   return guarded(__func__, [&] {
     require(session, "ib_session_declare_drop_last", "session");
     session->session.declare_drop_last(
-        flag("ib_session_declare_drop_last", "drop_last", drop_last));
+        declared("ib_session_declare_drop_last", drop_last));
   });
 }
 

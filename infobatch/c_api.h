@@ -262,7 +262,7 @@ INFOBATCH_API ib_status ib_session_next(ib_session* session, int64_t count, ib_s
 INFOBATCH_API ib_status ib_session_next_rows(ib_session* session, int64_t count, ib_slice* slice);
 /** Samples of the oldest batch that are not observed yet; 0: no batch is out, or they are not known. */
 INFOBATCH_API ib_status ib_session_pending(const ib_session* session, int64_t* pending);
-/** Says whether the loader drops a last batch that is short: 0 or 1. */
+/** Says whether the loader drops a last batch that is short: an ib_declared. */
 INFOBATCH_API ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last);
 
 /** Records the losses of the next `count` samples in order; `slice` (may be NULL) receives the

@@ -121,7 +121,7 @@ std::int64_t Session::pending() const {
   return impl_->pending();
 }
 
-void Session::declare_drop_last(bool drop_last) {
+void Session::declare_drop_last(std::optional<bool> drop_last) {
   const Guard lock(impl_->mutex);
   impl_->declare_drop_last(drop_last);
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,8 @@ struct LoadReport {
 
 /// The arrays of an epoch, lent to a program that does the step itself.
 ///
-/// They live until the next epoch begins; `plan` keeps ids and weights for longer.
+/// They live until the next epoch begins or a state is loaded; `plan` keeps ids and weights for
+/// longer.
 struct EpochArrays {
   std::int64_t epoch = 0;
   std::int64_t size = 0;              ///< K
@@ -148,8 +150,8 @@ class INFOBATCH_API Session {
   /// Samples of the oldest batch that are not observed yet: what the next update may bring at most.
   /// 0: no batch is out, or batches are not known.
   std::int64_t pending() const;
-  /// Says whether the loader drops a last batch that is short (Config::drop_last).
-  void declare_drop_last(bool drop_last);
+  /// Says whether the loader drops a last batch that is short (Config::drop_last); empty: not declared.
+  void declare_drop_last(std::optional<bool> drop_last);
 
   /// Names a cause that a refusal for unsoundness in this epoch is to mention, for what only a binding
   /// sees: the shape of a tensor, for example.
@@ -217,8 +219,8 @@ class INFOBATCH_API Session {
 
   /// Where warnings go; default (also for an empty handler): standard error. A handler is called by
   /// the call that found something to warn of, when the session may be used again, so it may call
-  /// the session. Where it throws, the call fails with that and has changed nothing; the warning
-  /// counts as delivered.
+  /// the session. Where it throws, the call fails with that and has not changed the session (a
+  /// save has written its file); the warning counts as delivered.
   void set_warning_handler(WarningHandler handler);
   /// From now on warnings wait for `next_warning`; no handler is called.
   void hold_warnings();
@@ -232,12 +234,14 @@ class INFOBATCH_API Session {
   /// Takes over a state. N, seed, policy with its parameters and the user's columns must match; E,
   /// delta, drop_last, lookahead and the number of threads may differ.
   /// @throws FileError        the bytes are no such state, or damaged.
-  /// @throws InvalidArgument  the state is that of another run; every difference is listed.
+  /// @throws InvalidArgument  the state is that of another run (every difference is listed), or of
+  ///                          another schema.
   LoadReport deserialize(std::string_view bytes);
   /// Writes the state to a file, atomically: a crash leaves the old file or the new one. It is
   /// written beside it first, as `path`.tmp; several savers of one path take turns. A symbolic link
-  /// is followed.
-  /// @throws FileError
+  /// is followed; the permissions of a file that is replaced are kept.
+  /// @throws FileError  also where another saver holds `path`.tmp for a minute; the session is as
+  ///                    before.
   void save(const std::string& path);
   /// @throws FileError  also for what is no regular file, or larger than a state of this session can
   ///                    be; it is then not read.

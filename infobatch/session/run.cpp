@@ -54,7 +54,7 @@ void Session::Impl::start(Epoch& epoch, const detail::Totals& before) const noex
   epoch.facts.known_batch = before.known_batch;
 }
 
-void Session::Impl::declare_drop_last(bool drop_last) noexcept {
+void Session::Impl::declare_drop_last(std::optional<bool> drop_last) noexcept {
   drop_last_ = drop_last;
   running_.facts.drop_last = previous_.facts.drop_last = drop_last_;
 }

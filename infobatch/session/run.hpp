@@ -81,7 +81,7 @@ class Session::Impl {
   std::shared_ptr<const WarningHandler> handler;
   bool warnings_held = false;
 
-  void declare_drop_last(bool drop_last) noexcept;
+  void declare_drop_last(std::optional<bool> drop_last) noexcept;
   void suspect(std::string cause) noexcept { reported().suspicion.swap(cause); }
   std::int64_t position() const { return reported().facts.observed; }
 

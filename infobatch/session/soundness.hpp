@@ -43,7 +43,7 @@ struct EpochFacts {
   // Check (a). `lag`: most samples handed out and not observed just before a hand-out.
   std::int64_t lag = 0;
   bool lag_cut = false;         ///< all was handed out before the first update: `lag` may be short
-  std::int64_t known_lag = -1;  ///< that of an epoch that was observed whole; -1: there is none
+  std::int64_t known_lag = -1;  ///< that of the last epoch that came to its end; -1: there is none
   std::int64_t known_batch = 0;  ///< size of its batches
   std::int64_t verified = 0;    ///< [0, verified) was observed up to the last check that passed
 
@@ -93,7 +93,8 @@ struct Trusted {
   std::int64_t count() const { return end - (gap_end - gap_begin); }
 };
 
-/// Check (d): all where the epoch is over; else what was verified, where the lag is proven.
+/// Check (d): all where the epoch is over, or where nothing is out; else what was verified, where the
+/// lag is proven. A lag of 0 needs no proof: what is lost only makes it larger.
 Trusted trusted_of(const EpochFacts& facts);
 
 /// What of it is beyond doubt whatever comes, for a state that is saved now.

@@ -15,8 +15,8 @@
 
 namespace infobatch::detail {
 
-/// The figures of a saved state: all but the tensors. What belongs to a session's memory, its
-/// threads or its loader is not among them.
+/// The figures of a saved state: all but the tensors. What belongs to a session's memory or threads
+/// is not among them; of the loader only what soundness needs to know of it.
 struct StateFigures {
   std::int64_t size = 0;
   int rule_version = kRuleVersion;

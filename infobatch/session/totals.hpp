@@ -10,7 +10,7 @@ struct Totals {
   std::int64_t pruned = 0;      ///< samples left out
   std::int64_t non_finite = 0;  ///< losses that were NaN or infinite
   std::int64_t dropped = 0;     ///< losses that were not taken over, their epoch being unsound
-  /// How far the loader ran ahead in the last epoch that was observed whole, in samples; -1: none.
+  /// How far the loader ran ahead in the last epoch that came to its end, in samples; -1: none.
   std::int64_t known_lag = -1;
   std::int64_t known_batch = 0;  ///< size of its batches
 

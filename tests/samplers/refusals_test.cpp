@@ -171,7 +171,7 @@ TEST_CASE("a skipped batch is refused at the next hand-out, with the cure", "[sa
 
 TEST_CASE("a batch that is lost behind the last hand-out is dropped with what is not verified",
           "[samplers][refuse]") {
-  InfoBatch ib(400, Options(4).seed(1));
+  InfoBatch ib(400, Options(4).seed(1).policy("full"));  // every batch is whole
   std::string warning;
   ib.session()->set_warning_handler([&](const std::string& text) { warning += text; });
   for (int epoch = 0; epoch < 2; ++epoch) {
