@@ -18,6 +18,7 @@ option(INFOBATCH_WERROR "Treat warnings as errors" OFF)
 option(INFOBATCH_PCH "Precompile torch's headers for our own targets" ON)
 option(INFOBATCH_CCACHE "Compile through ccache, where it is found" ON)
 set(INFOBATCH_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
+option(INFOBATCH_FUZZ "Build the fuzzing programs; needs Clang with its libFuzzer" OFF)
 set(INFOBATCH_TRAIN_LINK "" CACHE FILEPATH "Also leave infobatch-train here, as a link; empty: do not")
 
 # Single-configuration generators build nothing useful without a build type.

@@ -1,6 +1,22 @@
 # What every target of ours gets: warnings, sanitizers, hidden symbols. Private to the target, so a
 # user's build sees none of it.
 add_library(infobatch_dev INTERFACE)
+if(INFOBATCH_FUZZ)
+  # Every object counts its edges, for the fuzzing programs to look at.
+  include(CheckCXXSourceCompiles)
+  set(CMAKE_REQUIRED_FLAGS -fsanitize=fuzzer)
+  check_cxx_source_compiles(
+    "extern \"C\" int LLVMFuzzerTestOneInput(const unsigned char*, decltype(sizeof 0)) { return 0; }"
+    INFOBATCH_COMPILER_HAS_FUZZER)
+  unset(CMAKE_REQUIRED_FLAGS)
+  if(NOT INFOBATCH_COMPILER_HAS_FUZZER)
+    message(FATAL_ERROR
+      "InfoBatch: INFOBATCH_FUZZ needs Clang with libFuzzer, got ${CMAKE_CXX_COMPILER_ID} "
+      "(${CMAKE_CXX_COMPILER}), which links nothing with -fsanitize=fuzzer. scripts/setup.sh fuzz "
+      "installs both; on Debian they are clang and libclang-rt-<version>-dev")
+  endif()
+  target_compile_options(infobatch_dev INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
   target_compile_options(infobatch_dev INTERFACE
     -Wall -Wextra -Wshadow
