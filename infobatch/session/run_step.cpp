@@ -249,6 +249,8 @@ void Session::Impl::observe_ids(const float* losses,
   if (count > kMaxSize) {
     throw InvalidArgument(message("update: count must be at most ", kMaxSize, ", got ", count));
   }
+  // While set_epoch tells a warning: what it is about to leave may never have been planned.
+  if (looked_ && !previous_.plan) unlook();
   Epoch& target = reported();
   const bool was_planned = static_cast<bool>(target.plan);
   bool found = false;

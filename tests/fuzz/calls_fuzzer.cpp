@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <iterator>
@@ -34,6 +36,12 @@ constexpr int kMostCalls = 120;
 template <typename Items>
 std::ptrdiff_t ssize(const Items& items) {
   return static_cast<std::ptrdiff_t>(std::size(items));
+}
+
+/// INFOBATCH_FUZZ_TRACE=1: tells the calls of an input, to find out what is wrong with one.
+bool traces() {
+  static const bool traced = std::getenv("INFOBATCH_FUZZ_TRACE") != nullptr;
+  return traced;
 }
 
 class Bytes {
@@ -82,7 +90,10 @@ class Harness {
     }
     const unsigned warnings = bytes_.take();
     const unsigned loader = bytes_.take();
-    if (warnings % 8 == 5) config.epochs = 1 + warnings / 8 % 3;  // one that never prunes, warns
+    if (warnings % 8 >= 5) {  // a run that never prunes, and warns of it
+      config.epochs = 1 + warnings / 8 % 2;
+      config.target_saved.reset();
+    }
     loses_ = loader % 8 == 7;
     config.lookahead = loader / 8 % 4 == 3;
     session_ = fuzz::make_session(variant_);
@@ -197,6 +208,20 @@ class Harness {
     const double progress = session_->progress();
     Answer answer = answer_of(*session_);
     const std::string after = session_->serialize();
+    if (traces()) {
+      std::fprintf(stderr,
+                   "  slice [%lld, +%lld), number %lld, epoch %lld, position %lld%s%s\n",
+                   static_cast<long long>(answer.slice.begin),
+                   static_cast<long long>(answer.slice.count),
+                   static_cast<long long>(answer.number),
+                   static_cast<long long>(session_->epoch()),
+                   static_cast<long long>(session_->position()),
+                   answer.refused.empty() ? "" : ", refused: ",
+                   answer.refused.c_str());
+      if (after != before && !answer.refused.empty()) {
+        std::fprintf(stderr, "  before: %s\n  after:  %s\n", before.c_str() + 8, after.c_str() + 8);
+      }
+    }
     if (!answer.refused.empty() && !reenters_) {
       require(after == before, "a refused call leaves the state as it was");
       require(session_->epoch() == epoch && session_->position() == position &&
@@ -344,6 +369,7 @@ class Harness {
   }
 
   void call(Call call) {
+    if (traces()) std::fprintf(stderr, "call %d\n", static_cast<int>(call));
     const std::int64_t position = session_->position();
     const std::int64_t epoch = session_->epoch();
     const double progress = session_->progress();
@@ -389,12 +415,12 @@ class Harness {
       case Call::kAdvanceAndWrite: {
         const std::int64_t count = oldest();
         const std::vector<float> losses = tags(count);
-        came_back(make([&](Session& s, Answer& a) { a.slice = s.advance(count); }), losses);
-        if (call == Call::kAdvance) break;
-        if (session_->position() < count) break;
+        const Answer answer = make([&](Session& s, Answer& a) { a.slice = s.advance(count); });
+        came_back(answer, losses);
+        if (call == Call::kAdvance || !answer.refused.empty() || reenters_) break;
         make([&](Session& s, Answer&) {
           const EpochArrays arrays = s.epoch_arrays();
-          for (std::int64_t i = 0; i < count && s.position() >= count && !reenters_; ++i) {
+          for (std::int64_t i = 0; i < count; ++i) {
             const std::int64_t p = s.position() - count + i;
             arrays.losses[p] = losses[static_cast<std::size_t>(i)];
             give(arrays.ids[p], arrays.losses[p]);
