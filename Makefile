@@ -1,12 +1,13 @@
 # The everyday commands. Each one sets up what it needs first; see scripts/setup.sh.
 # TORCH=2.15.0 make test   uses another release of torch, beside the pinned one.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean distclean
+.PHONY: help demo test bench fuzz lint format clean distclean
 
 help:
 	@echo 'make demo       set up, build, and train: every sample against InfoBatch (about 4 minutes)'
 	@echo 'make test       set up, build, and run every test'
 	@echo 'make bench      set up, build, and run the benchmarks; results in build/bench/*.json'
+	@echo 'make fuzz       half a minute of random calls, states and configs each, with Clang'
 	@echo 'make lint       check format, layers, spelling'
 	@echo 'make format     format every C and C++ file'
 	@echo 'make clean      remove build/'
@@ -26,6 +27,10 @@ test:
 bench:
 	@scripts/setup.sh bench
 	@scripts/build.sh run_benchmarks
+
+fuzz:
+	@scripts/setup.sh fuzz
+	@.ci/fuzz.sh
 
 lint:
 	@.ci/lint.sh

@@ -23,6 +23,7 @@ LAYERS = {
     "tests/engine": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/session": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/kernels": ({"infobatch", "cuda_kernels", "tests"}, TORCH),
+    "tests/fuzz": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/c_api": ({"infobatch", "tests"}, TORCH + CUDA),
 }
 OURS = {folder.split("/")[0] for folder in LAYERS} | {"tests"}

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Sets up what a build needs, inside the checkout as far as possible:
 #
-#   scripts/setup.sh demo|test|bench
+#   scripts/setup.sh demo|test|bench|fuzz
 #
 # 1. compiler, CMake, Ninja and the header packages: from the system; through apt-get where that may be
 #    used (root or password-less sudo); CMake and Ninja otherwise from pip.
 # 2. torch: the one that Torch_DIR or CMAKE_PREFIX_PATH names; otherwise release $TORCH (default: the pin
 #    in environment.sh) in a virtual environment, .venv or .venv-<release>.
+#
+# fuzz needs no torch, but Clang with its libFuzzer; see .ci/fuzz.sh.
 #
 # Nothing is done twice: where everything is in place this takes a few milliseconds and no network.
 # PYTHON=<path> names the interpreter to use (3.10 or newer).
@@ -15,7 +17,7 @@ step=set-up
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 goal=${1:-test}
-[[ $goal =~ ^(demo|test|bench)$ ]] || fail "the goal must be demo, test or bench, got '$goal'"
+[[ $goal =~ ^(demo|test|bench|fuzz)$ ]] || fail "the goal must be demo, test, bench or fuzz, got '$goal'"
 [[ $(uname -s) == Linux ]] || fail "this script knows Linux only; elsewhere use CMake directly (CONTRIBUTING.md)"
 
 # ---- Is everything in place already? -----------------------------------------------------------------
@@ -31,7 +33,7 @@ in_place() {
   [[ -e $torch_root/lib/libtorch_cpu.so && ! -e $venv/.installing ]] || return 1
   command -v cmake >/dev/null && command -v ninja >/dev/null
 }
-if in_place; then exit 0; fi
+if [[ $goal != fuzz ]] && in_place; then exit 0; fi
 
 # ---- 1. Tools ----------------------------------------------------------------------------------------
 
@@ -58,6 +60,12 @@ find_python() {
   done
   return 1
 }
+# Clang links a fuzzing program, with the sanitizers.
+has_fuzzer() {
+  mkdir -p .cache
+  echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, decltype(sizeof 0)) { return 0; }' |
+    clang++ -x c++ -fsanitize=fuzzer,address,undefined -o .cache/fuzzer-probe - >/dev/null 2>&1
+}
 has_venv() { "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
 python=$(find_python) ||
@@ -75,6 +83,10 @@ list_missing() {
   if ! has_header benchmark/benchmark.h; then
     missing+=(libbenchmark-dev)
     [[ $goal != bench ]] || required+=(libbenchmark-dev)
+  fi
+  if [[ $goal == fuzz ]] && ! has_fuzzer; then
+    missing+=(clang libclang-rt-dev)
+    required+=(clang libclang-rt-dev)
   fi
   has_cmake || missing+=(cmake)
   command -v ninja >/dev/null || missing+=(ninja-build)
@@ -103,8 +115,6 @@ fi
 if ((${#required[@]})); then
   fail "please install ${required[*]} and run again (Debian, Ubuntu: sudo apt-get install ${missing[*]})"
 fi
-
-# ---- 2. torch ----------------------------------------------------------------------------------------
 
 require_venv() {
   if [[ -e $venv/.installing ]]; then
@@ -140,6 +150,10 @@ if ((${#pip_tools[@]})); then
   hash -r
   say "cmake and ninja are in $tools; for use without make: export PATH=\"\$PWD/$tools:\$PATH\""
 fi
+
+if [[ $goal == fuzz ]]; then exit 0; fi
+
+# ---- 2. torch ----------------------------------------------------------------------------------------
 
 torch_root=
 read -r found_version found_root < <(cmake -P cmake/PrintTorch.cmake) || true
