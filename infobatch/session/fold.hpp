@@ -34,7 +34,8 @@ struct FoldArrays {
 /// @note Allocates nothing and cannot fail.
 std::int64_t fold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range, Team& team);
 
-/// Gives back what `fold` overwrote: scores and losses are as before. No thread, no allocation.
+/// Gives back what `fold` overwrote: scores and losses are as before, but that a loss which was not
+/// finite is now the one pattern that stands for it. No thread, no allocation.
 void unfold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) noexcept;
 
 /// The raw loss of a position that lies in a folded range; unseen where it was.
