@@ -71,7 +71,8 @@ class PlanRef {
   /// @throws std::bad_alloc
   operator std::shared_ptr<const Plan>() const {  // NOLINT: wherever a shared_ptr is expected
     if (plan_ == nullptr) return nullptr;
-    return {plan_, [held = *this](const Plan*) {}};
+    take_many(plan_, 1);  // not kept by the deleter, which lives as long as weak pointers do
+    return {plan_, [](const Plan* plan) { give_back(plan, 1); }};
   }
 
   /// Counts `count` references more, of which each is to become a PlanRef by `adopt`, or to be given
