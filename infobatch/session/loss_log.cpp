@@ -107,6 +107,7 @@ void LossLog::fill_unseen(std::int64_t kept) noexcept {
 void LossLog::lend(std::int64_t kept) noexcept {
   for (std::int64_t p = std::max(end_, filled_); p < kept; ++p) staged_[p] = unseen();
   filled_ = kept;
+  lent_ = true;
 }
 
 void LossLog::restore(std::int64_t end, std::int64_t non_finite, bool lent) noexcept {
