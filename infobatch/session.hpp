@@ -45,7 +45,8 @@ struct LoadReport {
 /// The arrays of an epoch, lent to a program that does the step itself.
 ///
 /// They live until the next epoch begins or a state is loaded; `plan` keeps ids and weights for
-/// longer.
+/// longer. Behind a call that looked at the next epoch (`length`, `plan`) ask for them again before
+/// losses are read or written.
 struct EpochArrays {
   std::int64_t epoch = 0;
   std::int64_t size = 0;              ///< K
@@ -148,7 +149,7 @@ class INFOBATCH_API Session {
   /// in one epoch.
   Slice next_rows(std::int64_t count);
   /// Samples of the oldest batch that are not observed yet: what the next update may bring at most.
-  /// 0: no batch is out, or batches are not known.
+  /// 0: no batch is out, batches are not known, or the epoch is observed by ids.
   std::int64_t pending() const;
   /// Says whether the loader drops a last batch that is short (Config::drop_last); empty: not declared.
   void declare_drop_last(std::optional<bool> drop_last);

@@ -46,6 +46,12 @@ std::string Session::Impl::serialize() const {
   }
   figures.by = facts.by;
   figures.observed = facts.by == ObservedBy::kNone ? 0 : facts.observed;
+  if (facts.by == ObservedBy::kIds && run.log.lent()) {
+    // The caller may have written more than was handed over. What is unseen stays so in a fold.
+    const float* const losses = run.log.data();
+    const auto seen = [](float loss) { return !is_unseen(loss); };
+    figures.observed = std::count_if(losses, losses + run.log.end(), seen);
+  }
   figures.split = facts.split;
   figures.proven = proven_of(facts);
   figures.lag_batches = unproven_lag_batches(facts);

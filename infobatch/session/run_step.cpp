@@ -185,6 +185,7 @@ Slice Session::Impl::next_rows(std::int64_t count, Lock& lock) {
 
 std::int64_t Session::Impl::pending() const {
   const Epoch& epoch = reported();
+  if (epoch.facts.by == ObservedBy::kIds) return 0;  // an update may bring any of them
   const std::int64_t batch = epoch.delivery.oldest();
   return batch == 0 ? 0 : batch - epoch.facts.offset;
 }
