@@ -222,10 +222,8 @@ void Session::Impl::look(std::int64_t next) {
   previous_ = std::exchange(running_, Epoch{});
   previous_totals_ = std::exchange(totals_, totals);
   looked_ = true;
-  running_.number = next;
-  start(running_, totals_);
   try {
-    make_plan(running_);
+    running_ = planned(next);
   } catch (...) {
     unlook();
     warnings = before;
@@ -233,10 +231,20 @@ void Session::Impl::look(std::int64_t next) {
   }
 }
 
+/// An epoch with its plan, made from the scores and the totals as they are.
+Session::Impl::Epoch Session::Impl::planned(std::int64_t number) {
+  Epoch epoch;
+  epoch.number = number;
+  start(epoch, totals_);
+  make_plan(epoch);
+  return epoch;
+}
+
 /// The finished epoch is the running one again, and the scores are what they were.
 void Session::Impl::unlook() noexcept {
   if (!looked_) return;
   looked_ = false;
+  looked_before_.reset();
   if (auto arrays = running_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
   running_ = std::exchange(previous_, Epoch{});
   totals_ = previous_totals_;
@@ -253,6 +261,7 @@ void Session::Impl::unlook() noexcept {
 void Session::Impl::commit_look() noexcept {
   if (!looked_) return;
   looked_ = false;
+  looked_before_.reset();
   resumed_ = false;
   spare_staged_ = previous_.log.release();
   if (previous_.overwritten.capacity() > 0) spare_overwritten_ = std::move(previous_.overwritten);
@@ -295,6 +304,7 @@ void Session::Impl::prepare_and_deliver(Lock& lock, const Prepare& prepare) {
       if (warnings.same_pending(before)) return;  // no memory for the text: it stays for later
     } catch (...) {
       if (!looked_before) unlook();
+      if (looked_before_) running_ = *std::exchange(looked_before_, std::nullopt);
       throw;
     }
   }
@@ -335,8 +345,13 @@ void Session::Impl::begin(Lock& lock) {
 void Session::Impl::prepare_epoch(std::int64_t epoch) {
   if (looked_ && running_.number == epoch) return note_forgotten(previous_);
   if (reported().number == epoch) return;  // the same one once more
-  unlook();
-  look(epoch);
+  if (looked_) {  // another one than was looked at, which comes back where this fails
+    Epoch other = planned(epoch);
+    std::swap(running_, other);
+    if (!looked_before_) looked_before_ = std::move(other);
+  } else {
+    look(epoch);
+  }
   note_forgotten(previous_);
 }
 

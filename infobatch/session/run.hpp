@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 namespace infobatch {
@@ -115,6 +116,7 @@ class Session::Impl {
   void make_plan(Epoch& epoch);
   void ensure_plan();
   void look(std::int64_t next);
+  Epoch planned(std::int64_t number);
   void unlook() noexcept;
   void commit_look() noexcept;
   void rewind() noexcept;
@@ -143,6 +145,7 @@ class Session::Impl {
   bool resumed_ = false;  // load was called and nothing was observed since
   bool looked_ = false;   // `running_` is only looked at, `previous_` is the finished one
   Epoch previous_;
+  std::optional<Epoch> looked_before_;  // was looked at until set_epoch looked at another one
   detail::Totals previous_totals_;
   PlanArrays spare_plan_;  // memory of a plan that nobody holds any more
   Buffer<float> spare_staged_;
