@@ -143,15 +143,21 @@ bool zero_bytes(const void* data, size_t from, size_t to) {
   return std::all_of(bytes + from, bytes + to, [](char c) { return c == 0; });
 }
 
-/// A struct that the caller has set up with its own size receives as much as it knows; what a newer
-/// program knows more of is 0.
+/// The size that the caller has set up a struct with, which receives something.
 template <typename Struct>
-void give(const char* function, const char* name, const Struct& all, Struct* out) {
+size_t checked_size(const char* function, const char* name, const Struct* out) {
+  require(out, function, name);
   const size_t size = out->struct_size;
   if (size < sizeof(size_t) || size > kMostStructSize) {
     throw InvalidArgument(message(
         function, ": struct_size of ", name, " must be its sizeof, set by the caller, got ", size));
   }
+  return size;
+}
+
+/// Such a struct receives as much as it knows; what a newer program knows more of is 0.
+template <typename Struct>
+void give(const Struct& all, Struct* out, size_t size) {
   std::memcpy(out, &all, std::min(sizeof all, size));
   if (size > sizeof all) {
     std::memset(reinterpret_cast<char*>(out) + sizeof all, 0, size - sizeof all);
@@ -393,13 +399,13 @@ ib_status ib_session_column(const ib_session* session, const char* name, ib_colu
   return guarded(__func__, [&] {
     require(session, "ib_session_column", "session");
     require(name, "ib_session_column", "name");
-    require(column, "ib_session_column", "column");
+    const size_t size = checked_size("ib_session_column", "column", column);
     const infobatch::ColumnView found = session->session.column(name);
     ib_column all{};
     all.type = static_cast<int32_t>(found.type);
     all.size = found.size;
     all.data = found.data;
-    give("ib_session_column", "column", all, column);
+    give(all, column, size);
   });
 }
 
@@ -539,7 +545,7 @@ ib_status ib_session_update(
 ib_status ib_session_epoch_arrays(ib_session* session, ib_epoch_arrays* arrays) {
   return guarded(__func__, [&] {
     require(session, "ib_session_epoch_arrays", "session");
-    require(arrays, "ib_session_epoch_arrays", "arrays");
+    const size_t size = checked_size("ib_session_epoch_arrays", "arrays", arrays);
     const infobatch::EpochArrays lent = session->session.epoch_arrays();
     ib_epoch_arrays all{};
     all.epoch = lent.epoch;
@@ -547,7 +553,7 @@ ib_status ib_session_epoch_arrays(ib_session* session, ib_epoch_arrays* arrays) 
     all.ids = lent.ids;
     all.weights = lent.weights;
     all.losses = lent.losses;
-    give("ib_session_epoch_arrays", "arrays", all, arrays);
+    give(all, arrays, size);
   });
 }
 
@@ -604,7 +610,7 @@ ib_status ib_session_scores(const ib_session* session, const float** scores) {
 ib_status ib_session_statistics(const ib_session* session, ib_statistics* statistics) {
   return guarded(__func__, [&] {
     require(session, "ib_session_statistics", "session");
-    require(statistics, "ib_session_statistics", "statistics");
+    const size_t size = checked_size("ib_session_statistics", "statistics", statistics);
     const infobatch::Statistics s = session->session.statistics();
     ib_statistics all{};
     all.epoch = s.epoch;
@@ -626,7 +632,7 @@ ib_status ib_session_statistics(const ib_session* session, ib_statistics* statis
     all.non_finite_total = s.non_finite_total;
     all.short_batch = s.short_batch;
     all.dropped_total = s.dropped_total;
-    give("ib_session_statistics", "statistics", all, statistics);
+    give(all, statistics, size);
   });
 }
 
@@ -649,13 +655,13 @@ ib_status ib_session_load(ib_session* session, const char* path, const char** re
 ib_status ib_session_load_report(const ib_session* session, ib_load_report* report) {
   return guarded(__func__, [&] {
     require(session, "ib_session_load_report", "session");
-    require(report, "ib_session_load_report", "report");
+    const size_t size = checked_size("ib_session_load_report", "report", report);
     const std::lock_guard<std::mutex> lock(session->texts);
     ib_load_report all{};
     all.epoch = session->report.epoch;
     all.position = session->report.position;
     all.changes = session->report.text.c_str();
-    give("ib_session_load_report", "report", all, report);
+    give(all, report, size);
   });
 }
 

@@ -353,6 +353,380 @@ static void test_file(void) {
   remove(path);
 }
 
+/* Every new function refuses NULL by the name of its argument. */
+static void test_null_arguments(void) {
+  ib_session* session = create(1);
+  ib_slice slice;
+  ib_column column;
+  ib_epoch_arrays arrays;
+  ib_load_report report;
+  const float losses[4] = {0};
+  const char* text = NULL;
+  int64_t value = 0;
+  column.struct_size = sizeof column;
+  arrays.struct_size = sizeof arrays;
+  report.struct_size = sizeof report;
+#define EXPECT_NULL(call, part) EXPECT_ERROR(call, IB_INVALID_ARGUMENT, part)
+  EXPECT_NULL(ib_config_problems_json(NULL, 1, 1, &text),
+              "ib_config_problems_json: config_json must not be NULL");
+  EXPECT_NULL(ib_config_problems_json("{}", 1, 1, NULL),
+              "ib_config_problems_json: problems must not be NULL");
+  EXPECT_NULL(ib_session_set_column(NULL, "x", IB_INT8, losses),
+              "ib_session_set_column: session must not be NULL");
+  EXPECT_NULL(ib_session_set_column(session, NULL, IB_INT8, losses),
+              "ib_session_set_column: name must not be NULL");
+  EXPECT_NULL(ib_session_set_column(session, "x", IB_INT8, NULL),
+              "ib_session_set_column: data must not be null");
+  EXPECT_NULL(ib_session_column(NULL, "score", &column),
+              "ib_session_column: session must not be NULL");
+  EXPECT_NULL(ib_session_column(session, NULL, &column), "ib_session_column: name must not");
+  EXPECT_NULL(ib_session_column(session, "score", NULL), "ib_session_column: column must not");
+  EXPECT_NULL(ib_session_next_rows(NULL, 1, &slice), "ib_session_next_rows: session must not");
+  EXPECT_NULL(ib_session_next_rows(session, 1, NULL), "ib_session_next_rows: slice must not");
+  EXPECT_NULL(ib_session_pending(NULL, &value), "ib_session_pending: session must not");
+  EXPECT_NULL(ib_session_pending(session, NULL), "ib_session_pending: pending must not");
+  EXPECT_NULL(ib_session_declare_drop_last(NULL, 1), "ib_session_declare_drop_last: session");
+  EXPECT_NULL(ib_session_epoch_arrays(NULL, &arrays), "ib_session_epoch_arrays: session must");
+  EXPECT_NULL(ib_session_epoch_arrays(session, NULL), "ib_session_epoch_arrays: arrays must");
+  EXPECT_NULL(ib_session_advance(NULL, 1, &slice), "ib_session_advance: session must not");
+  EXPECT_NULL(ib_session_stage(NULL, losses, 0, 1), "ib_session_stage: session must not");
+  EXPECT_NULL(ib_session_hold_warnings(NULL), "ib_session_hold_warnings: session must not");
+  EXPECT_NULL(ib_session_next_warning(NULL, &text), "ib_session_next_warning: session must not");
+  EXPECT_NULL(ib_session_next_warning(session, NULL), "ib_session_next_warning: text must not");
+  EXPECT_NULL(ib_session_load_report(NULL, &report), "ib_session_load_report: session must not");
+  EXPECT_NULL(ib_session_load_report(session, NULL), "ib_session_load_report: report must not");
+  EXPECT_OK(ib_session_next_rows(session, 4, &slice));
+  EXPECT_NULL(ib_session_stage(session, NULL, 0, 1), "ib_session_stage: losses must not be null");
+  EXPECT_OK(ib_session_advance(session, 4, NULL)); /* the slice may be NULL */
+#undef EXPECT_NULL
+  ib_session_destroy(session);
+}
+
+static void test_problems_json(void) {
+  const char* problems = NULL;
+  const char* json = NULL;
+  ib_session* session = create(1);
+  EXPECT(ib_rule_version() >= 2);
+  EXPECT_OK(ib_config_problems_json("{}", 10, 0, &problems));
+  EXPECT(strcmp(problems, "[]") == 0);
+  EXPECT_OK(ib_session_config_json(session, &json));
+  EXPECT_OK(ib_config_problems_json(json, SIZE, 1, &problems));
+  EXPECT(strcmp(problems, "[]") == 0);
+  EXPECT_OK(ib_config_problems_json("{\"epochs\":0,\"epoks\":1}", -1, -2, &problems));
+  EXPECT(problems[0] == '[' && problems[strlen(problems) - 1] == ']');
+  EXPECT(strstr(problems, "size must be") != NULL);
+  EXPECT(strstr(problems, "threads must be at least 0, got -2") != NULL);
+  EXPECT(strstr(problems, "epochs must be") != NULL);
+  EXPECT(strstr(problems, "epoks") != NULL);
+  EXPECT_OK(ib_config_problems_json("no JSON", 1, 1, &problems));
+  EXPECT(strlen(problems) > 10);
+  ib_session_destroy(session);
+}
+
+static void test_columns(void) {
+  static int16_t values[SIZE];
+  ib_session* session = create(1);
+  ib_session* other = create(1);
+  ib_column column;
+  const float* scores = NULL;
+  const void* place;
+  const char* bytes = NULL;
+  size_t size = 0;
+  int64_t i;
+  for (i = 0; i < SIZE; ++i) values[i] = (int16_t)(i * 131);
+  column.struct_size = sizeof column;
+  EXPECT_OK(ib_session_column(session, "score", &column));
+  EXPECT_OK(ib_session_scores(session, &scores));
+  EXPECT(column.type == IB_FLOAT32 && column.size == SIZE && column.data == scores);
+  EXPECT_OK(ib_session_set_column(session, "label", IB_INT16, values));
+  EXPECT_OK(ib_session_column(session, "label", &column));
+  EXPECT(column.type == IB_INT16 && column.size == SIZE && column.data != values);
+  EXPECT(column.struct_size == sizeof column);
+  EXPECT(memcmp(column.data, values, sizeof values) == 0);
+  place = column.data;
+  EXPECT_ERROR(ib_session_set_column(session, "score", IB_FLOAT32, values),
+               IB_INVALID_ARGUMENT,
+               "ib_session_set_column: name must be");
+  EXPECT_ERROR(ib_session_set_column(session, "label", IB_INT32, values),
+               IB_INVALID_ARGUMENT,
+               "must keep its type I16, got I32");
+  EXPECT_ERROR(
+      ib_session_set_column(session, "x", -1, values), IB_INVALID_ARGUMENT, "type must be one");
+  EXPECT_ERROR(
+      ib_session_set_column(session, "x", 12, values), IB_INVALID_ARGUMENT, "type must be one");
+  EXPECT_ERROR(ib_session_column(session, "x", &column),
+               IB_INVALID_ARGUMENT,
+               "ib_session_column: name must be one of score, label; got \"x\"");
+  EXPECT_OK(ib_session_begin(session));
+  EXPECT_OK(ib_session_set_column(session, "label", IB_INT16, values));
+  EXPECT_OK(ib_session_serialize(session, &bytes, &size));
+  EXPECT_ERROR(ib_session_deserialize(other, bytes, size, NULL),
+               IB_INVALID_ARGUMENT,
+               "column label: saved -> not set");
+  EXPECT_OK(ib_session_set_column(other, "label", IB_INT16, values));
+  EXPECT_OK(ib_session_deserialize(other, bytes, size, NULL));
+  values[3] ^= 1;
+  EXPECT_ERROR(ib_session_set_column(session, "label", IB_INT16, values),
+               IB_STATE_ERROR,
+               "before the first epoch begins, got other values");
+  EXPECT_OK(ib_session_column(session, "label", &column));
+  EXPECT(column.data == place);
+  ib_session_destroy(session);
+  ib_session_destroy(other);
+}
+
+static void test_rows(void) {
+  ib_session* session = create(1);
+  ib_slice slice;
+  int64_t pending = -1;
+  int64_t epoch = -1;
+  int64_t at;
+  float losses[BATCH];
+  memset(losses, 0, sizeof losses);
+  EXPECT_OK(ib_session_pending(session, &pending));
+  EXPECT(pending == 0);
+  EXPECT_OK(ib_session_next(session, 10, &slice));
+  EXPECT_OK(ib_session_pending(session, &pending));
+  EXPECT(pending == 10);
+  EXPECT_OK(ib_session_observe(session, losses, 4, NULL));
+  EXPECT_OK(ib_session_pending(session, &pending));
+  EXPECT(pending == 6);
+  EXPECT_ERROR(ib_session_next_rows(session, 1, &slice),
+               IB_STATE_ERROR,
+               "ib_session_next_rows: an epoch must be handed out in one way");
+  EXPECT_ERROR(
+      ib_session_next_rows(session, 0, &slice), IB_INVALID_ARGUMENT, "ib_session_next_rows: count");
+  EXPECT_ERROR(ib_session_declare_drop_last(session, 2),
+               IB_INVALID_ARGUMENT,
+               "ib_session_declare_drop_last: drop_last must be 0 or 1, got 2");
+  EXPECT_OK(ib_session_discard_epoch(session));
+  EXPECT_OK(ib_session_declare_drop_last(session, 1));
+  EXPECT_OK(ib_session_begin(session));
+  for (at = 0; at < SIZE; at += BATCH) {
+    int64_t row;
+    for (row = at; row < at + BATCH && row < SIZE; ++row) {
+      EXPECT_OK(ib_session_next_rows(session, 1, &slice));
+      EXPECT(slice.begin == row && slice.count == 1);
+    }
+    EXPECT_OK(ib_session_pending(session, &pending));
+    EXPECT(pending == 0);
+    if (at + BATCH > SIZE) break; /* the loader drops the short last batch */
+    EXPECT_OK(ib_session_observe(session, losses, BATCH, &slice));
+    EXPECT(slice.begin == at && slice.count == BATCH);
+  }
+  EXPECT_OK(ib_session_epoch(session, &epoch));
+  EXPECT(epoch == 1);
+  ib_session_destroy(session);
+}
+
+static void test_lent_arrays(void) {
+  ib_session* told = create(1);
+  ib_session* lent = create(1);
+  ib_epoch_arrays arrays;
+  int64_t epoch;
+  arrays.struct_size = sizeof arrays;
+  EXPECT_ERROR(ib_session_epoch_arrays(lent, &arrays),
+               IB_STATE_ERROR,
+               "ib_session_epoch_arrays: an epoch must have begun");
+  for (epoch = 0; epoch < 4; ++epoch) {
+    ib_slice batch;
+    ib_slice same;
+    const float* a = NULL;
+    const float* b = NULL;
+    int64_t i;
+    EXPECT_OK(ib_session_begin(told));
+    EXPECT_OK(ib_session_begin(lent));
+    EXPECT_OK(ib_session_epoch_arrays(lent, &arrays));
+    EXPECT(arrays.epoch == epoch && arrays.struct_size == sizeof arrays);
+    while (ib_session_next(told, BATCH, &batch) == IB_OK && batch.count > 0) {
+      float losses[BATCH];
+      for (i = 0; i < batch.count; ++i) losses[i] = loss_of(batch.ids[i], epoch);
+      EXPECT_OK(ib_session_observe(told, losses, batch.count, NULL));
+      EXPECT_OK(ib_session_next(lent, BATCH, &same));
+      EXPECT_OK(ib_session_advance(lent, same.count, &same));
+      EXPECT(same.begin == batch.begin && same.count == batch.count);
+      EXPECT(memcmp(same.ids, batch.ids, (size_t)batch.count * sizeof *batch.ids) == 0);
+      EXPECT(same.ids == arrays.ids + same.begin && same.weights == arrays.weights + same.begin);
+      if (epoch % 2 == 0) {
+        memcpy(arrays.losses + same.begin, losses, (size_t)same.count * sizeof *losses);
+      } else {
+        EXPECT_OK(ib_session_stage(lent, losses, same.begin, same.count));
+      }
+    }
+    EXPECT_OK(ib_session_stage(lent, arrays.losses, 0, arrays.size));
+    EXPECT_ERROR(ib_session_stage(lent, arrays.losses, 1, arrays.size),
+                 IB_INVALID_ARGUMENT,
+                 "ib_session_stage: positions must be in [0, ");
+    EXPECT_ERROR(ib_session_advance(lent, 1, NULL), IB_STATE_ERROR, "ib_session_advance: losses");
+    EXPECT_ERROR(ib_session_advance(lent, -1, NULL), IB_INVALID_ARGUMENT, "got -1");
+    EXPECT_OK(ib_session_set_epoch(told, epoch + 1));
+    EXPECT_OK(ib_session_set_epoch(lent, epoch + 1));
+    EXPECT_OK(ib_session_scores(told, &a));
+    EXPECT_OK(ib_session_scores(lent, &b));
+    EXPECT(memcmp(a, b, SIZE * sizeof *a) == 0);
+  }
+  ib_session_destroy(told);
+  ib_session_destroy(lent);
+}
+
+static void test_held_warnings(void) {
+  ib_session* session = create(1);
+  ib_slice slice;
+  const char* text = "untouched";
+  float losses[SIZE] = {0};
+  int told = 0;
+  EXPECT_OK(ib_session_set_warning_handler(session, count_warning, &told));
+  EXPECT_OK(ib_session_hold_warnings(session));
+  EXPECT_OK(ib_session_next_warning(session, &text));
+  EXPECT(text == NULL);
+  EXPECT_OK(ib_session_next(session, SIZE, &slice));
+  EXPECT_OK(ib_session_begin(session)); /* nothing came back */
+  EXPECT_OK(ib_session_next(session, SIZE, &slice));
+  losses[3] = (float)HUGE_VAL;
+  EXPECT_OK(ib_session_observe(session, losses, SIZE, NULL));
+  EXPECT_OK(ib_session_begin(session));
+  EXPECT_OK(ib_session_next_warning(session, &text));
+  EXPECT(text != NULL && strstr(text, "call ib_session_update after") != NULL);
+  EXPECT_OK(ib_session_next_warning(session, &text));
+  EXPECT(text != NULL && strstr(text, "1 losses of epoch 0 were NaN or infinite") != NULL);
+  EXPECT_OK(ib_session_next_warning(session, &text));
+  EXPECT(text == NULL);
+  EXPECT(told == 0);
+  ib_session_destroy(session);
+}
+
+static void test_load_report(void) {
+  ib_session* session = create(1);
+  ib_session* other = NULL;
+  ib_config config;
+  ib_load_report report;
+  ib_slice slice;
+  const char* bytes = NULL;
+  const char* text = NULL;
+  size_t size = 0;
+  float losses[BATCH] = {0};
+  int64_t kept = 0;
+  run_epoch(session, 0, &kept);
+  EXPECT_OK(ib_session_begin(session));
+  EXPECT_OK(ib_session_next(session, BATCH, &slice));
+  EXPECT_OK(ib_session_observe(session, losses, BATCH, NULL));
+  EXPECT_OK(ib_session_serialize(session, &bytes, &size));
+  ib_config_init(&config, sizeof config);
+  config.epochs = EPOCHS + 1;
+  config.lookahead = 1;
+  EXPECT_OK(ib_session_create(SIZE, &config, 1, &other));
+  report.struct_size = sizeof report;
+  EXPECT_OK(ib_session_load_report(other, &report)); /* nothing was loaded */
+  EXPECT(report.epoch == 0 && report.position == 0 && strcmp(report.changes, "") == 0);
+  EXPECT_OK(ib_session_deserialize(other, bytes, size, &text));
+  EXPECT_OK(ib_session_load_report(other, &report));
+  EXPECT(report.epoch == 1 && report.position == BATCH);
+  EXPECT(strcmp(report.changes, "epochs: 8 -> 9\nlookahead: false -> true") == 0);
+  EXPECT(strcmp(report.changes, text) == 0);
+  EXPECT(ib_session_deserialize(other, bytes, size - 1, NULL) == IB_FILE_ERROR);
+  EXPECT_OK(ib_session_load_report(other, &report)); /* a load that failed changed nothing */
+  EXPECT(report.epoch == 1 && report.position == BATCH);
+  ib_session_destroy(other);
+  ib_session_destroy(session);
+}
+
+/* Structs that programs compiled against shorter and longer headers hand in. */
+static void test_growing_structs(void) {
+  struct {
+    ib_config known;
+    char of_the_future[16];
+  } config;
+  union {
+    ib_column column;
+    ib_epoch_arrays arrays;
+    ib_load_report report;
+    ib_statistics statistics;
+    size_t struct_size;
+    char bytes[512];
+  } out;
+  ib_session* session = NULL;
+  const char* bytes = NULL;
+  const char* again = NULL;
+  size_t size = 0;
+  size_t size_again = 0;
+  size_t i;
+  int kind;
+
+  /* Shorter: what the caller's header did not have yet keeps its default. */
+  memset(&config, 0x5a, sizeof config);
+  ib_config_init(&config.known, offsetof(ib_config, whole_batches));
+  for (i = offsetof(ib_config, whole_batches); i < sizeof config; ++i) {
+    EXPECT(((char*)&config)[i] == 0x5a);
+  }
+  config.known.epochs = EPOCHS;
+  EXPECT_OK(ib_config_validate(&config.known));
+  EXPECT_OK(ib_session_create(SIZE, &config.known, 1, &session));
+  EXPECT_OK(ib_session_config_json(session, &bytes));
+  EXPECT(strstr(bytes, "\"whole_batches\":0") != NULL);
+  EXPECT(strstr(bytes, "\"lookahead\":false") != NULL);
+  ib_session_destroy(session);
+  session = NULL;
+
+  /* Longer: fine as long as what this library does not know is 0. */
+  ib_config_init(&config.known, sizeof config);
+  config.known.epochs = EPOCHS;
+  EXPECT_OK(ib_config_validate(&config.known));
+  for (i = 0; i < sizeof config.of_the_future; ++i) {
+    config.of_the_future[i] = 1;
+    EXPECT_ERROR(ib_config_validate(&config.known),
+                 IB_INVALID_ARGUMENT,
+                 "ib_config_validate: config must leave options that this library does not know");
+    EXPECT_ERROR(ib_session_create(SIZE, &config.known, 1, &session),
+                 IB_INVALID_ARGUMENT,
+                 "the program is newer than the library");
+    EXPECT(session == NULL);
+    config.of_the_future[i] = 0;
+  }
+  config.known.struct_size = (size_t)1 << 40;
+  EXPECT_ERROR(ib_config_validate(&config.known), IB_INVALID_ARGUMENT, "struct_size");
+  config.known.struct_size = sizeof config;
+  EXPECT_OK(ib_session_create(SIZE, &config.known, 1, &session));
+  EXPECT_OK(ib_session_begin(session));
+
+  for (kind = 0; kind < 4; ++kind) {
+    const size_t known[4] = {
+        sizeof(ib_column), sizeof(ib_epoch_arrays), sizeof(ib_load_report), sizeof(ib_statistics)};
+    const size_t wrong[4] = {0, sizeof(size_t) - 1, 4097, SIZE_MAX};
+#define ASK                                                       \
+  (kind == 0   ? ib_session_column(session, "score", &out.column) \
+   : kind == 1 ? ib_session_epoch_arrays(session, &out.arrays)    \
+   : kind == 2 ? ib_session_load_report(session, &out.report)     \
+               : ib_session_statistics(session, &out.statistics))
+    EXPECT_OK(ib_session_discard_epoch(session));
+    EXPECT_OK(ib_session_begin(session));
+    for (i = 0; i < 4; ++i) {
+      char* before;
+      EXPECT_OK(ib_session_serialize(session, &bytes, &size));
+      before = malloc(size);
+      memcpy(before, bytes, size);
+      memset(&out, 0x5a, sizeof out);
+      out.struct_size = wrong[i];
+      EXPECT_ERROR(ASK, IB_INVALID_ARGUMENT, "must be its sizeof, set by the caller");
+      EXPECT(out.bytes[sizeof(size_t)] == 0x5a);
+      EXPECT_OK(ib_session_serialize(session, &again, &size_again)); /* nothing has changed */
+      EXPECT(size_again == size && memcmp(before, again, size) == 0);
+      free(before);
+    }
+    /* From the size alone up to structs that are longer than this library's. */
+    for (i = sizeof(size_t); i <= known[kind] + 64; i += 8) {
+      size_t byte;
+      memset(&out, 0x5a, sizeof out);
+      out.struct_size = i;
+      EXPECT_OK(ASK);
+      EXPECT(out.struct_size == i);
+      for (byte = known[kind]; byte < i; ++byte) EXPECT(out.bytes[byte] == 0);
+      for (byte = i; byte < sizeof out; ++byte) EXPECT(out.bytes[byte] == 0x5a);
+    }
+#undef ASK
+  }
+  ib_session_destroy(session);
+}
+
 int main(void) {
   test_library();
   test_config();
@@ -360,6 +734,14 @@ int main(void) {
   test_training();
   test_errors();
   test_file();
+  test_null_arguments();
+  test_problems_json();
+  test_columns();
+  test_rows();
+  test_lent_arrays();
+  test_held_warnings();
+  test_load_report();
+  test_growing_structs();
   if (failures == 0) printf("C interface: all tests passed\n");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
