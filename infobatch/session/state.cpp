@@ -29,7 +29,22 @@ std::string hex(std::uint64_t value) {
   return text;
 }
 
+std::int64_t most_epochs(std::int64_t size) {
+  return kMostSamples / std::max<std::int64_t>(size, 1);
+}
+
+/// The totals as far as they are read again: a state that claims the most there may be is taken,
+/// and the run that goes on with it must not write one that is refused.
+Totals readable(Totals totals, std::int64_t size) {
+  totals.epochs = std::min(totals.epochs, most_epochs(size));
+  totals.pruned = std::min(totals.pruned, totals.epochs * size);
+  totals.non_finite = std::min(totals.non_finite, kMostSamples);
+  totals.dropped = std::min(totals.dropped, kMostSamples);
+  return totals;
+}
+
 std::string figures_text(const StateFigures& figures) {
+  const Totals totals = readable(figures.totals, figures.size);
   JsonWriter out;
   out.begin_object()
       .member("rule_version", figures.rule_version)
@@ -56,16 +71,16 @@ std::string figures_text(const StateFigures& figures) {
       .member("split", figures.split)
       .member("proven", figures.proven)
       .member("lag_batches", figures.lag_batches)
-      .member("non_finite", figures.non_finite)
+      .member("non_finite", std::min(figures.non_finite, kMostSamples))
       .member("lent", figures.lent);
   out.key("totals")
       .begin_object()
-      .member("epochs", figures.totals.epochs)
-      .member("pruned", figures.totals.pruned)
-      .member("non_finite", figures.totals.non_finite)
-      .member("dropped", figures.totals.dropped)
-      .member("known_lag", figures.totals.known_lag)
-      .member("known_batch", figures.totals.known_batch)
+      .member("epochs", totals.epochs)
+      .member("pruned", totals.pruned)
+      .member("non_finite", totals.non_finite)
+      .member("dropped", totals.dropped)
+      .member("known_lag", totals.known_lag)
+      .member("known_batch", totals.known_batch)
       .end_object();
   return out.end_object().take();
 }
@@ -76,8 +91,6 @@ std::uint64_t checksum(std::string_view figures, const std::vector<std::string_v
   for (const std::string_view tensor : tensors) sum = fingerprint_of(tensor, sum);
   return sum;
 }
-
-std::int64_t most_epochs(std::int64_t size) { return kMostSamples / std::max<std::int64_t>(size, 1); }
 
 Totals read_totals(const JsonValue& json, std::int64_t size) {
   Totals totals;
@@ -99,7 +112,8 @@ std::uint64_t read_hex(const JsonValue& json, const char* key) {
   for (const char c : text) {
     const char* const digits = "0123456789abcdef";
     const char* const at = c == '\0' ? nullptr : std::strchr(digits, c);
-    if (at == nullptr || text.size() != kHexDigits) throw JsonError(message(key, " = ", shown(text)));
+    if (at == nullptr || text.size() != kHexDigits)
+      throw JsonError(message(key, " = ", shown(text)));
     value = value << 4 | static_cast<std::uint64_t>(at - digits);
   }
   if (text.size() != kHexDigits) throw JsonError(message(key, " = ", shown(text)));
@@ -152,6 +166,11 @@ StateFigures read_figures(const std::string& text) {
   if (figures.by != ObservedBy::kNone && !figures.plan) throw JsonError("losses without a plan");
   if (figures.by == ObservedBy::kNone && figures.observed > 0) {
     throw JsonError(message("observed = ", figures.observed, " of an epoch without losses"));
+  }
+  // Each loss counts once, but by ids, where it may come again; lent ones are counted later.
+  const std::int64_t most = figures.lent ? 0 : figures.observed;
+  if (figures.non_finite > most && (figures.lent || figures.by != ObservedBy::kIds)) {
+    throw JsonError(message("non_finite = ", figures.non_finite));
   }
   if (figures.delivered && (!figures.plan || figures.by != ObservedBy::kNone)) {
     throw JsonError("an epoch that was delivered and observed");
@@ -288,8 +307,8 @@ void compare_configs(const Config& saved,
   for (const JsonMember& member : a.members) {
     const JsonValue& other = get_value(b, member.key.c_str());
     if (member.value == other) continue;
-    const bool may = std::find(std::begin(kMayChange), std::end(kMayChange), member.key) !=
-                     std::end(kMayChange);
+    const bool may =
+        std::find(std::begin(kMayChange), std::end(kMayChange), member.key) != std::end(kMayChange);
     (may ? changed : refused)
         .push_back(message(member.key, ": ", to_text(member.value), " -> ", to_text(other)));
   }

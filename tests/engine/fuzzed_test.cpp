@@ -1,7 +1,11 @@
+#include <infobatch/error.hpp>
+#include <infobatch/safetensors.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/reseal.hpp>
 #include <tests/support/run.hpp>
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -27,4 +31,43 @@ TEST_CASE("a handler may observe by ids while set_epoch leaves an epoch that was
   REQUIRE(calls == 1);
   REQUIRE(session.epoch() == 1);
   REQUIRE(session.scores()[3] == 0.5f);
+}
+
+TEST_CASE("a state with the largest totals there may be goes on to states that are read again",
+          "[engine][fuzzed]") {
+  Session session(20, config_of(10), 1);
+  session.set_warning_handler([](const std::string&) {});
+  run_epoch(session, 8);
+  detail::SafeTensors file;
+  const std::string whole = session.serialize();
+  file = detail::read_safetensors(whole);
+  std::string& state = file.metadata["state"];
+  const std::size_t totals = state.find("\"totals\":");
+  REQUIRE(totals != std::string::npos);
+  state.replace(totals,
+                std::string::npos,
+                "\"totals\":{\"epochs\":115292150460684697,\"pruned\":2305843009213693940,"
+                "\"non_finite\":2305843009213693952,\"dropped\":2305843009213693952,"
+                "\"known_lag\":-1}}");
+  session.deserialize(reseal(detail::write_safetensors(file)));
+  for (int epoch = 1; epoch < 4; ++epoch) {
+    session.begin();
+    run_batches(session, 8, [](std::int64_t) { return std::nanf(""); });
+    const std::string saved = session.serialize();
+    session.deserialize(saved);
+    REQUIRE(session.serialize() == saved);
+  }
+}
+
+TEST_CASE("more non-finite losses than an epoch observed are refused in a state",
+          "[engine][fuzzed]") {
+  Session session(20, config_of(10), 1);
+  run_epoch(session, 8);
+  const std::string whole = session.serialize();
+  detail::SafeTensors file = detail::read_safetensors(whole);
+  std::string& state = file.metadata["state"];
+  const std::string key = "\"non_finite\":0,\"lent\"";
+  REQUIRE(state.find(key) != std::string::npos);
+  state.replace(state.find(key), key.size(), "\"non_finite\":21,\"lent\"");
+  REQUIRE_THROWS_AS(session.deserialize(reseal(detail::write_safetensors(file))), FileError);
 }
