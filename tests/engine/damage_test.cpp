@@ -2,8 +2,10 @@
 #include <infobatch/safetensors.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
+#include <tests/support/reseal.hpp>
 #include <tests/support/run.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <stdexcept>
@@ -51,6 +53,66 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   REQUIRE(at != std::string::npos);
   REQUIRE(from.size() == to.size());
   return text.replace(at, from.size(), to);
+}
+
+void check_plan(const Plan& plan) {
+  REQUIRE(plan.size() <= plan.data_size());
+  std::vector<bool> met(static_cast<std::size_t>(plan.data_size()));
+  for (std::int64_t p = 0; p < plan.size(); ++p) {
+    const auto id = static_cast<std::size_t>(plan.ids()[p]);
+    REQUIRE(id < met.size());
+    REQUIRE_FALSE(met[id]);
+    met[id] = true;
+    REQUIRE(is_finite(plan.weights()[p]));
+    REQUIRE(plan.weights()[p] >= 1.0f);
+  }
+}
+
+/// The state that the session took over reads back equal, and the run goes on with it to its end,
+/// for three epochs at most.
+void require_sound(Session& session) {
+  const std::string saved = session.serialize();
+  Session other(session.size(), session.config(), 1);
+  other.set_warning_handler([](const std::string&) {});
+  other.deserialize(saved);
+  REQUIRE(other.serialize() == saved);
+  const bool by_ids = saved.find("observed_by\\\":\\\"ids") != std::string::npos;
+  for (int i = 0; i < 3 && other.epoch() < 12; ++i) {
+    const std::int64_t epoch = other.epoch();
+    other.begin();
+    for (Slice s = other.next(8); s.count > 0; s = other.next(8)) {
+      check_plan(*s.plan);
+      const std::vector<float> losses(static_cast<std::size_t>(s.count), 0.3f);
+      std::vector<float> weights(losses.size());
+      if (by_ids && i == 0) {
+        other.observe_ids(losses.data(), s.ids(), s.count, weights.data());
+      } else {
+        other.observe(losses.data(), s.count);
+      }
+    }
+    REQUIRE(other.epoch() == std::max(epoch, other.statistics().epoch) + 1);
+    const Statistics figures = other.statistics();
+    REQUIRE(figures.samples_planned >= 0);
+    REQUIRE(figures.samples_planned <= figures.samples_full);
+    REQUIRE(figures.dropped_total >= 0);
+    REQUIRE(figures.non_finite_total >= 0);
+  }
+  const std::string end = other.serialize();
+  other.deserialize(end);
+  REQUIRE(other.serialize() == end);
+}
+
+/// The state with another value of a figure, resealed. Figures are found by what stands before
+/// them.
+std::string forged(const std::string& whole, const std::string& key, const std::string& value) {
+  detail::SafeTensors file = detail::read_safetensors(whole);
+  std::string& state = file.metadata["state"];
+  std::size_t at = state.find(key);
+  REQUIRE(at != std::string::npos);
+  at += key.size();
+  const std::size_t end = state.find_first_of(",}", at);
+  state.replace(at, end - at, value);
+  return reseal(detail::write_safetensors(file));
 }
 
 }  // namespace
@@ -107,6 +169,100 @@ TEST_CASE("a state with any byte changed is refused, or is the same state", "[en
   }
   REQUIRE(harmless < 20);
   REQUIRE(session.serialize() == before);
+}
+
+TEST_CASE("a resealed state with any byte changed is refused, or is a state that runs on",
+          "[engine][damage]") {
+  const std::string whole = state_of(GENERATE(false, true));
+  REQUIRE(reseal(whole) == whole);
+  Session session(20, config_of(10), 1);
+  const std::string before = session.serialize();
+  std::mt19937 random(7);
+  std::int64_t refused = 0;
+  std::int64_t taken = 0;
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    for (int trial = 0; trial < 10; ++trial) {
+      std::string bytes = whole;
+      bytes[at] = static_cast<char>(trial < 8 ? bytes[at] ^ (1 << trial) : int(random()));
+      bytes = reseal(std::move(bytes));
+      if (bytes == whole) continue;
+      CAPTURE(at, int(whole[at]), int(bytes[at]));
+      if (refuses(session, bytes)) {
+        ++refused;
+        continue;
+      }
+      ++taken;
+      require_sound(session);
+      session.deserialize(before);
+    }
+  }
+  REQUIRE(session.serialize() == before);
+  REQUIRE(refused > 5000);
+  REQUIRE(taken > 100);  // losses, figures of another run that is as good
+}
+
+TEST_CASE("figures that are forged are refused, or make a state that runs on", "[engine][damage]") {
+  const std::string whole = state_of(GENERATE(false, true));
+  Session session(20, config_of(10), 1);
+  const std::string before = session.serialize();
+  const std::vector<std::string> values = {"-1",
+                                           "0",
+                                           "1",
+                                           "19",
+                                           "21",
+                                           "4294967295",
+                                           "4294967296",
+                                           "1099511627776",
+                                           "115292150460684697",  // 2^61 / 20
+                                           "115292150460684698",
+                                           "2305843009213693951",
+                                           "2305843009213693952",
+                                           "4611686018427387904",
+                                           "9223372036854775807",
+                                           "9223372036854775808",
+                                           "-9223372036854775808",
+                                           "18446744073709551616",
+                                           "1.5",
+                                           "1e308",
+                                           "true",
+                                           "null",
+                                           "{}"};
+  for (const char* key : {"\"rule_version\":", "\"size\":",          "\"config\":{\"epochs\":",
+                          "\"warmup\":",       "\"whole_batches\":", "\"epoch\":",
+                          "\"pinned\":",       "\"delivered\":",     "\"kept\":",
+                          "\"prunes\":",       "\"strength\":",      "\"observed\":",
+                          "\"split\":",        "\"proven\":",        "\"lag_batches\":",
+                          "\"non_finite\":",   "\"lent\":",          "\"totals\":{\"epochs\":",
+                          "\"pruned\":",       "\"dropped\":",       "\"known_lag\":"}) {
+    for (const std::string& value : values) {
+      CAPTURE(key, value);
+      if (refuses(session, forged(whole, key, value))) {
+        REQUIRE(session.serialize() == before);
+        continue;
+      }
+      require_sound(session);
+      session.deserialize(before);
+    }
+  }
+}
+
+TEST_CASE("totals that a run cannot reach are refused", "[engine][damage]") {
+  const std::string whole = state_of(false);
+  Session session(20, config_of(10), 1);
+  const auto refused = [&](const char* key, const char* value) {
+    return refuses(session, forged(whole, key, value));
+  };
+  for (const char* value :
+       {"-1", "4611686018427387904", "9223372036854775807", "115292150460684698"}) {
+    CAPTURE(value);
+    REQUIRE(refused("\"totals\":{\"epochs\":", value));  // times 20 samples: beyond 2^61
+    REQUIRE(refused("\"pruned\":", value));              // more than there were
+  }
+  REQUIRE(refused("\"pruned\":", "21"));  // of one epoch of 20 samples
+  REQUIRE(refused("\"known_lag\":", "21"));
+  REQUIRE(refused("\"known_lag\":", "-2"));
+  REQUIRE(refused("\"dropped\":", "9223372036854775807"));
+  REQUIRE(refused("\"totals\":{\"epochs\":1,\"pruned\":0,\"non_finite\":", "9223372036854775807"));
 }
 
 TEST_CASE("a state with many random bytes changed never crashes the reader", "[engine][damage]") {
