@@ -25,7 +25,9 @@ mkdir -p "$folder/found" "$folder"/corpus/{state,config,calls}
 
 failed=0
 for program in "${programs[@]}"; do
-  options=(-max_total_time="$seconds" -max_len=8192 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
+  most=8192
+  if [[ $program == calls ]]; then most=300; fi
+  options=(-max_total_time="$seconds" -max_len=$most -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
            -artifact_prefix="$folder/found/$program-")
   if [[ -f tests/fuzz/$program.dict ]]; then options+=("-dict=tests/fuzz/$program.dict"); fi
   log=$folder/$program.log
