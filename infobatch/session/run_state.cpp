@@ -122,8 +122,8 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
     if (own == nullptr) {
       refused.push_back(message("column ", column.name, ": saved -> not set"));
     } else if (column.dtype != detail::dtype_name(own->type)) {
-      refused.push_back(
-          message("column ", column.name, ": ", column.dtype, " -> ", detail::dtype_name(own->type)));
+      refused.push_back(message(
+          "column ", column.name, ": ", column.dtype, " -> ", detail::dtype_name(own->type)));
     } else if (column.bytes != own->bytes() && figures.size == size) {
       refused.push_back(message("column ", column.name, ": other values"));
     }
@@ -155,6 +155,11 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
     const double largest = std::max(policy_->largest_strength(figures.config),
                                     policy_->configured_strength(figures.config));
     if (!(strength >= 0.0) || strength > largest) damaged(message("strength = ", strength));
+    // The end of pruning may have been moved by other epochs or another delta, its beginning not.
+    const bool may_prune = policy_->prunes() && run.number >= config.warmup;
+    if (figures.plan->choice.prunes && !may_prune) {
+      damaged(message("samples left out of epoch ", run.number, ", which has them all"));
+    }
     run.choice = figures.plan->choice;
     const detail::PlanRequest request{figures.config,
                                       *policy_,

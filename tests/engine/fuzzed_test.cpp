@@ -71,3 +71,23 @@ TEST_CASE("more non-finite losses than an epoch observed are refused in a state"
   state.replace(state.find(key), key.size(), "\"non_finite\":21,\"lent\"");
   REQUIRE_THROWS_AS(session.deserialize(reseal(detail::write_safetensors(file))), FileError);
 }
+
+TEST_CASE("a state that prunes where its run never does is refused", "[engine][fuzzed]") {
+  Config config = config_of(10);
+  config.policy = GENERATE("full", "infobatch");
+  config.warmup = 3;
+  Session session(20, config, 1);
+  session.set_warning_handler([](const std::string&) {});
+  run_epoch(session, 8);
+  session.begin();
+  detail::SafeTensors file;
+  const std::string whole = session.serialize();
+  file = detail::read_safetensors(whole);
+  std::string& state = file.metadata["state"];
+  const std::string key = "\"prunes\":false";
+  REQUIRE(state.find(key) != std::string::npos);
+  state.replace(state.find(key), key.size(), "\"prunes\":true");
+  REQUIRE_THAT(
+      message_of<FileError>([&] { session.deserialize(reseal(detail::write_safetensors(file))); }),
+      Catch::Matchers::ContainsSubstring("samples left out of epoch 1, which has them all"));
+}
