@@ -130,6 +130,14 @@ void Session::Impl::ensure_plan() {
   if (!running_.plan) make_plan(running_);
 }
 
+/// The running epoch is not planned, as before `ensure_plan`. Nothing of it may have begun.
+void Session::Impl::unplan() noexcept {
+  if (auto arrays = running_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
+  running_.plan = detail::PlanHolder();
+  running_.statistics = Statistics{};
+  running_.facts.kept = 0;
+}
+
 void Session::Impl::note_plan(const Epoch& epoch) noexcept {
   if (policy_->prunes() && pruned_epochs(config) == 0) {
     warnings.found(WarningKind::kNeverPrunes, {});
@@ -222,8 +230,9 @@ void Session::Impl::look(std::int64_t next) {
   previous_ = std::exchange(running_, Epoch{});
   previous_totals_ = std::exchange(totals_, totals);
   looked_ = true;
+  look_at(next);
   try {
-    running_ = planned(next);
+    make_plan(running_);
   } catch (...) {
     unlook();
     warnings = before;
@@ -231,20 +240,31 @@ void Session::Impl::look(std::int64_t next) {
   }
 }
 
-/// An epoch with its plan, made from the scores and the totals as they are.
-Session::Impl::Epoch Session::Impl::planned(std::int64_t number) {
-  Epoch epoch;
-  epoch.number = number;
-  start(epoch, totals_);
-  make_plan(epoch);
-  return epoch;
+/// The finished epoch stays folded, and another one is looked at. Where it throws, it is the one
+/// from before, which `ensure_plan` plans again.
+void Session::Impl::look_elsewhere(std::int64_t next) {
+  const std::int64_t before = running_.number;
+  look_at(next);
+  try {
+    make_plan(running_);
+  } catch (...) {
+    look_at(before);
+    throw;
+  }
+}
+
+/// What is looked at is this epoch, not planned.
+void Session::Impl::look_at(std::int64_t number) noexcept {
+  unplan();
+  running_ = Epoch{};
+  running_.number = number;
+  start(running_, totals_);
 }
 
 /// The finished epoch is the running one again, and the scores are what they were.
 void Session::Impl::unlook() noexcept {
   if (!looked_) return;
   looked_ = false;
-  looked_before_.reset();
   if (auto arrays = running_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
   running_ = std::exchange(previous_, Epoch{});
   totals_ = previous_totals_;
@@ -261,7 +281,6 @@ void Session::Impl::unlook() noexcept {
 void Session::Impl::commit_look() noexcept {
   if (!looked_) return;
   looked_ = false;
-  looked_before_.reset();
   resumed_ = false;
   spare_staged_ = previous_.log.release();
   if (previous_.overwritten.capacity() > 0) spare_overwritten_ = std::move(previous_.overwritten);
@@ -295,28 +314,38 @@ void Session::Impl::discard_epoch() noexcept {
 template <typename Prepare>
 void Session::Impl::prepare_and_deliver(Lock& lock, const Prepare& prepare) {
   const bool looked_before = looked_;
-  while (true) {
-    prepare();
-    if (!warnings.pending() || warnings_held) return;
-    try {
+  const bool planned_before = static_cast<bool>(running_.plan);
+  const std::int64_t number_before = running_.number;
+  try {
+    while (true) {
+      prepare();
+      if (!warnings.pending() || warnings_held) return;
       const detail::Warnings before = warnings;
       deliver(lock);
       if (warnings.same_pending(before)) return;  // no memory for the text: it stays for later
-    } catch (...) {
-      if (!looked_before) unlook();
-      if (looked_before_) running_ = *std::exchange(looked_before_, std::nullopt);
-      throw;
     }
+  } catch (...) {
+    if (!looked_before) {
+      unlook();
+    } else if (looked_ && running_.number != number_before) {
+      look_at(number_before);
+    }
+    if (!planned_before && running_.number == number_before && !running_.entered) unplan();
+    throw;
   }
 }
 
 void Session::Impl::prepare_begin() {
-  if (looked_) return note_forgotten(previous_);
+  if (looked_) {
+    ensure_plan();
+    return note_forgotten(previous_);
+  }
   const bool finished = over(running_);
   if (resumed_ && !finished) return;
   if (pinned_ || (running_.facts.by == detail::ObservedBy::kNone && !finished)) {
+    ensure_plan();
     if (!pinned_) note_forgotten(running_);
-    return ensure_plan();
+    return;
   }
   if (running_.number >= kMaxEpochs) {
     throw StateError(message("begin: epochs must be at most ", kMaxEpochs, ", got the next one"));
@@ -343,14 +372,13 @@ void Session::Impl::begin(Lock& lock) {
 
 /// Plans an epoch and looks at it, unless it is the running one.
 void Session::Impl::prepare_epoch(std::int64_t epoch) {
-  if (looked_ && running_.number == epoch) return note_forgotten(previous_);
   if (reported().number == epoch) return;  // the same one once more
-  if (looked_) {  // another one than was looked at, which comes back where this fails
-    Epoch other = planned(epoch);
-    std::swap(running_, other);
-    if (!looked_before_) looked_before_ = std::move(other);
-  } else {
+  if (!looked_) {
     look(epoch);
+  } else if (running_.number != epoch) {
+    look_elsewhere(epoch);
+  } else {
+    ensure_plan();
   }
   note_forgotten(previous_);
 }
@@ -378,8 +406,11 @@ void Session::Impl::prepare_plan() {
 }
 
 std::shared_ptr<const Plan> Session::Impl::plan(Lock& lock) {
+  // What holds the plan takes memory, so it is made before anything is planned.
+  const auto held = std::make_shared<PlanRef>();
   prepare_and_deliver(lock, [&] { prepare_plan(); });
-  return running_.plan.lend();
+  *held = running_.plan.lend();
+  return {held, held->get()};
 }
 
 std::int64_t Session::Impl::length(Lock& lock) {

@@ -115,8 +115,10 @@ class Session::Impl {
   void start(Epoch& epoch, const detail::Totals& before) const noexcept;
   void make_plan(Epoch& epoch);
   void ensure_plan();
+  void unplan() noexcept;
   void look(std::int64_t next);
-  Epoch planned(std::int64_t number);
+  void look_elsewhere(std::int64_t next);
+  void look_at(std::int64_t number) noexcept;
   void unlook() noexcept;
   void commit_look() noexcept;
   void rewind() noexcept;
@@ -145,7 +147,6 @@ class Session::Impl {
   bool resumed_ = false;  // load was called and nothing was observed since
   bool looked_ = false;   // `running_` is only looked at, `previous_` is the finished one
   Epoch previous_;
-  std::optional<Epoch> looked_before_;  // was looked at until set_epoch looked at another one
   detail::Totals previous_totals_;
   PlanArrays spare_plan_;  // memory of a plan that nobody holds any more
   Buffer<float> spare_staged_;

@@ -268,11 +268,7 @@ void Session::Impl::observe_ids(const float* losses,
     found = target.log.find(*target.plan.get(), target.facts.observed, ids, count);
     target.log.prepare(target.facts.kept, spare_staged_);
   } catch (...) {
-    if (!was_planned) {  // the epoch is not planned by a call that fails
-      target.plan = detail::PlanHolder();
-      target.statistics = Statistics{};
-      target.facts.kept = 0;
-    }
+    if (!was_planned) unplan();  // a call that fails plans nothing
     throw;
   }
   unlook();
