@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <thread>
 #include <utility>
 
@@ -119,14 +120,19 @@ std::string target_of(const std::string& path) {
     errno = EISDIR;
     fail("save", "replace", path);
   }
-  char* const resolved = S_ISLNK(status.st_mode) ? ::realpath(path.c_str(), nullptr) : nullptr;
+  struct Free {
+    void operator()(char* text) const { std::free(text); }
+  };
+  std::unique_ptr<char, Free> resolved;
+  if (S_ISLNK(status.st_mode)) {
+    resolved.reset(::realpath(path.c_str(), nullptr));
+    if (resolved == nullptr && errno == ENOMEM) throw std::bad_alloc();
+  }
   if (resolved == nullptr) {
     throw FileError(message(
         "save: cannot replace ", path, ": it is a device, a pipe or a link to nothing, no file"));
   }
-  const std::string target = resolved;
-  std::free(resolved);
-  return target_of(target);
+  return target_of(resolved.get());
 }
 
 /// Owner, group and permissions of the file that is going to be replaced, if there is one.
@@ -188,10 +194,13 @@ bool flush(const Descriptor& file, const std::string& path) {
   return false;
 }
 
-/// The rename itself reaches the disk only with the folder.
-void flush_folder_of(const std::string& path) {
+std::string folder_of(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');
-  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+/// The rename itself reaches the disk only with the folder.
+void flush_folder(const std::string& folder) {
   const Descriptor opened = open_file(folder, O_RDONLY | O_DIRECTORY);
   if (opened.get() < 0) return;  // not every file system can; the file is whole
   uninterrupted([&] { return file_calls().flush(opened.get()); });
@@ -237,6 +246,7 @@ SaveReport write_file_atomically(const std::string& given,
                                  std::chrono::milliseconds patience) {
   const std::string path = target_of(given);
   const Permissions permissions(path);
+  const std::string folder = folder_of(path);    // now: behind the rename nothing may fail
   const std::string unfinished = path + ".tmp";  // one name: a killed save leaves one file at most
   const Descriptor file = open_alone(unfinished, permissions.initial(), patience);
   SaveReport report;
@@ -250,7 +260,7 @@ SaveReport write_file_atomically(const std::string& given,
     throw;
   }
   permissions.finish(file);
-  flush_folder_of(path);
+  flush_folder(folder);
   return report;
 }
 
