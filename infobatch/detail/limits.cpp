@@ -24,17 +24,22 @@ namespace {
 /// The content of a small file; empty where it cannot be read.
 std::string text_of(const std::string& path) {
   std::string text;
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return text;
+  struct File {
+    const int number;
+    ~File() {
+      if (number >= 0) ::close(number);
+    }
+  };
+  const File file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.number < 0) return text;
   char part[1024];
   constexpr std::size_t kLongest = std::size_t{1} << 20;
   while (text.size() < kLongest) {
-    const ssize_t got = ::read(file, part, sizeof part);
+    const ssize_t got = ::read(file.number, part, sizeof part);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
     text.append(part, static_cast<std::size_t>(got));
   }
-  ::close(file);
   return text;
 }
 
