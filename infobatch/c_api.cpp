@@ -179,6 +179,13 @@ std::optional<bool> declared(const char* function, int32_t value) {
   }
 }
 
+/// Its lists take memory, and ib_config_init cannot fail: they are made when the library is loaded.
+const infobatch::Config& default_config() {
+  static const infobatch::Config config;
+  return config;
+}
+[[maybe_unused]] const infobatch::Config& made_at_load = default_config();
+
 infobatch::Config to_config(const ib_config* given, const char* function) {
   require(given, function, "config");
   if (given->struct_size < kFirstConfigSize || given->struct_size > kMostStructSize) {
@@ -272,20 +279,11 @@ const char* ib_last_error(void) { return last_error().text(); }
 
 int32_t ib_rule_version(void) { return infobatch::kRuleVersion; }
 
-const char* const* ib_policy_names(void) {
-  static const std::vector<std::string> names = infobatch::policy_names();
-  static const std::vector<const char*> pointers = [] {
-    std::vector<const char*> all;
-    for (const std::string& name : names) all.push_back(name.c_str());
-    all.push_back(nullptr);
-    return all;
-  }();
-  return pointers.data();
-}
+const char* const* ib_policy_names(void) { return infobatch::policy_name_list(); }
 
 void ib_config_init(ib_config* config, size_t struct_size) {
   if (config == nullptr) return;
-  const infobatch::Config defaults;
+  const infobatch::Config& defaults = default_config();
   ib_config full{};
   full.struct_size = struct_size;
   full.epochs = defaults.epochs;

@@ -55,5 +55,7 @@ INFOBATCH_API const Policy* find_policy(const std::string& name);
 
 /// Names of all policies, in the order of the documentation.
 INFOBATCH_API std::vector<std::string> policy_names();
+/// The same, then nullptr, in an array that lives for ever. Takes no memory.
+INFOBATCH_API const char* const* policy_name_list() noexcept;
 
 }  // namespace infobatch

@@ -4,16 +4,20 @@
 #include <infobatch/policies/random.hpp>
 #include <infobatch/policy.hpp>
 
+#include <array>
+#include <cstddef>
+#include <type_traits>
+
 namespace infobatch {
 namespace {
 
 /// One line per policy.
-const std::vector<const Policy*>& registry() {
+const auto& registry() {
   static const FullPolicy full;
   static const RandomPolicy random;
   static const InfoBatchPolicy infobatch;
   static const InfoBatchQuantilePolicy infobatch_quantile;
-  static const std::vector<const Policy*> all = {&full, &random, &infobatch, &infobatch_quantile};
+  static const Policy* const all[] = {&full, &random, &infobatch, &infobatch_quantile};
   return all;
 }
 
@@ -30,6 +34,16 @@ std::vector<std::string> policy_names() {
   std::vector<std::string> names;
   for (const Policy* policy : registry()) names.emplace_back(policy->name());
   return names;
+}
+
+const char* const* policy_name_list() noexcept {
+  static const auto names = [] {
+    std::array<const char*, std::extent_v<std::remove_reference_t<decltype(registry())>> + 1> all{};
+    std::size_t i = 0;
+    for (const Policy* policy : registry()) all[i++] = policy->name();
+    return all;
+  }();
+  return names.data();
 }
 
 }  // namespace infobatch
