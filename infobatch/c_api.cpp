@@ -76,6 +76,7 @@ ib_status fail(ib_status status, const char* function, const char* text) noexcep
   } catch (...) {
     std::snprintf(error.brief, sizeof error.brief, "%s: out of memory", function);
     error.is_brief = true;
+    return IB_OUT_OF_MEMORY;  // status and text tell the same
   }
   return status;
 }
