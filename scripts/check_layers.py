@@ -22,6 +22,7 @@ LAYERS = {
     "bench": ({"infobatch", "samplers", "bench"}, ()),
     "tests/engine": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/session": ({"infobatch", "tests"}, TORCH + CUDA),
+    "tests/failures": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/kernels": ({"infobatch", "cuda_kernels", "tests"}, TORCH),
     "tests/fuzz": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/c_api": ({"infobatch", "tests"}, TORCH + CUDA),
