@@ -4,8 +4,7 @@
 
 namespace infobatch::detail {
 
-void Delivery::reserve() {
-  if (runs_.size() < runs_.capacity()) return;
+void Delivery::grow() {
   constexpr std::size_t kFewest = 16;
   runs_.reserve(std::max(kFewest, 2 * runs_.capacity()));
 }
@@ -18,31 +17,6 @@ void Delivery::start_at(EpochFacts& facts, std::int64_t position) noexcept {
   facts.updates = facts.batch = facts.last = facts.offset = facts.lag = 0;
   facts.part = facts.short_part = 0;
   facts.rows = facts.came_back = facts.lag_cut = false;
-}
-
-/// Check (a), which the session has made: what was observed so far is verified.
-void Delivery::check_lag(EpochFacts& facts) noexcept {
-  if (facts.updates == 0) {
-    facts.lag = std::max(facts.lag, facts.handed - facts.observed);
-  } else if (facts.by == ObservedBy::kOrder && !facts.lookahead) {
-    facts.verified = facts.observed;
-  }
-}
-
-void Delivery::hand_out(EpochFacts& facts, std::int64_t asked, std::int64_t count) noexcept {
-  if (count == 0) {
-    facts.came_back = true;
-    return;
-  }
-  check_lag(facts);
-  facts.handed += count;
-  facts.batch = asked;
-  facts.last = count;
-  if (first_ < runs_.size() && runs_.back().size == count) {
-    ++runs_.back().count;
-  } else {
-    runs_.push_back({count, 1});  // there is room: reserve()
-  }
 }
 
 void Delivery::hand_out_rows(EpochFacts& facts, std::int64_t count) noexcept {

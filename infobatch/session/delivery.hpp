@@ -2,6 +2,7 @@
 
 #include <infobatch/session/soundness.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -14,7 +15,9 @@ class Delivery {
  public:
   /// Makes room for one batch more, so that `hand_out` cannot fail.
   /// @throws std::bad_alloc
-  void reserve();
+  void reserve() {
+    if (runs_.size() == runs_.capacity()) grow();
+  }
 
   /// Delivery (re)starts at a position: no batch is out.
   void start_at(EpochFacts& facts, std::int64_t position) noexcept;
@@ -42,6 +45,7 @@ class Delivery {
     std::int64_t count;
   };
 
+  void grow();
   void check_lag(EpochFacts& facts) noexcept;
   void note_update(EpochFacts& facts) noexcept;
 
@@ -50,5 +54,34 @@ class Delivery {
   std::int64_t pulled_ = 0;
   std::int64_t pulled_before_update_ = 0;  // all rows until the first update
 };
+
+// Handing out a batch is all that `next` does in the midst of an epoch: inline.
+
+/// Check (a), which the session has made: what was observed so far is verified.
+inline void Delivery::check_lag(EpochFacts& facts) noexcept {
+  if (facts.updates == 0) {
+    facts.lag = std::max(facts.lag, facts.handed - facts.observed);
+  } else if (facts.by == ObservedBy::kOrder && !facts.lookahead) {
+    facts.verified = facts.observed;
+  }
+}
+
+inline void Delivery::hand_out(EpochFacts& facts,
+                               std::int64_t asked,
+                               std::int64_t count) noexcept {
+  if (count == 0) {
+    facts.came_back = true;
+    return;
+  }
+  check_lag(facts);
+  facts.handed += count;
+  facts.batch = asked;
+  facts.last = count;
+  if (first_ < runs_.size() && runs_.back().size == count) {
+    ++runs_.back().count;
+  } else {
+    runs_.push_back({count, 1});  // there is room: reserve()
+  }
+}
 
 }  // namespace infobatch::detail

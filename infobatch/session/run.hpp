@@ -133,10 +133,13 @@ class Session::Impl {
   void note_plan(const Epoch& epoch) noexcept;
 
   // run_step.cpp
-  Slice hand_out(std::int64_t asked, bool rows, Lock& lock);
-  std::int64_t due_end(Epoch& epoch, std::int64_t count) const noexcept;
+  template <bool kRows>
+  Slice hand_out(std::int64_t asked, Lock& lock);
+  Slice hand_out_nothing();
+  std::int64_t due_end(std::int64_t count) noexcept;
+  [[noreturn]] void refuse_batch(std::int64_t count) const;
+  [[noreturn]] void refuse_hand_out(bool rows) const;
   Epoch& check_observation(std::int64_t count);
-  void check_declared_batch(std::int64_t count) const;
 
   const Policy* policy_;
   int threads_;

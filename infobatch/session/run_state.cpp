@@ -201,7 +201,6 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
 
   if (size > 0) std::memcpy(columns.scores(), scores.data(), content.scores.size());
   looked_ = false;
-  looked_before_.reset();
   previous_ = Epoch{};
   running_ = std::move(run);
   totals_ = figures.totals;

@@ -101,43 +101,17 @@ std::string suspected(const std::string& suspicion) {
 
 // --- delivery
 
-void Session::Impl::check_declared_batch(std::int64_t count) const {
-  if (config.whole_batches == 0 || count == config.whole_batches) return;
-  // Where an epoch observed by ids goes on, a batch may have been cut short by what was observed.
-  if (running_.skips_covered && count < config.whole_batches) return;
+void Session::Impl::refuse_batch(std::int64_t count) const {
+  if (count < 1) throw InvalidArgument(message("next: count must be at least 1, got ", count));
   throw InvalidArgument(message("next: count must be whole_batches = ",
                                 config.whole_batches,
                                 ", for which the epoch was planned, got ",
                                 count));
 }
 
-/// Where the next slice of at most `count` samples ends; moves over what is not due again.
-std::int64_t Session::Impl::due_end(Epoch& epoch, std::int64_t count) const noexcept {
-  detail::EpochFacts& facts = epoch.facts;
-  const std::int64_t rest = facts.kept - facts.handed;
-  if (!epoch.skips_covered) return facts.handed + std::min(count, rest);
-  const auto due = [&](std::int64_t p) {
-    return p >= epoch.log.end() || is_unseen(epoch.log.data()[p]);
-  };
-  while (facts.handed < facts.kept && !due(facts.handed)) ++facts.handed;
-  std::int64_t end = facts.handed;
-  while (end < facts.kept && end - facts.handed < count && due(end)) ++end;
-  return end;
-}
-
-inline Slice Session::Impl::hand_out(std::int64_t asked, bool rows, Lock& lock) {
-  if (asked < 1) throw InvalidArgument(message("next: count must be at least 1, got ", asked));
-  if (!rows) check_declared_batch(asked);
-  // The loop is still in the finished epoch, although somebody asked for the next one's length.
-  if (looked_ && previous_.iterating) {
-    Slice nothing{previous_.plan.lend(), previous_.facts.kept, 0};
-    previous_.facts.came_back = true;
-    if (!over(previous_)) unlook();  // it was not dropped: the loader came back
-    return nothing;
-  }
-  if (looked_ || !running_.iterating) begin(lock);
-  detail::EpochFacts& facts = running_.facts;
-  if (facts.handed > facts.start && rows != facts.rows) {
+void Session::Impl::refuse_hand_out(bool rows) const {
+  const detail::EpochFacts& facts = running_.facts;
+  if (rows != facts.rows && facts.handed > facts.start) {
     throw StateError(message(rows ? "next_rows" : "next",
                              ": an epoch must be handed out in one way, got ",
                              rows ? "rows after batches" : "a batch after rows",
@@ -145,31 +119,65 @@ inline Slice Session::Impl::hand_out(std::int64_t asked, bool rows, Lock& lock) 
                              running_.number,
                              ")"));
   }
-  const std::int64_t end = due_end(running_, asked);
+  throw StateError(
+      message("next: no more than ",
+              facts.lag,
+              " samples may be out before a batch is handed out, as many as before the first update "
+              "of epoch ",
+              running_.number,
+              ", got ",
+              facts.handed - facts.observed,
+              ": a row or a batch was lost, so later losses would belong to other samples. ",
+              suspected(running_.suspicion),
+              "Pass the ids, ",
+              wording.update_by_ids,
+              wording.ids_hint,
+              "; or forget this epoch's losses with ",
+              wording.discard,
+              "; or set lookahead where a prefetcher runs further ahead later"));
+}
+
+/// Where an epoch that was observed by ids goes on: the next slice of at most `count` samples that
+/// are due; moves over those that are not.
+std::int64_t Session::Impl::due_end(std::int64_t count) noexcept {
+  detail::EpochFacts& facts = running_.facts;
+  const detail::LossLog& log = running_.log;
+  const auto due = [&](std::int64_t p) { return p >= log.end() || is_unseen(log.data()[p]); };
+  while (facts.handed < facts.kept && !due(facts.handed)) ++facts.handed;
+  std::int64_t end = facts.handed;
+  while (end < facts.kept && end - facts.handed < count && due(end)) ++end;
+  return end;
+}
+
+/// The loop is still in the finished epoch, although somebody asked for the next one's length.
+Slice Session::Impl::hand_out_nothing() {
+  Slice nothing{previous_.plan.lend(), previous_.facts.kept, 0};
+  previous_.facts.came_back = true;
+  if (!over(previous_)) unlook();  // it was not dropped: the loader came back
+  return nothing;
+}
+
+// A batch takes a few nanoseconds: what is rare is done elsewhere.
+template <bool kRows>
+inline Slice Session::Impl::hand_out(std::int64_t asked, Lock& lock) {
+  // Where an epoch observed by ids goes on, a batch may have been cut short by what was observed.
+  const bool other = !kRows && config.whole_batches != 0 && asked != config.whole_batches &&
+                     !(running_.skips_covered && asked < config.whole_batches);
+  if (asked < 1 || other) refuse_batch(asked);
+  if (looked_ && previous_.iterating) return hand_out_nothing();
+  if (looked_ || !running_.iterating) begin(lock);
+  detail::EpochFacts& facts = running_.facts;
+  const std::int64_t end = running_.skips_covered
+                               ? due_end(asked)
+                               : facts.handed + std::min(asked, facts.kept - facts.handed);
   const std::int64_t count = end - facts.handed;
-  const bool batch_begins = !rows || (facts.batch > 0 && running_.delivery.pulled() == 0);
-  if (count > 0 && batch_begins && lost_before_hand_out(facts)) {
-    throw StateError(
-        message("next: no more than ",
-                facts.lag,
-                " samples may be out before a batch is handed out, as many as before the first update "
-                "of epoch ",
-                running_.number,
-                ", got ",
-                facts.handed - facts.observed,
-                ": a row or a batch was lost, so later losses would belong to other samples. ",
-                suspected(running_.suspicion),
-                "Pass the ids, ",
-                wording.update_by_ids,
-                wording.ids_hint,
-                "; or forget this epoch's losses with ",
-                wording.discard,
-                "; or set lookahead where a prefetcher runs further ahead later"));
-  }
+  const bool mixed = kRows != facts.rows && facts.handed > facts.start;
+  const bool begins = !kRows || (facts.batch > 0 && running_.delivery.pulled() == 0);
+  if (mixed || (count > 0 && begins && lost_before_hand_out(facts))) refuse_hand_out(kRows);
   running_.delivery.reserve();
   pinned_ = false;
   Slice slice{running_.plan.lend(), facts.handed, count};
-  if (rows) {
+  if (kRows) {
     running_.delivery.hand_out_rows(facts, count);
   } else {
     running_.delivery.hand_out(facts, asked, count);
@@ -177,11 +185,9 @@ inline Slice Session::Impl::hand_out(std::int64_t asked, bool rows, Lock& lock) 
   return slice;
 }
 
-Slice Session::Impl::next(std::int64_t count, Lock& lock) { return hand_out(count, false, lock); }
+Slice Session::Impl::next(std::int64_t count, Lock& lock) { return hand_out<false>(count, lock); }
 
-Slice Session::Impl::next_rows(std::int64_t count, Lock& lock) {
-  return hand_out(count, true, lock);
-}
+Slice Session::Impl::next_rows(std::int64_t count, Lock& lock) { return hand_out<true>(count, lock); }
 
 std::int64_t Session::Impl::pending() const {
   const Epoch& epoch = reported();

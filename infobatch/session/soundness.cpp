@@ -42,11 +42,6 @@ bool lacks_short_batch(const EpochFacts& facts) {
 
 }  // namespace
 
-bool lost_before_hand_out(const EpochFacts& facts) {
-  if (facts.by == ObservedBy::kIds || facts.lookahead || facts.updates == 0) return false;
-  return facts.handed - facts.observed > facts.lag;
-}
-
 UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64_t size) {
   if (count > facts.handed - facts.observed) return UpdateFault::kNotHandedOut;
   const std::int64_t rest = size - facts.offset;

@@ -53,7 +53,10 @@ struct EpochFacts {
 };
 
 /// Check (a), just before a hand-out: samples are out that the loader did not use to have out.
-bool lost_before_hand_out(const EpochFacts& facts);
+inline bool lost_before_hand_out(const EpochFacts& facts) {
+  if (facts.by == ObservedBy::kIds || facts.lookahead || facts.updates == 0) return false;
+  return facts.handed - facts.observed > facts.lag;
+}
 
 /// What is wrong with an update of `count` losses in order.
 enum class UpdateFault {

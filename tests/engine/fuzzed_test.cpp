@@ -48,7 +48,7 @@ TEST_CASE("a state with the largest totals there may be goes on to states that a
                 std::string::npos,
                 "\"totals\":{\"epochs\":115292150460684697,\"pruned\":2305843009213693940,"
                 "\"non_finite\":2305843009213693952,\"dropped\":2305843009213693952,"
-                "\"known_lag\":-1}}");
+                "\"known_lag\":-1,\"known_batch\":0}}");
   session.deserialize(reseal(detail::write_safetensors(file)));
   for (int epoch = 1; epoch < 4; ++epoch) {
     session.begin();
