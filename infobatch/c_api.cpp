@@ -175,8 +175,8 @@ std::optional<bool> declared(const char* function, int32_t value) {
     case IB_NO:
       return false;
     default:
-      throw InvalidArgument(message(
-          function, ": drop_last must be IB_UNDECLARED, IB_YES or IB_NO, got ", value));
+      throw InvalidArgument(
+          message(function, ": drop_last must be IB_UNDECLARED, IB_YES or IB_NO, got ", value));
   }
 }
 
@@ -490,8 +490,7 @@ ib_status ib_session_pending(const ib_session* session, int64_t* pending) {
 ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last) {
   return guarded(__func__, [&] {
     require(session, "ib_session_declare_drop_last", "session");
-    session->session.declare_drop_last(
-        declared("ib_session_declare_drop_last", drop_last));
+    session->session.declare_drop_last(declared("ib_session_declare_drop_last", drop_last));
   });
 }
 
@@ -564,10 +563,7 @@ ib_status ib_session_advance(ib_session* session, int64_t count, ib_slice* slice
   });
 }
 
-ib_status ib_session_stage(ib_session* session,
-                           const float* losses,
-                           int64_t begin,
-                           int64_t count) {
+ib_status ib_session_stage(ib_session* session, const float* losses, int64_t begin, int64_t count) {
   return guarded(__func__, [&] {
     require(session, "ib_session_stage", "session");
     session->session.stage(losses, begin, count);

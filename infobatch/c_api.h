@@ -56,11 +56,7 @@ typedef enum ib_reduction {
 } ib_reduction;
 
 /** What the caller says of its loader. */
-typedef enum ib_declared {
-  IB_UNDECLARED = 0,
-  IB_YES = 1,
-  IB_NO = 2
-} ib_declared;
+typedef enum ib_declared { IB_UNDECLARED = 0, IB_YES = 1, IB_NO = 2 } ib_declared;
 
 /** Type of the values of a column. */
 typedef enum ib_column_type {
@@ -140,8 +136,8 @@ typedef struct ib_statistics {
   int64_t dropped_total; /**< losses of unsound epochs that were not taken over */
 } ib_statistics;
 
-/** The arrays of an epoch, lent: ids and weights to read, losses to write by position. They live until
- *  the next call on the session that begins another epoch. */
+/** The arrays of an epoch, lent: ids and weights to read, losses to write by position. They live
+ * until the next call on the session that begins another epoch. */
 typedef struct ib_epoch_arrays {
   size_t struct_size;
   int64_t epoch;
@@ -178,7 +174,8 @@ INFOBATCH_API const char* ib_version(void);
 /** What was wrong with the calling thread's last failed call; "" before the first. Lives until the
  *  thread's next failed call. */
 INFOBATCH_API const char* ib_last_error(void);
-/** Version of the rules that make a plan; a saved state is accepted only by the one that wrote it. */
+/** Version of the rules that make a plan; a saved state is accepted only by the one that wrote it.
+ */
 INFOBATCH_API int32_t ib_rule_version(void);
 /** Names of the policies in a NULL-terminated array that lives for ever. */
 INFOBATCH_API const char* const* ib_policy_names(void);
@@ -189,8 +186,9 @@ INFOBATCH_API const char* const* ib_policy_names(void);
 INFOBATCH_API void ib_config_init(ib_config* config, size_t struct_size);
 /** Every broken rule of the options in one message; IB_OK when there is none. */
 INFOBATCH_API ib_status ib_config_validate(const ib_config* config);
-/** Every broken rule of options given as JSON, of a size and of a number of threads, as a JSON array
- *  of texts; "[]" when there is none. Lives until the calling thread's next call of this function.
+/** Every broken rule of options given as JSON, of a size and of a number of threads, as a JSON
+ * array of texts; "[]" when there is none. Lives until the calling thread's next call of this
+ * function.
  *  @return IB_OK also where there are problems. */
 INFOBATCH_API ib_status ib_config_problems_json(const char* config_json,
                                                 int64_t size,
@@ -225,8 +223,8 @@ INFOBATCH_API ib_status ib_session_hold_warnings(ib_session* session);
  *  thread's next call of this function. */
 INFOBATCH_API ib_status ib_session_next_warning(ib_session* session, const char** text);
 
-/** Gives every sample a value, e.g. `class`: data [N] is copied. Before the first epoch begins; it is
- *  saved, and must be equal on load.
+/** Gives every sample a value, e.g. `class`: data [N] is copied. Before the first epoch begins; it
+ * is saved, and must be equal on load.
  *  @param name  1 to 64 characters of a-z, 0-9 and _, no digit first, not "score".
  *  @param type  an ib_column_type. */
 INFOBATCH_API ib_status ib_session_set_column(ib_session* session,
@@ -260,7 +258,8 @@ INFOBATCH_API ib_status ib_session_next(ib_session* session, int64_t count, ib_s
 /** The same for a loader that takes rows one by one, or some at a time, so that its batches are not
  *  known. Not to be mixed with ib_session_next in one epoch. */
 INFOBATCH_API ib_status ib_session_next_rows(ib_session* session, int64_t count, ib_slice* slice);
-/** Samples of the oldest batch that are not observed yet; 0: no batch is out, or they are not known. */
+/** Samples of the oldest batch that are not observed yet; 0: no batch is out, or they are not
+ * known. */
 INFOBATCH_API ib_status ib_session_pending(const ib_session* session, int64_t* pending);
 /** Says whether the loader drops a last batch that is short: an ib_declared. */
 INFOBATCH_API ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last);
@@ -287,8 +286,9 @@ INFOBATCH_API ib_status ib_session_epoch_arrays(ib_session* session, ib_epoch_ar
  *  The losses are then written to ib_epoch_arrays.losses, or handed over by ib_session_stage;
  *  positions that nobody writes until the boundary or a save count as unseen. */
 INFOBATCH_API ib_status ib_session_advance(ib_session* session, int64_t count, ib_slice* slice);
-/** Hands over raw losses of the positions [begin, begin + count): behind ib_session_advance those that
- *  were advanced over, else those that were written by ids. `losses` may be the lent array itself. */
+/** Hands over raw losses of the positions [begin, begin + count): behind ib_session_advance those
+ * that were advanced over, else those that were written by ids. `losses` may be the lent array
+ * itself. */
 INFOBATCH_API ib_status ib_session_stage(ib_session* session,
                                          const float* losses,
                                          int64_t begin,

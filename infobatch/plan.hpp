@@ -75,8 +75,8 @@ class PlanRef {
     return {plan_, [](const Plan* plan) { give_back(plan, 1); }};
   }
 
-  /// Counts `count` references more, of which each is to become a PlanRef by `adopt`, or to be given
-  /// back.
+  /// Counts `count` references more, of which each is to become a PlanRef by `adopt`, or to be
+  /// given back.
   static void take_many(const Plan* plan, std::int64_t count) noexcept {
     if (plan != nullptr) plan->references_.fetch_add(count, std::memory_order_relaxed);
   }

@@ -106,15 +106,7 @@ void Session::begin() {
   impl_->begin(lock);
 }
 
-Slice Session::next(std::int64_t count) {
-  Impl::Lock lock(impl_->mutex);
-  return impl_->next(count, lock);
-}
-
-Slice Session::next_rows(std::int64_t count) {
-  Impl::Lock lock(impl_->mutex);
-  return impl_->next_rows(count, lock);
-}
+// next and next_rows are in session/run_step.cpp, where all of a hand-out can be inlined.
 
 std::int64_t Session::pending() const {
   const Guard lock(impl_->mutex);

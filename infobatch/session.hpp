@@ -151,11 +151,12 @@ class INFOBATCH_API Session {
   /// Samples of the oldest batch that are not observed yet: what the next update may bring at most.
   /// 0: no batch is out, batches are not known, or the epoch is observed by ids.
   std::int64_t pending() const;
-  /// Says whether the loader drops a last batch that is short (Config::drop_last); empty: not declared.
+  /// Says whether the loader drops a last batch that is short (Config::drop_last); empty: not
+  /// declared.
   void declare_drop_last(std::optional<bool> drop_last);
 
-  /// Names a cause that a refusal for unsoundness in this epoch is to mention, for what only a binding
-  /// sees: the shape of a tensor, for example.
+  /// Names a cause that a refusal for unsoundness in this epoch is to mention, for what only a
+  /// binding sees: the shape of a tensor, for example.
   void suspect(std::string cause);
 
   // --- observation ------------------------------------------------------------------------------
@@ -164,7 +165,8 @@ class INFOBATCH_API Session {
   /// the first call of an epoch; O(count).
   /// @param losses  [count] float32, raw and unweighted. Non-finite ones count as never observed.
   /// @return the samples that these losses belong to, with their weights.
-  /// @throws StateError  more losses than samples handed out; not the rest of a batch or the part of
+  /// @throws StateError  more losses than samples handed out; not the rest of a batch or the part
+  /// of
   ///                     it that the first batch fixed; an epoch observed by ids.
   Slice observe(const float* losses, std::int64_t count);
   /// The same with the samples named, in any order, repeated or not.
@@ -183,14 +185,15 @@ class INFOBATCH_API Session {
 
   // --- lent arrays ------------------------------------------------------------------------------
 
-  /// The arrays of the epoch that has begun. A program that does the step itself reads weights there
-  /// and writes losses there, or keeps losses of its own and hands them over with `stage`.
+  /// The arrays of the epoch that has begun. A program that does the step itself reads weights
+  /// there and writes losses there, or keeps losses of its own and hands them over with `stage`.
   /// @throws StateError  no epoch has begun.
   /// @note The first call of an epoch takes 4 bytes a sample of its plan.
   EpochArrays epoch_arrays();
-  /// `observe` without the losses: checks, moves the cursor and returns the slice. The caller writes
-  /// the losses to `EpochArrays::losses` at these positions, or hands them over later; positions
-  /// that nobody writes until the boundary or a save count as unseen. Errors as `observe`.
+  /// `observe` without the losses: checks, moves the cursor and returns the slice. The caller
+  /// writes the losses to `EpochArrays::losses` at these positions, or hands them over later;
+  /// positions that nobody writes until the boundary or a save count as unseen. Errors as
+  /// `observe`.
   Slice advance(std::int64_t count);
   /// Hands over losses by position: those of [begin, begin + count), raw.
   ///
@@ -244,7 +247,8 @@ class INFOBATCH_API Session {
   /// @throws FileError  also where another saver holds `path`.tmp for a minute; the session is as
   ///                    before.
   void save(const std::string& path);
-  /// @throws FileError  also for what is no regular file, or larger than a state of this session can
+  /// @throws FileError  also for what is no regular file, or larger than a state of this session
+  /// can
   ///                    be; it is then not read.
   LoadReport load(const std::string& path);
 

@@ -121,8 +121,9 @@ void InfoBatch::suspect_shape(const torch::Tensor& losses) {
   const std::int64_t pending = session_->pending();
   if (pending == 0 || losses.size(0) == pending || losses.size(1) != pending) return;
   std::ostringstream text;
-  text << "an update of this epoch brought losses of shape " << losses.sizes() << " where a batch of "
-       << pending << " was due: the first dimension must be the batch, so pass losses.transpose(0, 1)";
+  text << "an update of this epoch brought losses of shape " << losses.sizes()
+       << " where a batch of " << pending
+       << " was due: the first dimension must be the batch, so pass losses.transpose(0, 1)";
   session_->suspect(text.str());
 }
 

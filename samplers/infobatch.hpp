@@ -50,7 +50,8 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   ///                modified; gradients flow through.
   /// @return float32 (float64 for double losses): scalar, or the shape of `losses` for `none`.
   /// @throws c10::ValueError, c10::TypeError  a scalar loss, a wrong dtype or device.
-  /// @throws c10::Error  more losses than samples handed out (a second update on one batch); neither
+  /// @throws c10::Error  more losses than samples handed out (a second update on one batch);
+  /// neither
   ///                     the rest of a batch nor the part of it that the first batch fixed.
   /// @note Out of place, no global state, no gather.
   torch::Tensor update(const torch::Tensor& losses, Reduction reduction = Reduction::kMean);
@@ -98,8 +99,8 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   Statistics statistics() const;
   const Config& config() const;
 
-  /// Says whether the loader drops a last batch that is short; `infobatch::make_data_loader` says it
-  /// by itself.
+  /// Says whether the loader drops a last batch that is short; `infobatch::make_data_loader` says
+  /// it by itself.
   void declare_drop_last(bool drop_last);
 
   /// Writes the whole state to one safetensors file, atomically; any step will do.

@@ -28,7 +28,8 @@ class INFOBATCH_SAMPLERS_API InfoBatchSampler : public torch::data::samplers::Sa
   void reset(std::optional<std::size_t> new_size = std::nullopt) override;
 
   /// The next ids in plan order, at most `batch_size`; nothing at the end of the epoch.
-  /// @throws c10::Error  more samples are out than this loader uses to have out: a row or a batch was
+  /// @throws c10::Error  more samples are out than this loader uses to have out: a row or a batch
+  /// was
   ///                     lost.
   /// @throws c10::ValueError  another size than `Options::whole_batches`.
   std::optional<std::vector<std::size_t>> next(std::size_t batch_size) override;

@@ -20,8 +20,10 @@ PROGRAMS = ("boundary_bench", "update_bench", "hand_out_bench")
 COUNTERS = ("median_ns", "ns_per_index", "ns_per_batch", "ns_per_sample")
 
 
-def run(folder: Path, program: str, pattern: str) -> dict:
+def run(folder: Path, program: str, pattern: str, min_time: float) -> dict:
     command = [str(folder / "bench" / program), "--benchmark_format=json"]
+    if min_time:
+        command.append(f"--benchmark_min_time={min_time}")
     if pattern:
         command.append(f"--benchmark_filter={pattern}")
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -39,6 +41,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=11)
     parser.add_argument("--filter", default="")
     parser.add_argument("--programs", default=",".join(PROGRAMS))
+    parser.add_argument("--min-time", type=float, default=0.0, help="seconds a row, default: the program's")
     parser.add_argument("--limit", type=float, default=1.1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -49,7 +52,8 @@ def main() -> int:
     for program in options.programs.split(","):
         for pair in range(options.pairs):
             order = ("old", "new") if pair % 2 == 0 else ("new", "old")
-            measured = {which: run(getattr(options, which), program, options.filter) for which in order}
+            measured = {which: run(getattr(options, which), program, options.filter, options.min_time)
+                        for which in order}
             for name in measured["old"]:
                 if name in measured["new"]:
                     times.setdefault(name, []).append((measured["old"][name], measured["new"][name]))

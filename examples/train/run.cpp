@@ -73,8 +73,8 @@ Run::Run(const TrainOptions& options,
   model_->train();
   optimizer_ = make_optimizer(*model_, options);
   // drop_last: every step has the same shape. Rests of ever new sizes would make the convolution
-  // library compile kernels in every pruned epoch, at the cost of some steps. Where the plan is made
-  // of whole batches, only full epochs have a rest.
+  // library compile kernels in every pruned epoch, at the cost of some steps. Where the plan is
+  // made of whole batches, only full epochs have a rest.
   loader_ = make_data_loader(
       batches_,
       ib_,

@@ -54,12 +54,13 @@ Columns::Columns(std::int64_t size) : scores_(size) {
 
 void Columns::set(const std::string& name, ColumnType type, const void* data, bool frozen) {
   if (!well_formed(name) || name == "score") {
-    throw InvalidArgument(message("set_column: name must be 1 to ",
-                                  kMostNamed,
-                                  " characters of a-z, 0-9 and _, no digit first, and not \"score\","
-                                  " which is the engine's; got \"",
-                                  name.substr(0, 2 * kMostNamed),
-                                  "\""));
+    throw InvalidArgument(
+        message("set_column: name must be 1 to ",
+                kMostNamed,
+                " characters of a-z, 0-9 and _, no digit first, and not \"score\","
+                " which is the engine's; got \"",
+                name.substr(0, 2 * kMostNamed),
+                "\""));
   }
   if (!known(type)) {
     throw InvalidArgument(message("set_column: type must be one of ColumnType, got ",
@@ -69,9 +70,10 @@ void Columns::set(const std::string& name, ColumnType type, const void* data, bo
     throw InvalidArgument("set_column: data must not be null, got null");
   }
   const auto bytes = static_cast<std::size_t>(size()) * element_size(type);
-  auto place = std::lower_bound(own_.begin(), own_.end(), name, [](const Own& own, const auto& key) {
-    return own.name < key;
-  });
+  auto place =
+      std::lower_bound(own_.begin(), own_.end(), name, [](const Own& own, const auto& key) {
+        return own.name < key;
+      });
   const bool present = place != own_.end() && place->name == name;
   if (present && place->type != type) {
     throw InvalidArgument(message("set_column: column ",
@@ -81,8 +83,7 @@ void Columns::set(const std::string& name, ColumnType type, const void* data, bo
                                   ", got ",
                                   dtype_name(type)));
   }
-  const bool equal =
-      present && (bytes == 0 || std::memcmp(place->values.data(), data, bytes) == 0);
+  const bool equal = present && (bytes == 0 || std::memcmp(place->values.data(), data, bytes) == 0);
   if (equal) return;
   if (frozen) {
     throw StateError(message("set_column: column ",

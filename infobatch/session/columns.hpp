@@ -42,7 +42,8 @@ class Columns {
   /// Copies a column. One that is there already takes the new values in place.
   /// @param data    [N] values of `type`.
   /// @param frozen  values may not change any more: only equal ones are taken.
-  /// @throws InvalidArgument  a name that is none or the engine's own, an unknown type, another type
+  /// @throws InvalidArgument  a name that is none or the engine's own, an unknown type, another
+  /// type
   ///                          than before, no data.
   /// @throws StateError       `frozen`, and the column is new or differs.
   void set(const std::string& name, ColumnType type, const void* data, bool frozen);

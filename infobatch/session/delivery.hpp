@@ -38,8 +38,8 @@ class Delivery {
   void observed_by_ids(EpochFacts& facts, std::int64_t covered) noexcept;
 
  private:
-  /// Batches of one size that follow one another. Loaders ask for batches of one size, so a few runs
-  /// stand for an epoch, however far ahead it is handed out.
+  /// Batches of one size that follow one another. Loaders ask for batches of one size, so a few
+  /// runs stand for an epoch, however far ahead it is handed out.
   struct Run {
     std::int64_t size;
     std::int64_t count;
@@ -49,8 +49,8 @@ class Delivery {
   void check_lag(EpochFacts& facts) noexcept;
   void note_update(EpochFacts& facts) noexcept;
 
-  std::vector<Run> runs_;   // from first_ on: not observed whole
-  std::size_t first_ = 0;   // the oldest
+  std::vector<Run> runs_;  // from first_ on: not observed whole
+  std::size_t first_ = 0;  // the oldest
   std::int64_t pulled_ = 0;
   std::int64_t pulled_before_update_ = 0;  // all rows until the first update
 };
@@ -66,9 +66,7 @@ inline void Delivery::check_lag(EpochFacts& facts) noexcept {
   }
 }
 
-inline void Delivery::hand_out(EpochFacts& facts,
-                               std::int64_t asked,
-                               std::int64_t count) noexcept {
+inline void Delivery::hand_out(EpochFacts& facts, std::int64_t asked, std::int64_t count) noexcept {
   if (count == 0) {
     facts.came_back = true;
     return;

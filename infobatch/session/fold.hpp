@@ -28,8 +28,8 @@ struct FoldArrays {
   float* overwritten;       ///< [K], where the rule needs memory: receives what was overwritten
 };
 
-/// Folds the losses of the range into the scores: a pure function of (scores, ids, losses), whatever
-/// the team. A loss that is not finite makes its sample never observed (rule 10).
+/// Folds the losses of the range into the scores: a pure function of (scores, ids, losses),
+/// whatever the team. A loss that is not finite makes its sample never observed (rule 10).
 /// @return how many of them were not finite.
 /// @note Allocates nothing and cannot fail.
 std::int64_t fold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range, Team& team);

@@ -32,8 +32,7 @@ void LossLog::clear() noexcept {
 }
 
 void LossLog::append(const float* losses, std::int64_t count) noexcept {
-  non_finite_ += kernels().stage_losses(
-      losses, count, kNeverObservedBits, staged_.data() + end_);
+  non_finite_ += kernels().stage_losses(losses, count, kNeverObservedBits, staged_.data() + end_);
   end_ += count;
 }
 

@@ -10,7 +10,8 @@ namespace infobatch::detail {
 
 /// The losses of an epoch by position, raw, until they are folded into the scores.
 ///
-/// In order the positions [0, end) are written; by ids all of them, with `unseen` where no loss came.
+/// In order the positions [0, end) are written; by ids all of them, with `unseen` where no loss
+/// came.
 class LossLog {
  public:
   /// Memory for a whole epoch of `kept` samples. Content is kept.

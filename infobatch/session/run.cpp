@@ -214,8 +214,8 @@ void Session::Impl::look(std::int64_t next) {
     totals.non_finite += non_finite;
     totals.dropped += lost;
   }
-  if (facts.by == detail::ObservedBy::kOrder && ending != detail::Ending::kOpen &&
-      !facts.lag_cut && facts.updates > 0 && !facts.lookahead) {
+  if (facts.by == detail::ObservedBy::kOrder && ending != detail::Ending::kOpen && !facts.lag_cut &&
+      facts.updates > 0 && !facts.lookahead) {
     totals.known_lag = facts.lag;
     totals.known_batch = facts.batch;
   }
@@ -308,9 +308,10 @@ void Session::Impl::discard_epoch() noexcept {
 
 // --- from one epoch to the next
 
-/// What may fail of a call is done by `prepare`, in a way that can be taken back. Then what it found
-/// to warn of is delivered, with the lock released, and whatever other calls changed meanwhile,
-/// `prepare` is asked again, until there is nothing to deliver and the caller may commit.
+/// What may fail of a call is done by `prepare`, in a way that can be taken back. Then what it
+/// found to warn of is delivered, with the lock released, and whatever other calls changed
+/// meanwhile, `prepare` is asked again, until there is nothing to deliver and the caller may
+/// commit.
 template <typename Prepare>
 void Session::Impl::prepare_and_deliver(Lock& lock, const Prepare& prepare) {
   const bool looked_before = looked_;

@@ -27,10 +27,10 @@ class Policy;
 /// fail, beside the state or so that it can be taken back, and then changes the state without a
 /// chance to fail.
 ///
-/// The end of an epoch is a *look*: its losses are folded into the scores, the next epoch is planned
-/// and becomes the running one, while the finished one is kept as `previous_`. Looking is what
-/// `length` does, and it can be taken back to the bit (`unlook`), for a late update or where planning
-/// fails. Beginning the next epoch is a look that is committed.
+/// The end of an epoch is a *look*: its losses are folded into the scores, the next epoch is
+/// planned and becomes the running one, while the finished one is kept as `previous_`. Looking is
+/// what `length` does, and it can be taken back to the bit (`unlook`), for a late update or where
+/// planning fails. Beginning the next epoch is a look that is committed.
 ///
 /// The functions expect the mutex to be held; session.cpp takes it. Those that take the lock let go
 /// of it while a warning handler runs.
@@ -52,8 +52,8 @@ class Session::Impl {
   void set_column(const std::string& name, ColumnType type, const void* data);
 
   // run_step.cpp: delivery and observation
-  Slice next(std::int64_t count, Lock& lock);
-  Slice next_rows(std::int64_t count, Lock& lock);
+  template <bool kRows>
+  Slice hand_out(std::int64_t asked, Lock& lock);
   std::int64_t pending() const;
   Slice observe(const float* losses, std::int64_t count);
   Slice advance(std::int64_t count);
@@ -100,9 +100,9 @@ class Session::Impl {
     detail::EpochFacts facts;
     detail::Delivery delivery;
     detail::LossLog log;
-    std::string suspicion;       // a cause that a binding named for a refusal
-    detail::Trusted folded;      // what of the log is in the scores
-    Buffer<float> overwritten;   // by it, where the fold needs memory
+    std::string suspicion;      // a cause that a binding named for a refusal
+    detail::Trusted folded;     // what of the log is in the scores
+    Buffer<float> overwritten;  // by it, where the fold needs memory
   };
 
   /// The running epoch, or the finished one while the next is only looked at.
@@ -133,8 +133,6 @@ class Session::Impl {
   void note_plan(const Epoch& epoch) noexcept;
 
   // run_step.cpp
-  template <bool kRows>
-  Slice hand_out(std::int64_t asked, Lock& lock);
   Slice hand_out_nothing();
   std::int64_t due_end(std::int64_t count) noexcept;
   [[noreturn]] void refuse_batch(std::int64_t count) const;

@@ -58,43 +58,43 @@ std::string suspected(const std::string& suspicion) {
                                "dimension is not the batch. ",
                                cures));
     case UpdateFault::kOtherPart:
-      throw StateError(message("update: a batch must come back as the first one did, ",
-                               facts.part == detail::kWholeBatch
-                                   ? std::string("whole")
-                                   : message("in parts of ", facts.part, " and a rest"),
-                               ", so ",
-                               std::min(facts.short_part > 0 ? facts.short_part : facts.part,
-                                        batch - facts.offset),
-                               " losses are due, got ",
-                               count,
-                               " (epoch ",
-                               epoch,
-                               "): a row or a part of a batch was lost, or parts of other sizes. ",
-                               cures));
+      throw StateError(message(
+          "update: a batch must come back as the first one did, ",
+          facts.part == detail::kWholeBatch ? std::string("whole")
+                                            : message("in parts of ", facts.part, " and a rest"),
+          ", so ",
+          std::min(facts.short_part > 0 ? facts.short_part : facts.part, batch - facts.offset),
+          " losses are due, got ",
+          count,
+          " (epoch ",
+          epoch,
+          "): a row or a part of a batch was lost, or parts of other sizes. ",
+          cures));
     case UpdateFault::kOtherBatch:
     case UpdateFault::kOtherSize:
-      throw StateError(message("update: every update must bring one batch of the loader, ",
-                               facts.batch > 0 ? facts.batch : facts.part,
-                               " losses until the end of the plan, got ",
-                               count,
-                               " (epoch ",
-                               epoch,
-                               "): a row was lost, or the loader's batches are split, which needs a "
-                               "batch sampler. ",
-                               cures));
+      throw StateError(
+          message("update: every update must bring one batch of the loader, ",
+                  facts.batch > 0 ? facts.batch : facts.part,
+                  " losses until the end of the plan, got ",
+                  count,
+                  " (epoch ",
+                  epoch,
+                  "): a row was lost, or the loader's batches are split, which needs a "
+                  "batch sampler. ",
+                  cures));
   }
-  throw StateError(
-      message("update: losses must belong to samples that were handed out and not observed yet, got ",
-              count,
-              " losses for ",
-              facts.handed - facts.observed,
-              " such samples (epoch ",
-              epoch,
-              "): a second update on one batch, a batch that the sampler did not deliver, or a loader "
-              "without this sampler. ",
-              suspected(suspicion),
-              "Once per batch; or pass the ids, ",
-              wording.update_by_ids));
+  throw StateError(message(
+      "update: losses must belong to samples that were handed out and not observed yet, got ",
+      count,
+      " losses for ",
+      facts.handed - facts.observed,
+      " such samples (epoch ",
+      epoch,
+      "): a second update on one batch, a batch that the sampler did not deliver, or a loader "
+      "without this sampler. ",
+      suspected(suspicion),
+      "Once per batch; or pass the ids, ",
+      wording.update_by_ids));
 }
 
 }  // namespace
@@ -119,22 +119,22 @@ void Session::Impl::refuse_hand_out(bool rows) const {
                              running_.number,
                              ")"));
   }
-  throw StateError(
-      message("next: no more than ",
-              facts.lag,
-              " samples may be out before a batch is handed out, as many as before the first update "
-              "of epoch ",
-              running_.number,
-              ", got ",
-              facts.handed - facts.observed,
-              ": a row or a batch was lost, so later losses would belong to other samples. ",
-              suspected(running_.suspicion),
-              "Pass the ids, ",
-              wording.update_by_ids,
-              wording.ids_hint,
-              "; or forget this epoch's losses with ",
-              wording.discard,
-              "; or set lookahead where a prefetcher runs further ahead later"));
+  throw StateError(message(
+      "next: no more than ",
+      facts.lag,
+      " samples may be out before a batch is handed out, as many as before the first update "
+      "of epoch ",
+      running_.number,
+      ", got ",
+      facts.handed - facts.observed,
+      ": a row or a batch was lost, so later losses would belong to other samples. ",
+      suspected(running_.suspicion),
+      "Pass the ids, ",
+      wording.update_by_ids,
+      wording.ids_hint,
+      "; or forget this epoch's losses with ",
+      wording.discard,
+      "; or set lookahead where a prefetcher runs further ahead later"));
 }
 
 /// Where an epoch that was observed by ids goes on: the next slice of at most `count` samples that
@@ -185,9 +185,15 @@ inline Slice Session::Impl::hand_out(std::int64_t asked, Lock& lock) {
   return slice;
 }
 
-Slice Session::Impl::next(std::int64_t count, Lock& lock) { return hand_out<false>(count, lock); }
+Slice Session::next(std::int64_t count) {
+  Impl::Lock lock(impl_->mutex);
+  return impl_->hand_out</*kRows=*/false>(count, lock);
+}
 
-Slice Session::Impl::next_rows(std::int64_t count, Lock& lock) { return hand_out<true>(count, lock); }
+Slice Session::next_rows(std::int64_t count) {
+  Impl::Lock lock(impl_->mutex);
+  return impl_->hand_out</*kRows=*/true>(count, lock);
+}
 
 std::int64_t Session::Impl::pending() const {
   const Epoch& epoch = reported();
@@ -281,8 +287,8 @@ void Session::Impl::observe_ids(const float* losses,
   resumed_ = false;
   running_.entered = true;
   detail::EpochFacts& facts = running_.facts;
-  const std::int64_t fresh = running_.log.record(
-      *running_.plan.get(), found, facts.observed, losses, count, weights);
+  const std::int64_t fresh =
+      running_.log.record(*running_.plan.get(), found, facts.observed, losses, count, weights);
   running_.delivery.observed_by_ids(facts, facts.observed + fresh);
 }
 
@@ -291,9 +297,8 @@ void Session::Impl::observe_ids(const float* losses,
 EpochArrays Session::Impl::epoch_arrays() {
   Epoch& epoch = reported();
   if (!epoch.iterating) {
-    throw StateError(message("epoch_arrays: an epoch must have begun, got epoch ",
-                             epoch.number,
-                             ", which has not"));
+    throw StateError(message(
+        "epoch_arrays: an epoch must have begun, got epoch ", epoch.number, ", which has not"));
   }
   epoch.log.prepare(epoch.facts.kept, spare_staged_);
   unlook();  // what is staged is to be read and written as it came

@@ -16,10 +16,13 @@ bool lag_is_proven(const EpochFacts& facts) {
   return facts.lag == 0 || (facts.lag <= facts.known_lag && facts.batch == facts.known_batch);
 }
 
-/// Whether `count` is the first part of a short batch of `size` that is cut into as many equal parts
-/// as one of `batch` samples is when its parts have `part` samples: ceil(size / k) for a k with
-/// ceil(batch / k) = part.
-bool is_chunk_of_short(std::int64_t batch, std::int64_t part, std::int64_t size, std::int64_t count) {
+/// Whether `count` is the first part of a short batch of `size` that is cut into as many equal
+/// parts as one of `batch` samples is when its parts have `part` samples: ceil(size / k) for a k
+/// with ceil(batch / k) = part.
+bool is_chunk_of_short(std::int64_t batch,
+                       std::int64_t part,
+                       std::int64_t size,
+                       std::int64_t count) {
   const std::int64_t fewest = batches(batch, part);  // k
   const std::int64_t most = part > 1 ? batches(batch, part - 1) - 1 : batch;
   return count <= batches(size, fewest) && count >= batches(size, std::max(fewest, most));
@@ -79,8 +82,8 @@ Ending ending_of(const EpochFacts& facts) {
     return facts.drop_last.value_or(false) ? Ending::kTailDropped : Ending::kOpen;
   }
   if (!lacks_short_batch(facts) || !tail_may_be_dropped(facts)) return Ending::kOpen;
-  // Of a whole epoch that is one short batch nothing comes back. A loader that only looks at it asks
-  // for more behind it; one that drops it does not.
+  // Of a whole epoch that is one short batch nothing comes back. A loader that only looks at it
+  // asks for more behind it; one that drops it does not.
   const bool nothing_yet = facts.updates == 0 && facts.start == 0;
   if (nothing_yet && facts.came_back && !facts.drop_last.has_value()) return Ending::kOpen;
   return Ending::kTailDropped;

@@ -32,7 +32,7 @@ struct EpochFacts {
   bool came_back = false;   ///< asked for more behind the end
 
   // Parts.
-  std::int64_t part = 0;  ///< samples of an update: 0 not known yet, or kWholeBatch
+  std::int64_t part = 0;        ///< samples of an update: 0 not known yet, or kWholeBatch
   std::int64_t short_part = 0;  ///< that of the oldest batch, where it is short and split anew
   bool split = false;           ///< batches were observed in parts, also before a load
 
@@ -42,10 +42,10 @@ struct EpochFacts {
 
   // Check (a). `lag`: most samples handed out and not observed just before a hand-out.
   std::int64_t lag = 0;
-  bool lag_cut = false;         ///< all was handed out before the first update: `lag` may be short
-  std::int64_t known_lag = -1;  ///< that of the last epoch that came to its end; -1: there is none
+  bool lag_cut = false;          ///< all was handed out before the first update: `lag` may be short
+  std::int64_t known_lag = -1;   ///< that of the last epoch that came to its end; -1: there is none
   std::int64_t known_batch = 0;  ///< size of its batches
-  std::int64_t verified = 0;    ///< [0, verified) was observed up to the last check that passed
+  std::int64_t verified = 0;     ///< [0, verified) was observed up to the last check that passed
 
   // Behind a load.
   std::int64_t proven = 0;              ///< [0, proven) was beyond doubt when it was saved
@@ -96,8 +96,8 @@ struct Trusted {
   std::int64_t count() const { return end - (gap_end - gap_begin); }
 };
 
-/// Check (d): all where the epoch is over, or where nothing is out; else what was verified, where the
-/// lag is proven. A lag of 0 needs no proof: what is lost only makes it larger.
+/// Check (d): all where the epoch is over, or where nothing is out; else what was verified, where
+/// the lag is proven. A lag of 0 needs no proof: what is lost only makes it larger.
 Trusted trusted_of(const EpochFacts& facts);
 
 /// What of it is beyond doubt whatever comes, for a state that is saved now.

@@ -43,8 +43,8 @@ struct StateFigures {
   Totals totals;
 };
 
-/// A tensor of a state: its bytes as they lie in memory, and what has to be changed in the copy that
-/// goes into the file.
+/// A tensor of a state: its bytes as they lie in memory, and what has to be changed in the copy
+/// that goes into the file.
 struct StateTensor {
   std::string name;
   std::string dtype;

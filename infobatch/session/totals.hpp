@@ -16,8 +16,7 @@ struct Totals {
 
   friend bool operator==(const Totals& a, const Totals& b) {
     return a.epochs == b.epochs && a.pruned == b.pruned && a.non_finite == b.non_finite &&
-           a.dropped == b.dropped && a.known_lag == b.known_lag &&
-           a.known_batch == b.known_batch;
+           a.dropped == b.dropped && a.known_lag == b.known_lag && a.known_batch == b.known_batch;
   }
 };
 

@@ -33,19 +33,20 @@ std::string forgotten(const WarningFigures& f, const Wording& wording) {
 }
 
 std::string unsound(const WarningFigures& f, const Wording& wording) {
-  return message("update: of the ",
-                 f.of,
-                 " samples of epoch ",
-                 f.epoch,
-                 " the losses of ",
-                 f.count,
-                 " were dropped, because they may belong to other samples: the loop broke off, or it "
-                 "lost a row or a batch, or the loader drops its short last batch and nobody said so, "
-                 "or it ran further ahead than an epoch that was observed whole. Pass the ids, ",
-                 wording.update_by_ids,
-                 wording.ids_hint,
-                 "; or declare drop_last. Those samples keep their scores. Further ones only show in "
-                 "the statistics");
+  return message(
+      "update: of the ",
+      f.of,
+      " samples of epoch ",
+      f.epoch,
+      " the losses of ",
+      f.count,
+      " were dropped, because they may belong to other samples: the loop broke off, or it "
+      "lost a row or a batch, or the loader drops its short last batch and nobody said so, "
+      "or it ran further ahead than an epoch that was observed whole. Pass the ids, ",
+      wording.update_by_ids,
+      wording.ids_hint,
+      "; or declare drop_last. Those samples keep their scores. Further ones only show in "
+      "the statistics");
 }
 
 std::string non_finite(const WarningFigures& f) {
@@ -101,7 +102,8 @@ std::string Warnings::take(const Config& config, const Wording& wording) {
       break;
     case WarningKind::kNotFlushed:
       text =
-          "save: the file system cannot flush a file to the disk; the state is written, but a power "
+          "save: the file system cannot flush a file to the disk; the state is written, but a "
+          "power "
           "cut may lose it";
       break;
   }

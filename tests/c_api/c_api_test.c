@@ -496,9 +496,10 @@ static void test_rows(void) {
                "ib_session_next_rows: an epoch must be handed out in one way");
   EXPECT_ERROR(
       ib_session_next_rows(session, 0, &slice), IB_INVALID_ARGUMENT, "ib_session_next_rows: count");
-  EXPECT_ERROR(ib_session_declare_drop_last(session, 3),
-               IB_INVALID_ARGUMENT,
-               "ib_session_declare_drop_last: drop_last must be IB_UNDECLARED, IB_YES or IB_NO, got 3");
+  EXPECT_ERROR(
+      ib_session_declare_drop_last(session, 3),
+      IB_INVALID_ARGUMENT,
+      "ib_session_declare_drop_last: drop_last must be IB_UNDECLARED, IB_YES or IB_NO, got 3");
   EXPECT_OK(ib_session_discard_epoch(session));
   EXPECT_OK(ib_session_declare_drop_last(session, IB_YES));
   EXPECT_OK(ib_session_begin(session));

@@ -1,5 +1,6 @@
-// Random loops over torch's DataLoader, some of which lose a row, a part of a batch or a batch, break
-// off, or are stopped and resumed with another batch size. Every loss says which sample it is of.
+// Random loops over torch's DataLoader, some of which lose a row, a part of a batch or a batch,
+// break off, or are stopped and resumed with another batch size. Every loss says which sample it is
+// of.
 
 #include <tests/samplers/toy.hpp>
 

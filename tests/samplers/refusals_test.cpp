@@ -175,8 +175,7 @@ TEST_CASE("a batch that is lost behind the last hand-out is dropped with what is
   std::string warning;
   ib.session()->set_warning_handler([&](const std::string& text) { warning += text; });
   for (int epoch = 0; epoch < 2; ++epoch) {
-    auto loader =
-        make_data_loader(ToyData(400), ib, torch::data::DataLoaderOptions(10).workers(2));
+    auto loader = make_data_loader(ToyData(400), ib, torch::data::DataLoaderOptions(10).workers(2));
     int index = 0;
     for (ToyBatch& batch : *loader) {
       const bool lost = epoch == 1 && index++ == ib.size() / 10 - 2;
@@ -184,7 +183,8 @@ TEST_CASE("a batch that is lost behind the last hand-out is dropped with what is
     }
   }
   ib.set_epoch(2);
-  REQUIRE_THAT(warning, ContainsSubstring("were dropped") && ContainsSubstring("samples of epoch 1"));
+  REQUIRE_THAT(warning,
+               ContainsSubstring("were dropped") && ContainsSubstring("samples of epoch 1"));
   const float* scores = ib.session()->scores();
   for (std::int64_t id = 0; id < 400; ++id) {
     REQUIRE((scores[id] == float(id) || scores[id] == float(id + 1000)));
@@ -198,8 +198,11 @@ TEST_CASE("losses of [T, B] are diagnosed as what they are", "[samplers][refuse]
   sampler.next(16);
   const std::string state = ib.session()->serialize();
   SECTION("more steps than samples: at once") {
-    require_refused<c10::Error>([&] { ib.update(torch::rand({20, 16})); },
-                                {"update", "shape [20, 16]", "batch of 16", "transpose(0, 1)"});
+    require_refused<c10::Error>(
+        [&] {
+          ib.update(torch::rand({20, 16}));
+        },
+        {"update", "shape [20, 16]", "batch of 16", "transpose(0, 1)"});
     REQUIRE(ib.session()->serialize() == state);
   }
   SECTION("fewer: they look like a part of the batch until the next hand-out") {

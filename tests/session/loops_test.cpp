@@ -15,9 +15,9 @@
 #include <string>
 #include <vector>
 
-// Random loops over a session, some of which lose a row, a part of a batch or a batch, break off, or
-// are stopped and resumed. Every loss says which sample it is of, so a score that stands with another
-// sample is seen. What must hold (docs/rules.md, soundness):
+// Random loops over a session, some of which lose a row, a part of a batch or a batch, break off,
+// or are stopped and resumed. Every loss says which sample it is of, so a score that stands with
+// another sample is seen. What must hold (docs/rules.md, soundness):
 //
 //   - no score of another sample, ever;
 //   - no weight of another sample behind the next hand-out after a loss;
@@ -32,11 +32,11 @@ enum class Fault { kNone, kRow, kPart, kBatch };
 
 struct Setting {
   std::int64_t size = 1;
-  bool rows = false;           // the loader takes rows, its batches are not known
+  bool rows = false;  // the loader takes rows, its batches are not known
   std::int64_t batch = 1;
-  std::int64_t part = 1;       // samples of an update
-  std::int64_t ahead = 0;      // batches that the loader prefetches
-  bool drops = false;          // it drops a short last batch
+  std::int64_t part = 1;   // samples of an update
+  std::int64_t ahead = 0;  // batches that the loader prefetches
+  bool drops = false;      // it drops a short last batch
   std::optional<bool> declared;
   Fault fault = Fault::kNone;
   std::int64_t fault_epoch = 0;
@@ -170,8 +170,8 @@ class Loop {
     for (const std::int64_t id : rows) losses.push_back(loss_of(id, epoch));
     const Slice slice = session_->observe(losses.data(), std::int64_t(losses.size()));
     if (!std::equal(rows.begin(), rows.end(), slice.ids())) {
-      // Only what is out when something is lost may get another's weight, and where the first batches
-      // of an epoch are lost, which look like a loader that runs further ahead.
+      // Only what is out when something is lost may get another's weight, and where the first
+      // batches of an epoch are lost, which look like a loader that runs further ahead.
       const bool excused = hurt_ && (hand_outs_ == hand_outs_at_fault_ || !updated_before_fault_);
       if (!excused) wrong_weight_ = true;
     }
@@ -311,7 +311,8 @@ TEST_CASE("soundness: random loops never leave a score with another sample", "[s
     }
   }
   // The settings lead into every corner.
-  CAPTURE(tally.clean, tally.refused, tally.dropped, tally.right, tally.broke_off, tally.unknowable);
+  CAPTURE(
+      tally.clean, tally.refused, tally.dropped, tally.right, tally.broke_off, tally.unknowable);
   REQUIRE(tally.clean > 30'000);
   REQUIRE(tally.refused > 10'000);
   REQUIRE(tally.dropped > 1000);
@@ -319,14 +320,15 @@ TEST_CASE("soundness: random loops never leave a score with another sample", "[s
   REQUIRE(tally.broke_off > 3000);
   REQUIRE(tally.unknowable < kRuns / 20);
   if (std::getenv("INFOBATCH_PRINT_CASES") != nullptr) {
-    std::printf("%lld loops: %lld clean, %lld refused, %lld with losses dropped and warned of, %lld "
-                "hurt without harm, %lld broken off, %lld that nobody can judge; no wrong score\n",
-                (long long)kRuns,
-                (long long)tally.clean,
-                (long long)tally.refused,
-                (long long)tally.dropped,
-                (long long)tally.right,
-                (long long)tally.broke_off,
-                (long long)tally.unknowable);
+    std::printf(
+        "%lld loops: %lld clean, %lld refused, %lld with losses dropped and warned of, %lld "
+        "hurt without harm, %lld broken off, %lld that nobody can judge; no wrong score\n",
+        (long long)kRuns,
+        (long long)tally.clean,
+        (long long)tally.refused,
+        (long long)tally.dropped,
+        (long long)tally.right,
+        (long long)tally.broke_off,
+        (long long)tally.unknowable);
   }
 }

@@ -21,14 +21,15 @@
 //     b10!    refused: samples are out that this loader does not use to have out (check a)
 //     u10!    refused, by the words behind it: out, batch, part, rows
 //
-// and of what must hold at its end: whether the epoch is over, and how many losses enter the scores.
+// and of what must hold at its end: whether the epoch is over, and how many losses enter the
+// scores.
 
 using namespace infobatch;
 using namespace infobatch::detail;
 
 namespace {
 
-enum class Over { kNo, kWhole, kTail };
+enum class Over { kOpen, kWhole, kTail };
 
 struct Case {
   const char* why;
@@ -46,70 +47,117 @@ constexpr auto kDrops = std::optional<bool>(true);
 constexpr auto kKeeps = std::optional<bool>(false);
 const std::optional<bool> kSilent = std::nullopt;
 
+// clang-format off: a table
 std::vector<Case> cases() {
   return {
       // Rule 15: the end of an epoch.
-      {"nothing was handed out", 30, "", Over::kNo, 0},
+      {"nothing was handed out", 30, "", Over::kOpen, 0},
       {"all came back", 30, "b10 u10 b10 u10 b10 u10", Over::kWhole, 30},
       {"all came back, with a short last batch", 25, "b10 u10 b10 u10 b10:5 u5", Over::kWhole, 25},
-      {"handed out to the end and not observed", 20, "b10 b10", Over::kNo, 0},
+      {"handed out to the end and not observed", 20, "b10 b10", Over::kOpen, 0},
       {"an empty plan is over when it has begun", 0, "again", Over::kWhole, 0},
       {"one batch is the whole plan", 10, "b10 u10", Over::kWhole, 10},
       {"by ids all was met", 20, "b10 b10 i20", Over::kWhole, 20},
-      {"by ids some are missing", 20, "b10 b10 i19", Over::kNo, 20},
+      {"by ids some are missing", 20, "b10 b10 i19", Over::kOpen, 20},
 
       // Check d: the dropped tail.
       {"the short last batch is missing, nobody said why: it is the loader's",
-       25, "b10 u10 b10 u10 b10:5", Over::kTail, 20},
+       25,
+       "b10 u10 b10 u10 b10:5",
+       Over::kTail,
+       20},
       {"it is declared", 25, "b10 u10 b10 u10 b10:5", Over::kTail, 20, kDrops},
       {"declared that it does not drop: the batch is pending",
-       25, "b10 u10 b10 u10 b10:5", Over::kNo, 20, kKeeps},
-      {"a batch that is not short is never dropped", 20, "b10 u10 b10", Over::kNo, 10},
+       25,
+       "b10 u10 b10 u10 b10:5",
+       Over::kOpen,
+       20,
+       kKeeps},
+      {"a batch that is not short is never dropped", 20, "b10 u10 b10", Over::kOpen, 10},
       {"a part of the short batch came: it was not dropped whole",
-       25, "b10 u10 b10 u10 b10:5 u3! part", Over::kTail, 20},
+       25,
+       "b10 u10 b10 u10 b10:5 u3! part",
+       Over::kTail,
+       20},
       {"batches were split, undeclared: a part may be pending",
-       25, "b10 u5 u5 b10 u5 u5 b10:5", Over::kNo, 20},
+       25,
+       "b10 u5 u5 b10 u5 u5 b10:5",
+       Over::kOpen,
+       20},
       {"split and declared", 25, "b10 u5 u5 b10 u5 u5 b10:5", Over::kTail, 20, kDrops},
       {"a plan smaller than a batch, dropped", 7, "b10:7", Over::kTail, 0},
-      {"the same, and the loader came back: it only looked", 7, "b10:7 again", Over::kNo, 0},
+      {"the same, and the loader came back: it only looked", 7, "b10:7 again", Over::kOpen, 0},
       {"the same, declared", 7, "b10:7 again", Over::kTail, 0, kDrops},
-      {"by ids no more is missing than a short last batch", 25, "b10 b10 b10:5 i20", Over::kTail, 25},
+      {"by ids no more is missing than a short last batch",
+       25,
+       "b10 b10 b10:5 i20",
+       Over::kTail,
+       25},
       {"by ids, and declared that nothing is dropped",
-       25, "b10 b10 b10:5 i20", Over::kNo, 25, kKeeps},
+       25,
+       "b10 b10 b10:5 i20",
+       Over::kOpen,
+       25,
+       kKeeps},
 
       // Check a: lag.
-      {"a batch was lost: the next hand-out notices", 40, "b10 u10 b10 b10! u10", Over::kNo, 20},
+      {"a batch was lost: the next hand-out notices", 40, "b10 u10 b10 b10! u10", Over::kOpen, 20},
       {"the same at the last batch: nothing notices, nothing wrong enters",
-       30, "b10 u10 b10 u10 b10", Over::kNo, 20},
-      {"a loader two batches ahead", 50, "b10 b10 b10 u10 b10 u10 b10 u10 u10 u10", Over::kWhole, 50},
-      {"two ahead, one more is too many", 60, "b10 b10 b10 u10 b10 b10!", Over::kNo, 0},
+       30,
+       "b10 u10 b10 u10 b10",
+       Over::kOpen,
+       20},
+      {"a loader two batches ahead",
+       50,
+       "b10 b10 b10 u10 b10 u10 b10 u10 u10 u10",
+       Over::kWhole,
+       50},
+      {"two ahead, one more is too many", 60, "b10 b10 b10 u10 b10 b10!", Over::kOpen, 0},
       {"asking again behind the end is no hand-out", 20, "b10 b10 u10 again u10", Over::kWhole, 20},
       {"a prefetcher that runs further ahead later, undeclared",
-       60, "b10 u10 b10 b10!", Over::kNo, 10},
+       60,
+       "b10 u10 b10 b10!",
+       Over::kOpen,
+       10},
       {"the same, declared", 30, "b10 u10 b10 b10 u10 u10", Over::kWhole, 30, kSilent, -1, true},
 
       // Check b: batch ends and parts.
-      {"more losses than samples out", 30, "b10 u11! out", Over::kNo, 0},
-      {"a second update on one batch", 30, "b10 u10 u10! out", Over::kNo, 10},
-      {"two batches in one update", 30, "b10 b10 u20! batch", Over::kNo, 0},
-      {"a row is missing behind a whole batch", 30, "b10 u10 b10 u9! part", Over::kNo, 10},
+      {"more losses than samples out", 30, "b10 u11! out", Over::kOpen, 0},
+      {"a second update on one batch", 30, "b10 u10 u10! out", Over::kOpen, 10},
+      {"two batches in one update", 30, "b10 b10 u20! batch", Over::kOpen, 0},
+      {"a row is missing behind a whole batch", 30, "b10 u10 b10 u9! part", Over::kOpen, 10},
       {"parts of four and a rest", 20, "b10 u4 u4 u2 b10 u4 u4 u2", Over::kWhole, 20},
-      {"another part than the first", 20, "b10 u4 u3! part u4 u2", Over::kNo, 10},
-      {"the rest is no whole part", 20, "b10 u4 u4 u1! part u2", Over::kNo, 10},
-      {"a part was lost in the midst", 20, "b10 u4 u2! part", Over::kNo, 0},
-      {"a part was lost at the end of a batch", 20, "b10 u4 u4 b10!", Over::kNo, 0},
+      {"another part than the first", 20, "b10 u4 u3! part u4 u2", Over::kOpen, 10},
+      {"the rest is no whole part", 20, "b10 u4 u4 u1! part u2", Over::kOpen, 10},
+      {"a part was lost in the midst", 20, "b10 u4 u2! part", Over::kOpen, 0},
+      {"a part was lost at the end of a batch", 20, "b10 u4 u4 b10!", Over::kOpen, 0},
       {"a short batch is one part", 13, "b10 u5 u5 b10:3 u3", Over::kWhole, 13},
       {"a short batch in as many equal parts as the others",
-       13, "b10 u5 u5 b10:3 u2 u1", Over::kWhole, 13},
+       13,
+       "b10 u5 u5 b10:3 u2 u1",
+       Over::kWhole,
+       13},
       {"and no other rest then", 13, "b10 u5 u5 b10:3 u2 u2! out u1", Over::kWhole, 13},
       {"a short batch in more parts than the others",
-       13, "b10 u5 u5 b10:3 u1! part u2 u1", Over::kWhole, 13},
+       13,
+       "b10 u5 u5 b10:3 u1! part u2 u1",
+       Over::kWhole,
+       13},
       {"four parts of three at most: of a short batch of seven, two at a time",
-       17, "b10 u3 u3 u3 u1 b10:7 u2 u2 u2 u1", Over::kWhole, 17},
+       17,
+       "b10 u3 u3 u3 u1 b10:7 u2 u2 u2 u1",
+       Over::kWhole,
+       17},
       {"a whole batch that is not short keeps its parts",
-       20, "b10 u5 u5 b10 u3! part u5 u5", Over::kWhole, 20},
+       20,
+       "b10 u5 u5 b10 u3! part u5 u5",
+       Over::kWhole,
+       20},
       {"a row of the short batch is missing: it is not whole, and does not enter",
-       13, "b10 u5 u5 b10:3 u2", Over::kNo, 10},
+       13,
+       "b10 u5 u5 b10:3 u2",
+       Over::kOpen,
+       10},
       {"whole batches, then a part", 20, "b10 u10 b10 u5! part u10", Over::kWhole, 20},
       {"nothing is no update", 10, "b10 u0 u10", Over::kWhole, 10},
 
@@ -117,40 +165,93 @@ std::vector<Case> cases() {
       {"rows in batches of 10", 30, "r10 u10 r10 u10 r10 u10", Over::kWhole, 30},
       {"with a short last batch", 25, "r10 u10 r10 u10 r5 u5", Over::kWhole, 25},
       {"the short last batch dropped", 25, "r10 u10 r10 u10 r5", Over::kTail, 20},
-      {"declared that it is not dropped", 25, "r10 u10 r10 u10 r5", Over::kNo, 20, kKeeps},
+      {"declared that it is not dropped", 25, "r10 u10 r10 u10 r5", Over::kOpen, 20, kKeeps},
       {"a row is missing, before the second update shows the batch",
-       40, "r10 u10 r10 u9! rows", Over::kNo, 0},
-      {"a row is missing later", 40, "r10 u10 r10 u10 r10 u9! rows", Over::kNo, 20},
+       40,
+       "r10 u10 r10 u9! rows",
+       Over::kOpen,
+       0},
+      {"a row is missing later", 40, "r10 u10 r10 u10 r10 u9! rows", Over::kOpen, 20},
       {"a row is missing in the first batch: the second shows it",
-       40, "r10 u9 r10 u10! rows", Over::kNo, 0},
-      {"a split batch needs a batch sampler", 40, "r10 u5 u5 r10 u5! rows", Over::kNo, 0},
+       40,
+       "r10 u9 r10 u10! rows",
+       Over::kOpen,
+       0},
+      {"a split batch needs a batch sampler", 40, "r10 u5 u5 r10 u5! rows", Over::kOpen, 0},
       {"two ahead", 50, "r30 u10 r10 u10 r10 u10 u10 u10", Over::kWhole, 50},
       {"a batch was lost: more was pulled than one batch",
-       60, "r10 u10 r10 u10 r10 r10 u10! rows", Over::kNo, 20},
-      {"two ahead and a batch lost", 80, "r30 u10 r10 u10 r10 r10 u10! rows", Over::kNo, 0},
+       60,
+       "r10 u10 r10 u10 r10 r10 u10! rows",
+       Over::kOpen,
+       20},
+      {"two ahead and a batch lost", 80, "r30 u10 r10 u10 r10 r10 u10! rows", Over::kOpen, 0},
       {"rows one by one", 6, "r1 r1 r1 u3 r1 r1 r1 u3", Over::kWhole, 6},
 
       // Check d: a loop that broke off. Verified is what was observed up to the last hand-out.
-      {"broken off, never ahead: all is verified", 50, "b10 u10 b10 u10", Over::kNo, 20},
-      {"broken off with a batch in hand", 50, "b10 u10 b10 u10 b10", Over::kNo, 20},
+      {"broken off, never ahead: all is verified", 50, "b10 u10 b10 u10", Over::kOpen, 20},
+      {"broken off with a batch in hand", 50, "b10 u10 b10 u10 b10", Over::kOpen, 20},
       {"one ahead, and no epoch yet that shows that it is one",
-       50, "b10 b10 u10 b10 u10 b10", Over::kNo, 0},
-      {"one ahead, as in an earlier epoch", 50, "b10 b10 u10 b10 u10 b10", Over::kNo, 20, kSilent, 10},
+       50,
+       "b10 b10 u10 b10 u10 b10",
+       Over::kOpen,
+       0},
+      {"one ahead, as in an earlier epoch",
+       50,
+       "b10 b10 u10 b10 u10 b10",
+       Over::kOpen,
+       20,
+       kSilent,
+       10},
       {"further ahead than in an earlier epoch: a batch may be lost",
-       50, "b10 b10 b10 u10 b10 u10 b10", Over::kNo, 0, kSilent, 10},
+       50,
+       "b10 b10 b10 u10 b10 u10 b10",
+       Over::kOpen,
+       0,
+       kSilent,
+       10},
       {"not as far ahead as earlier: the check was stricter",
-       50, "b10 b10 u10 b10 u10 b10", Over::kNo, 20, kSilent, 30},
+       50,
+       "b10 b10 u10 b10 u10 b10",
+       Over::kOpen,
+       20,
+       kSilent,
+       30},
       {"as far ahead as earlier, but of other batches: nothing is known of those",
-       50, "b5 b5 b5 u5 b5 u5 b5", Over::kNo, 0, kSilent, 10},
+       50,
+       "b5 b5 b5 u5 b5 u5 b5",
+       Over::kOpen,
+       0,
+       kSilent,
+       10},
       {"one ahead and a batch lost near the end: only what was verified enters",
-       40, "b10 b10 u10 b10 u10 b10 u10", Over::kNo, 20, kSilent, 10},
+       40,
+       "b10 b10 u10 b10 u10 b10 u10",
+       Over::kOpen,
+       20,
+       kSilent,
+       10},
       {"with lookahead nothing is verified",
-       50, "b10 u10 b10 u10 b10", Over::kNo, 0, kSilent, -1, true},
-      {"with lookahead, all that was out came back", 50, "b10 u10 b10 u10", Over::kNo, 20, kSilent, -1, true},
-      {"broken off in the midst of a batch", 50, "b10 u5 u5 b10 u5", Over::kNo, 10},
-      {"by ids all that came enters", 50, "b10 b10 i20", Over::kNo, 50},
+       50,
+       "b10 u10 b10 u10 b10",
+       Over::kOpen,
+       0,
+       kSilent,
+       -1,
+       true},
+      {"with lookahead, all that was out came back",
+       50,
+       "b10 u10 b10 u10",
+       Over::kOpen,
+       20,
+       kSilent,
+       -1,
+       true},
+      {"broken off in the midst of a batch", 50, "b10 u5 u5 b10 u5", Over::kOpen, 10},
+      {"by ids all that came enters", 50, "b10 b10 i20", Over::kOpen, 50},
   };
 }
+
+// clang-format on
 
 class Epoch {
  public:
@@ -236,13 +337,13 @@ class Epoch {
 Over over(const EpochFacts& facts) {
   switch (ending_of(facts)) {
     case Ending::kOpen:
-      return Over::kNo;
+      return Over::kOpen;
     case Ending::kWhole:
       return Over::kWhole;
     case Ending::kTailDropped:
       return Over::kTail;
   }
-  return Over::kNo;
+  return Over::kOpen;
 }
 
 }  // namespace
@@ -260,7 +361,9 @@ TEST_CASE("soundness: the table of cases and their verdicts", "[session][soundne
                   of.why,
                   static_cast<long long>(of.kept),
                   of.story,
-                  verdict == Over::kNo ? "no" : verdict == Over::kWhole ? "whole" : "tail dropped",
+                  verdict == Over::kOpen    ? "no"
+                  : verdict == Over::kWhole ? "whole"
+                                            : "tail dropped",
                   static_cast<long long>(enter));
     }
     REQUIRE(verdict == of.over);
@@ -271,7 +374,7 @@ TEST_CASE("soundness: the table of cases and their verdicts", "[session][soundne
 TEST_CASE("soundness: a load remembers a lag that nothing has proven", "[session][soundness]") {
   // Two batches of 10 observed in the first epoch, by a loader that seemed to be one batch ahead:
   // either it is, or the first batch was lost.
-  Epoch before({"", 60, "", Over::kNo, 0});
+  Epoch before({"", 60, "", Over::kOpen, 0});
   before.live("b10 b10 u10 b10 u10 b10");
   REQUIRE(proven_of(before.facts()) == 0);
   REQUIRE(unproven_lag_batches(before.facts()) == 1);
@@ -319,12 +422,12 @@ TEST_CASE("soundness: a load remembers a lag that nothing has proven", "[session
 
 TEST_CASE("soundness: what is proven when it is saved", "[session][soundness]") {
   const auto proven = [](const char* story, std::int64_t known_lag) {
-    Epoch epoch({"", 50, "", Over::kNo, 0, std::nullopt, known_lag});
+    Epoch epoch({"", 50, "", Over::kOpen, 0, std::nullopt, known_lag});
     epoch.live(story);
     return proven_of(epoch.facts());
   };
-  REQUIRE(proven("b10 u10 b10 u10", -1) == 10);       // never ahead: up to the last hand-out
-  REQUIRE(proven("b10 b10 u10 b10 u10", -1) == 0);    // one ahead, unproven
-  REQUIRE(proven("b10 b10 u10 b10 u10", 10) == 10);   // one ahead, as in an earlier epoch
+  REQUIRE(proven("b10 u10 b10 u10", -1) == 10);      // never ahead: up to the last hand-out
+  REQUIRE(proven("b10 b10 u10 b10 u10", -1) == 0);   // one ahead, unproven
+  REQUIRE(proven("b10 b10 u10 b10 u10", 10) == 10);  // one ahead, as in an earlier epoch
   REQUIRE(proven("b10 u10 b10 u10 b10 u10 b10 u10 b10 u10", -1) == 50);  // whole
 }

@@ -90,9 +90,10 @@ State random_state(std::mt19937_64& random) {
     }
   }
   // Of losses in order no more can be than were observed; those of a lent array come later.
-  figures.non_finite = figures.by == ObservedBy::kIds && !figures.lent ? up_to(std::int64_t{1} << 61)
-                       : figures.lent                                 ? 0
-                                                                      : up_to(figures.observed);
+  figures.non_finite = figures.by == ObservedBy::kIds && !figures.lent
+                           ? up_to(std::int64_t{1} << 61)
+                       : figures.lent ? 0
+                                      : up_to(figures.observed);
   figures.totals = {up_to(1000), 0, up_to(1 << 30), up_to(1 << 30), up_to(figures.size + 1) - 1};
   figures.totals.pruned = up_to(figures.totals.epochs * figures.size);
   for (std::int64_t i = 0; i < figures.size; ++i) {
@@ -375,9 +376,10 @@ TEST_CASE("a fingerprint must be sixteen small hexadecimal digits", "[session][s
 TEST_CASE("a key that is missing or stands twice is refused", "[session][state]") {
   const std::string bytes = saved(ObservedBy::kOrder);
   for (const char* const key :
-       {"size",        "rule_version", "config",    "epoch",    "pinned",      "plan",    "kept",
-        "fingerprint", "totals",       "known_lag", "known_batch", "observed", "observed_by", "split",   "proven",
-        "lag_batches", "lent",         "delivered", "limited",  "prunes",      "strength"}) {
+       {"size",        "rule_version", "config",  "epoch",       "pinned",      "plan",
+        "kept",        "fingerprint",  "totals",  "known_lag",   "known_batch", "observed",
+        "observed_by", "split",        "proven",  "lag_batches", "lent",        "delivered",
+        "limited",     "prunes",       "strength"}) {
     CAPTURE(key);
     const std::string name = std::string("\"") + key + "\":";
     REQUIRE_THAT(complaint(resealed_with(bytes, name, std::string("\"x") + key + "\":")),
