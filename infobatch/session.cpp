@@ -26,8 +26,12 @@ std::vector<std::string> Session::problems(std::int64_t size, int threads) {
   if (size < 0 || size > kMaxSize) {
     found.push_back(message("size must be in [0, ", kMaxSize, "], got ", size));
   } else {
-    const detail::MemoryLimit memory = detail::memory_limit();
     const std::int64_t each = detail::bytes_per_sample(size);
+    // What fits any machine is not worth reading the limits for, which takes a few files.
+    constexpr std::int64_t kFitsAnywhere = std::int64_t{16} << 20;
+    const detail::MemoryLimit memory = size * each <= kFitsAnywhere
+                                           ? detail::MemoryLimit{kFitsAnywhere, "the machine"}
+                                           : detail::memory_limit();
     if (size > memory.bytes / each) {
       found.push_back(message("size must leave room for scores, plan and losses, ",
                               each,
