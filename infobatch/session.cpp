@@ -245,12 +245,12 @@ void Session::save(const std::string& path) {
 }
 
 LoadReport Session::load(const std::string& path) {
-  return deserialize(detail::read_file(path, largest_state()));
-}
-
-std::int64_t Session::largest_state() const {
-  const Guard lock(impl_->mutex);
-  return impl_->largest_state();
+  std::int64_t largest = 0;
+  {
+    const Guard lock(impl_->mutex);
+    largest = impl_->largest_state();
+  }
+  return deserialize(detail::read_file(path, largest));
 }
 
 }  // namespace infobatch

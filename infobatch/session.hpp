@@ -253,8 +253,6 @@ class INFOBATCH_API Session {
   LoadReport load(const std::string& path);
 
  private:
-  std::int64_t largest_state() const;
-
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
