@@ -85,6 +85,8 @@ std::vector<Case> cases() {
        Over::kOpen,
        20},
       {"split and declared", 25, "b10 u5 u5 b10 u5 u5 b10:5", Over::kTail, 20, kDrops},
+      {"split and declared, and a part of the short batch came: the rest of it is lost, not dropped",
+       18, "b10 u5 u5 b10:8 u5", Over::kOpen, 10, kDrops},
       {"a plan smaller than a batch, dropped", 7, "b10:7", Over::kTail, 0},
       {"the same, and the loader came back: it only looked", 7, "b10:7 again", Over::kOpen, 0},
       {"the same, declared", 7, "b10:7 again", Over::kTail, 0, kDrops},
