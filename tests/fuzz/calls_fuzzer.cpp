@@ -541,14 +541,12 @@ class Harness {
     if (goes_back) return;
     const bool longer = call == Call::kLength || call == Call::kPlan;  // a look at the next epoch
     // A short last batch that is out may have been dropped, until its losses come.
-    require(session_->epoch() >= epoch || !whole, "epochs go forward");
+    // What is staged by ids may take positions back that were met.
+    const bool stages = call == Call::kStage || call == Call::kStageWholeEpoch;
+    require(session_->epoch() >= epoch || !whole || stages, "epochs go forward");
     if (!longer && session_->epoch() == epoch) {
-      require(session_->position() >= position || call == Call::kStage ||
-                  call == Call::kStageWholeEpoch,
-              "observing goes forward");
-      require(session_->progress() >= progress || call == Call::kStage ||
-                  call == Call::kStageWholeEpoch,
-              "progress goes forward");
+      require(session_->position() >= position || stages, "observing goes forward");
+      require(session_->progress() >= progress || stages, "progress goes forward");
     }
   }
 
