@@ -42,7 +42,8 @@ void Delivery::note_update(EpochFacts& facts) noexcept {
 void Delivery::observed(EpochFacts& facts, std::int64_t count) noexcept {
   if (facts.rows) {
     // What was out at the first update, less the batch that it brought, is how far it runs ahead.
-    if (facts.updates > 0 && facts.batch == 0 && pulled_ > 0 && facts.handed < facts.kept) {
+    const bool shows_batch = pulled_ > 0 && facts.handed < facts.kept && !facts.lookahead;
+    if (facts.updates > 0 && facts.batch == 0 && shows_batch) {
       facts.batch = pulled_;
       facts.lag = pulled_before_update_ - facts.batch;
     }

@@ -27,8 +27,9 @@ void LossLog::prepare(std::int64_t kept, Buffer<float>& recycled) {
 }
 
 void LossLog::clear() noexcept {
-  end_ = non_finite_ = filled_ = 0;
-  lent_ = false;
+  end_ = non_finite_ = 0;
+  lent_ = filled_ > 0;
+  for (std::int64_t p = 0; p < filled_; ++p) staged_[p] = unseen();
 }
 
 void LossLog::append(const float* losses, std::int64_t count) noexcept {

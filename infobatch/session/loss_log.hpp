@@ -20,7 +20,7 @@ class LossLog {
   void prepare(std::int64_t kept, Buffer<float>& recycled);
   bool prepared(std::int64_t kept) const { return staged_.size() >= kept; }
 
-  /// Forgets all losses; the memory stays.
+  /// Forgets all losses; the memory stays, and stays lent where it was.
   void clear() noexcept;
 
   /// In order: writes the next losses and returns how many of them are not finite.

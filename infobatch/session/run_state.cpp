@@ -38,7 +38,7 @@ std::string Session::Impl::serialize() const {
   figures.size = size;
   figures.config = config;
   figures.epoch = run.number;
-  figures.pinned = pinned_;
+  figures.pinned = pinned_ && !resumed_;  // behind a load set_epoch still goes on in the midst
   figures.delivered = facts.by == ObservedBy::kNone && run.entered && (over(run) || run.delivered);
   if (run.plan && run.entered) {
     figures.plan = detail::StateFigures::PlanFigures{
@@ -55,6 +55,10 @@ std::string Session::Impl::serialize() const {
   figures.split = facts.split;
   figures.proven = proven_of(facts);
   figures.lag_batches = unproven_lag_batches(facts);
+  if (facts.by == ObservedBy::kOrder) {
+    figures.sure = trusted_of(facts).end;
+    figures.doubt_end = doubt_end_of(facts);
+  }
   figures.non_finite = run.log.lent() ? 0 : run.log.non_finite();
   figures.lent = run.log.lent();
   figures.totals = reported_totals();
@@ -189,6 +193,8 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   run.facts.by = figures.by;
   run.facts.proven = run.facts.verified = figures.proven;
   run.facts.lag_batches_before = figures.lag_batches;
+  run.facts.sure = figures.sure;
+  run.facts.doubt_end = figures.doubt_end;
   run.facts.split = figures.split;
   const bool by_ids = figures.by == ObservedBy::kIds;
   const bool all_seen = figures.observed == run.facts.kept;

@@ -344,9 +344,10 @@ void Session::Impl::stage(const float* losses, std::int64_t begin, std::int64_t 
   target.log.prepare(facts.kept, spare_staged_);
   unlook();
   resumed_ = false;
+  const bool in_order = running_.facts.by == ObservedBy::kOrder;
+  if (!in_order) running_.log.fill_unseen(running_.facts.kept);  // before it is written over
   running_.log.write(losses, begin, count);
-  if (running_.facts.by == ObservedBy::kOrder) return;
-  running_.log.fill_unseen(running_.facts.kept);
+  if (in_order) return;
   std::int64_t covered = 0;
   for (std::int64_t p = 0; p < running_.facts.kept; ++p) {
     covered += is_unseen(running_.log.data()[p]) ? 0 : 1;

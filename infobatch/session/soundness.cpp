@@ -9,11 +9,12 @@ std::int64_t batches(std::int64_t samples, std::int64_t batch) {
   return batch > 0 ? samples / batch + (samples % batch != 0 ? 1 : 0) : 0;
 }
 
-/// Whether the loader is known to run so far ahead, so that the cursor was right at every check.
-/// One that never runs ahead needs no proof: losses that are missing only make the lag larger.
+/// Whether the loader is known to run just so far ahead, so that the cursor was right at every check.
+/// One that never runs ahead needs no proof: losses that are missing only make the lag larger. A
+/// smaller lag than before proves nothing: of a loader that got shorter, a batch may be lost as well.
 bool lag_is_proven(const EpochFacts& facts) {
   if (facts.lookahead) return false;
-  return facts.lag == 0 || (facts.lag <= facts.known_lag && facts.batch == facts.known_batch);
+  return facts.lag == 0 || (facts.lag == facts.known_lag && facts.batch == facts.known_batch);
 }
 
 /// Whether `count` is the first part of a short batch of `size` that is cut into as many equal
@@ -43,6 +44,14 @@ bool lacks_short_batch(const EpochFacts& facts) {
   return facts.last < facts.batch && missing == facts.last && facts.offset == 0;
 }
 
+/// The resumed part shows a smaller lag than the one before it.
+bool is_doubtful(const EpochFacts& facts) {
+  const bool measured =
+      facts.updates > 0 && facts.batch > 0 && !facts.lag_cut && !facts.lookahead;
+  return facts.lag_batches_before > 0 && measured &&
+         batches(facts.lag, facts.batch) < facts.lag_batches_before;
+}
+
 }  // namespace
 
 UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64_t size) {
@@ -61,9 +70,10 @@ UpdateFault check_rows_update(const EpochFacts& facts, std::int64_t count, std::
   if (count > facts.handed - facts.observed) return UpdateFault::kNotHandedOut;
   if (facts.part == 0) return UpdateFault::kNone;
   // What is pulled between two updates is one batch, or less at the end of the plan.
+  // With lookahead it is any number.
   const bool shows_batch = facts.batch == 0 && pulled > 0 && facts.handed < facts.kept;
-  if (shows_batch && facts.part != pulled) return UpdateFault::kOtherBatch;
-  if (pulled > facts.part && !facts.lookahead) return UpdateFault::kOtherBatch;
+  const bool lost = (shows_batch && facts.part != pulled) || pulled > facts.part;
+  if (lost && !facts.lookahead) return UpdateFault::kOtherBatch;
   const bool completes = count < facts.part && facts.observed + count == facts.kept;
   return count == facts.part || completes ? UpdateFault::kNone : UpdateFault::kOtherSize;
 }
@@ -93,7 +103,9 @@ Trusted trusted_of(const EpochFacts& facts) {
   if (facts.by == ObservedBy::kNone) return {};
   if (facts.by == ObservedBy::kIds) return {facts.kept, 0, 0};
   Trusted trusted;
-  if (ending_of(facts) != Ending::kOpen || facts.observed == facts.handed) {
+  if (facts.start > 0 && facts.handed == facts.start) {
+    trusted.end = facts.sure;  // what was out when it was saved was not handed out again
+  } else if (ending_of(facts) != Ending::kOpen || facts.observed == facts.handed) {
     trusted.end = facts.observed;
   } else {
     trusted.end = std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);
@@ -101,27 +113,30 @@ Trusted trusted_of(const EpochFacts& facts) {
   // A batch that was lost before the first update of the first epoch only makes the loader seem to
   // run further ahead. In one process it is missing at the end; behind a load it is handed out
   // again, and only the smaller lag of the same loader tells.
-  const bool measured = facts.updates > 0 && facts.batch > 0 && !facts.lag_cut;
-  const bool doubtful = facts.lag_batches_before > 0 && measured &&
-                        batches(facts.lag, facts.batch) < facts.lag_batches_before;
-  if (doubtful) {
+  const std::int64_t doubt_end = doubt_end_of(facts);
+  if (doubt_end > facts.proven) {
     trusted.gap_begin = std::min(facts.proven, trusted.end);
-    trusted.gap_end = std::min(facts.start, trusted.end);
+    trusted.gap_end = std::min(doubt_end, trusted.end);
   }
   return trusted;
 }
 
+std::int64_t doubt_end_of(const EpochFacts& facts) {
+  return is_doubtful(facts) ? facts.start : facts.doubt_end;
+}
+
 std::int64_t proven_of(const EpochFacts& facts) {
   if (facts.by != ObservedBy::kOrder) return 0;
-  if (ending_of(facts) == Ending::kWhole && facts.lag_batches_before == 0) return facts.observed;
-  if (facts.lag_batches_before > 0) return facts.proven;
+  if (ending_of(facts) == Ending::kWhole && facts.lag_batches_before == 0 &&
+      facts.doubt_end == 0) return facts.observed;
+  if (facts.lag_batches_before > 0 || facts.doubt_end > 0) return facts.proven;
   return std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);
 }
 
 std::int64_t unproven_lag_batches(const EpochFacts& facts) {
   if (facts.by != ObservedBy::kOrder) return 0;
   const std::int64_t now = lag_is_proven(facts) ? 0 : batches(facts.lag, facts.batch);
-  return std::max(now, facts.lag_batches_before);
+  return is_doubtful(facts) ? now : std::max(now, facts.lag_batches_before);
 }
 
 }  // namespace infobatch::detail

@@ -50,6 +50,8 @@ struct EpochFacts {
   // Behind a load.
   std::int64_t proven = 0;              ///< [0, proven) was beyond doubt when it was saved
   std::int64_t lag_batches_before = 0;  ///< unproven lag before the load, in batches
+  std::int64_t sure = 0;       ///< [0, sure) would have entered, had the epoch been closed then
+  std::int64_t doubt_end = 0;  ///< [proven, doubt_end) was found to be wrong then
 };
 
 /// Check (a), just before a hand-out: samples are out that the loader did not use to have out.
@@ -99,6 +101,9 @@ struct Trusted {
 /// Check (d): all where the epoch is over, or where nothing is out; else what was verified, where
 /// the lag is proven. A lag of 0 needs no proof: what is lost only makes it larger.
 Trusted trusted_of(const EpochFacts& facts);
+
+/// [proven, this) is known to be wrong: what a load has to remember.
+std::int64_t doubt_end_of(const EpochFacts& facts);
 
 /// What of it is beyond doubt whatever comes, for a state that is saved now.
 std::int64_t proven_of(const EpochFacts& facts);

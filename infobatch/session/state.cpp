@@ -71,6 +71,8 @@ std::string figures_text(const StateFigures& figures) {
       .member("split", figures.split)
       .member("proven", figures.proven)
       .member("lag_batches", figures.lag_batches)
+      .member("sure", figures.sure)
+      .member("doubt_end", figures.doubt_end)
       .member("non_finite", std::min(figures.non_finite, kMostSamples))
       .member("lent", figures.lent);
   out.key("totals")
@@ -160,6 +162,8 @@ StateFigures read_figures(const std::string& text) {
   figures.split = get<bool>(json, "split");
   figures.proven = get_count(json, "proven", figures.observed);
   figures.lag_batches = get_count(json, "lag_batches", figures.size);
+  figures.sure = get_count(json, "sure", figures.observed);
+  figures.doubt_end = get_count(json, "doubt_end", figures.observed);
   figures.non_finite = get_count(json, "non_finite", kMostSamples);
   figures.lent = get<bool>(json, "lent");
   figures.totals = read_totals(get_object(json, "totals"), figures.size);
