@@ -46,10 +46,15 @@ set_property(GLOBAL APPEND PROPERTY JOB_POOLS infobatch_torch=${infobatch_torch_
 
 # Whatever the program around asks for, -Ofast or -ffast-math among its CMAKE_CXX_FLAGS: our objects tell
 # NaN patterns and denormal numbers apart. The flags of a target come behind those, the last one counts.
+# Options of linked libraries come behind a target's own, and equal options are left out behind the first:
+# hence a library, linked last, and SHELL:.
+add_library(infobatch_exact INTERFACE)
+if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  target_compile_options(infobatch_exact INTERFACE
+    "$<$<COMPILE_LANGUAGE:C,CXX>:SHELL:-fno-fast-math -ffp-contract=off>")
+endif()
 function(infobatch_exact_floats target)
-  if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
-    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C,CXX>:-fno-fast-math>)
-  endif()
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:infobatch_exact>)
 endfunction()
 
 # infobatch_target_defaults(<target> [TORCH])

@@ -5,6 +5,8 @@
 #include <infobatch/session.hpp>
 #include <infobatch/version.hpp>
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -50,32 +52,55 @@ struct ib_plan {
 
 namespace {
 
-/// A thread's last error. Without memory for the whole text there is a short one, which needs none.
-struct LastError {
-  std::string whole;
-  char brief[96] = "";
-  bool is_brief = false;
-
-  const char* text() const { return is_brief ? brief : whole.c_str(); }
+/// What was lent to a thread. An object with a destructor per thread would end the process where
+/// the C library has no memory to note it, so there is a key, and a thread's first text may fail.
+struct Texts {
+  std::string error, problems, warning;
 };
 
-LastError& last_error() {
-  thread_local LastError error;
-  return error;
+/// Without memory for the whole text of an error there is a short one, which needs none.
+struct Thread {
+  Texts* texts;
+  char brief[96];
+  bool is_brief;
+};
+
+#if defined(__GNUC__) && !defined(__APPLE__)
+__attribute__((tls_model("initial-exec")))  // else dlopen's way takes memory at the first touch
+#endif
+thread_local Thread this_thread;
+
+struct Key {
+  Key() { made = ::pthread_key_create(&key, [](void* texts) { delete static_cast<Texts*>(texts); }) == 0; }
+  ~Key() {
+    if (made) ::pthread_key_delete(key);
+  }
+  pthread_key_t key;
+  bool made;
+};
+const Key text_key;
+
+/// @throws std::bad_alloc
+Texts& texts() {
+  if (this_thread.texts == nullptr) {
+    auto made = std::make_unique<Texts>();
+    if (!text_key.made || ::pthread_setspecific(text_key.key, made.get()) != 0) throw std::bad_alloc();
+    this_thread.texts = made.release();
+  }
+  return *this_thread.texts;
 }
 
 ib_status fail(ib_status status, const char* function, const char* text) noexcept {
-  LastError& error = last_error();
   try {
     // The engine's messages begin with the name of its own function.
     const char* behind = std::strstr(text, ": ");
     const char* space = std::strchr(text, ' ');
     const char* told = behind != nullptr && behind < space ? behind + 2 : text;
-    error.whole = message(function, ": ", told);
-    error.is_brief = false;
+    texts().error = message(function, ": ", told);
+    this_thread.is_brief = false;
   } catch (...) {
-    std::snprintf(error.brief, sizeof error.brief, "%s: out of memory", function);
-    error.is_brief = true;
+    std::snprintf(this_thread.brief, sizeof this_thread.brief, "%s: out of memory", function);
+    this_thread.is_brief = true;
     return IB_OUT_OF_MEMORY;  // status and text tell the same
   }
   return status;
@@ -276,7 +301,10 @@ int32_t ib_abi_version(void) { return IB_ABI_VERSION; }
 
 const char* ib_version(void) { return INFOBATCH_VERSION; }
 
-const char* ib_last_error(void) { return last_error().text(); }
+const char* ib_last_error(void) {
+  if (this_thread.is_brief) return this_thread.brief;
+  return this_thread.texts == nullptr ? "" : this_thread.texts->error.c_str();
+}
 
 int32_t ib_rule_version(void) { return infobatch::kRuleVersion; }
 
@@ -312,11 +340,16 @@ ib_status ib_config_problems_json(const char* config_json,
   return guarded(__func__, [&] {
     require(config_json, "ib_config_problems_json", "config_json");
     require(problems, "ib_config_problems_json", "problems");
-    std::vector<std::string> found = infobatch::Session::problems(size, threads);
-    for (std::string& text : infobatch::config_problems(config_json)) {
-      found.push_back(std::move(text));
+    std::vector<std::string> found = infobatch::config_problems(config_json);
+    if (found.empty()) {
+      const infobatch::Config config = infobatch::Config::from_json(config_json);
+      found = infobatch::Session::problems(size, config, threads);
+    } else {
+      for (std::string& text : infobatch::Session::problems(size, threads)) {
+        found.push_back(std::move(text));
+      }
     }
-    thread_local std::string lent;
+    std::string& lent = texts().problems;
     lent = infobatch::detail::JsonWriter().value(found).take();
     *problems = lent.c_str();
   });
@@ -378,7 +411,7 @@ ib_status ib_session_next_warning(ib_session* session, const char** text) {
   return guarded(__func__, [&] {
     require(session, "ib_session_next_warning", "session");
     require(text, "ib_session_next_warning", "text");
-    thread_local std::string lent;
+    std::string& lent = texts().warning;
     *text = session->session.next_warning(&lent) ? lent.c_str() : nullptr;
   });
 }

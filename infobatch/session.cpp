@@ -47,6 +47,18 @@ std::vector<std::string> Session::problems(std::int64_t size, int threads) {
   return found;
 }
 
+std::vector<std::string> Session::problems(std::int64_t size, const Config& config, int threads) {
+  std::vector<std::string> found = problems(size, threads);
+  for (std::string& problem : config.problems()) found.push_back(std::move(problem));
+  constexpr std::int64_t kMaxTotal = std::int64_t{1} << 61;
+  if (size > 0 && size <= kMaxSize && config.epochs <= kMaxEpochs &&
+      config.epochs > kMaxTotal / size) {
+    found.push_back(
+        message("epochs * size must be at most 2^61, got ", config.epochs, " * ", size));
+  }
+  return found;
+}
+
 Session::Session(std::int64_t size, Config config, int threads, Wording wording) {
   const detail::DefaultFloatEnvironment float_environment;
   impl_ = std::make_unique<Impl>(size, std::move(config), threads, std::move(wording));

@@ -95,6 +95,8 @@ class INFOBATCH_API Session {
 
   /// Every broken rule of a size and a number of threads; empty when there is none.
   static std::vector<std::string> problems(std::int64_t size, int threads);
+  /// The same together with those of a config: what the constructor refuses.
+  static std::vector<std::string> problems(std::int64_t size, const Config& config, int threads);
 
   std::int64_t size() const;
   /// The options as they were given, but for `drop_last`: see `declare_drop_last`.

@@ -4,7 +4,7 @@
 #include <samplers/infobatch.hpp>
 
 #include <algorithm>
-#include <sstream>
+#include <string>
 
 namespace infobatch {
 
@@ -120,11 +120,17 @@ void InfoBatch::suspect_shape(const torch::Tensor& losses) {
   if (losses.dim() < 2) return;
   const std::int64_t pending = session_->pending();
   if (pending == 0 || losses.size(0) == pending || losses.size(1) != pending) return;
-  std::ostringstream text;
-  text << "an update of this epoch brought losses of shape " << losses.sizes()
-       << " where a batch of " << pending
-       << " was due: the first dimension must be the batch, so pass losses.transpose(0, 1)";
-  session_->suspect(text.str());
+  std::string shape;
+  for (const std::int64_t extent : losses.sizes()) {
+    shape += detail::message(shape.empty() ? "[" : ", ", extent);
+  }
+  session_->suspect(
+      detail::message("an update of this epoch brought losses of shape ",
+                      shape,
+                      "] where a batch of ",
+                      pending,
+                      " was due: the first dimension must be the batch, so pass "
+                      "losses.transpose(0, 1)"));
 }
 
 /// Records the scores of checked rows and returns their weights.

@@ -13,7 +13,7 @@ constexpr std::int64_t kAhead = 16;  // the table is met at random: ask for it e
 float kept_loss(float loss) { return is_unseen(loss) ? loss : score_of_loss(loss); }
 
 float folded(const FoldRule& rule, float old, float loss) {
-  if (!is_finite(loss) || !is_finite(old)) return loss;
+  if (rule.ema == 0.0 || !is_finite(loss) || !is_finite(old)) return loss;
   const double kept = rule.ema * static_cast<double>(old);
   const double added = (1.0 - rule.ema) * static_cast<double>(loss);
   return static_cast<float>(kept + added);
@@ -36,11 +36,11 @@ std::int64_t fold_part(const FoldRule& rule, const FoldArrays& arrays, FoldRange
   }
   for (std::int64_t p = range.begin; p < range.end; ++p) {
     if (p + kAhead < range.end) __builtin_prefetch(&scores[ids[p + kAhead]], 1);
+    const float old = scores[ids[p]];
+    arrays.overwritten[p] = old;  // unseen too: what is lent may have changed when it is given back
     losses[p] = kept_loss(losses[p]);
     if (is_unseen(losses[p])) continue;
     non_finite += is_finite(losses[p]) ? 0 : 1;
-    const float old = scores[ids[p]];
-    arrays.overwritten[p] = old;
     scores[ids[p]] = folded(rule, old, losses[p]);
   }
   return non_finite;
@@ -62,14 +62,23 @@ std::int64_t fold(const FoldRule& rule, const FoldArrays& arrays, FoldRange rang
 void unfold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) noexcept {
   for (std::int64_t p = range.begin; p < range.end; ++p) {
     if (p + kAhead < range.end) __builtin_prefetch(&arrays.scores[arrays.ids[p + kAhead]], 1);
-    if (is_unseen(arrays.losses[p])) continue;
     float& score = arrays.scores[arrays.ids[p]];
     if (rule.needs_memory()) {
       score = arrays.overwritten[p];
-    } else {
+    } else if (!is_unseen(arrays.losses[p])) {
       std::swap(score, arrays.losses[p]);
     }
   }
+}
+
+bool still_folded(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) noexcept {
+  for (std::int64_t p = range.begin; p < range.end; ++p) {
+    const float loss = kept_loss(arrays.losses[p]);
+    const float old = arrays.overwritten[p];
+    const float expected = is_unseen(loss) ? old : folded(rule, old, loss);
+    if (float_bits(arrays.scores[arrays.ids[p]]) != float_bits(expected)) return false;
+  }
+  return true;
 }
 
 float folded_loss(const FoldRule& rule, const FoldArrays& arrays, std::int64_t position) noexcept {

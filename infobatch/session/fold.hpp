@@ -9,9 +9,10 @@ namespace infobatch::detail {
 /// How a loss enters the score of its sample at the boundary of an epoch.
 struct FoldRule {
   double ema = 0.0;  ///< a: score = a * score + (1 - a) * loss; 0: the last loss
+  bool lent = false;  ///< the caller may write to the losses at any time: no score may lie there
 
   /// Whether what is overwritten needs memory of its own; the last loss changes places with it.
-  bool needs_memory() const { return ema != 0.0; }
+  bool needs_memory() const { return ema != 0.0 || lent; }
 };
 
 /// A part of a plan whose losses enter the scores.
@@ -37,6 +38,10 @@ std::int64_t fold(const FoldRule& rule, const FoldArrays& arrays, FoldRange rang
 /// Gives back what `fold` overwrote: scores and losses are as before, but that a loss which was not
 /// finite is now the one pattern that stands for it. No thread, no allocation.
 void unfold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) noexcept;
+
+/// Whether the losses, which were lent and may have been written since, are those that were folded.
+/// For rules that need memory.
+bool still_folded(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) noexcept;
 
 /// The raw loss of a position that lies in a folded range; unseen where it was.
 float folded_loss(const FoldRule& rule, const FoldArrays& arrays, std::int64_t position) noexcept;

@@ -21,14 +21,7 @@ namespace {
 
 /// Size, config and threads are checked together, so that the message lists everything.
 std::int64_t checked(std::int64_t size, const Config& config, int threads) {
-  std::vector<std::string> found = Session::problems(size, threads);
-  for (std::string& problem : config.problems()) found.push_back(std::move(problem));
-  constexpr std::int64_t kMaxTotal = std::int64_t{1} << 61;
-  if (size > 0 && size <= kMaxSize && config.epochs <= kMaxEpochs &&
-      config.epochs > kMaxTotal / size) {
-    found.push_back(
-        message("epochs * size must be at most 2^61, got ", config.epochs, " * ", size));
-  }
+  const std::vector<std::string> found = Session::problems(size, config, threads);
   if (!found.empty()) throw InvalidArgument("Session: " + detail::join(found, "; "));
   return size;
 }
@@ -185,7 +178,7 @@ void Session::Impl::look(std::int64_t next) {
   detail::EpochFacts& facts = running_.facts;
   const detail::Trusted trusted = trusted_of(facts);
   const bool folds = trusted.count() > 0;
-  if (folds && fold_rule().needs_memory()) {
+  if (folds && fold_rule(running_).needs_memory()) {
     if (spare_overwritten_.capacity() < facts.kept) {
       spare_overwritten_ = Buffer<float>(facts.kept);
     }
@@ -196,8 +189,8 @@ void Session::Impl::look(std::int64_t next) {
   if (folds) {
     const detail::FoldArrays arrays = fold_arrays(running_);
     Team team(threads_for(trusted.end, threads_));
-    non_finite = fold(fold_rule(), arrays, {0, trusted.gap_begin}, team);
-    non_finite += fold(fold_rule(), arrays, {trusted.gap_end, trusted.end}, team);
+    non_finite = fold(fold_rule(running_), arrays, {0, trusted.gap_begin}, team);
+    non_finite += fold(fold_rule(running_), arrays, {trusted.gap_end, trusted.end}, team);
   }
   running_.folded = trusted;
 
@@ -271,8 +264,8 @@ void Session::Impl::unlook() noexcept {
   const detail::Trusted folded = std::exchange(running_.folded, {});
   if (folded.count() > 0) {
     const detail::FoldArrays arrays = fold_arrays(running_);
-    unfold(fold_rule(), arrays, {0, folded.gap_begin});
-    unfold(fold_rule(), arrays, {folded.gap_end, folded.end});
+    unfold(fold_rule(running_), arrays, {0, folded.gap_begin});
+    unfold(fold_rule(running_), arrays, {folded.gap_end, folded.end});
   }
   if (running_.overwritten.capacity() > 0) spare_overwritten_ = std::move(running_.overwritten);
 }
@@ -336,7 +329,20 @@ void Session::Impl::prepare_and_deliver(Lock& lock, const Prepare& prepare) {
   }
 }
 
+/// A lent array may have been written to since the next epoch was looked at: then the look is old.
+void Session::Impl::drop_old_look() noexcept {
+  if (!looked_ || !previous_.log.lent() || previous_.folded.count() == 0) return;
+  const detail::DefaultFloatEnvironment float_environment;
+  const detail::FoldArrays arrays = fold_arrays(previous_);
+  const detail::FoldRule rule = fold_rule(previous_);
+  const detail::Trusted folded = previous_.folded;
+  const bool current = still_folded(rule, arrays, {0, folded.gap_begin}) &&
+                       still_folded(rule, arrays, {folded.gap_end, folded.end});
+  if (!current) unlook();
+}
+
 void Session::Impl::prepare_begin() {
+  drop_old_look();
   if (looked_) {
     ensure_plan();
     return note_forgotten(previous_);
@@ -373,6 +379,7 @@ void Session::Impl::begin(Lock& lock) {
 
 /// Plans an epoch and looks at it, unless it is the running one.
 void Session::Impl::prepare_epoch(std::int64_t epoch) {
+  drop_old_look();
   if (reported().number == epoch) return;  // the same one once more
   if (!looked_) {
     look(epoch);
@@ -399,6 +406,7 @@ void Session::Impl::set_epoch(std::int64_t epoch, Lock& lock) {
 }
 
 void Session::Impl::prepare_plan() {
+  drop_old_look();
   if (!looked_ && !pinned_ && over(running_) && running_.number < kMaxEpochs) {
     look(running_.number + 1);
   } else {

@@ -122,13 +122,16 @@ class Session::Impl {
   void unlook() noexcept;
   void commit_look() noexcept;
   void rewind() noexcept;
+  void drop_old_look() noexcept;
   void prepare_begin();
   void prepare_epoch(std::int64_t epoch);
   void prepare_plan();
   template <typename Prepare>
   void prepare_and_deliver(Lock& lock, const Prepare& prepare);
   detail::FoldArrays fold_arrays(const Epoch& epoch) const noexcept;
-  detail::FoldRule fold_rule() const noexcept { return {config.score_ema}; }
+  detail::FoldRule fold_rule(const Epoch& epoch) const noexcept {
+    return {config.score_ema, epoch.log.lent()};
+  }
   void note_forgotten(const Epoch& left) noexcept;
   void note_plan(const Epoch& epoch) noexcept;
 

@@ -67,7 +67,7 @@ std::string Session::Impl::serialize() const {
   const detail::Trusted folded = run.folded;
   const bool has_folded = folded.count() > 0;
   const detail::FoldArrays arrays = has_folded ? fold_arrays(run) : detail::FoldArrays{};
-  const detail::FoldRule rule = fold_rule();
+  const detail::FoldRule rule = fold_rule(run);
   const auto each_folded = [folded](const auto& visit) {
     for (std::int64_t p = 0; p < folded.end; ++p) {
       if (p < folded.gap_begin || p >= folded.gap_end) visit(p);
@@ -76,7 +76,7 @@ std::string Session::Impl::serialize() const {
   const auto scores_before = [&](char* copy) {
     if (!has_folded) return;
     each_folded([&](std::int64_t p) {
-      if (!is_unseen(arrays.losses[p])) {
+      if (rule.needs_memory() || !is_unseen(arrays.losses[p])) {
         put(copy, arrays.ids[p], overwritten_score(rule, arrays, p));
       }
     });
@@ -110,6 +110,7 @@ std::int64_t Session::Impl::largest_state() const {
 }
 
 LoadReport Session::Impl::deserialize(std::string_view bytes) {
+  const detail::DefaultFloatEnvironment float_environment;  // reading numbers rounds, too
   const detail::StateContent content = detail::read_state(bytes);
   const detail::StateFigures& figures = content.figures;
 
@@ -147,7 +148,6 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   report.text = detail::join(report.changes, "\n");
 
   // Everything is made and checked beside the running state, which changes last.
-  const detail::DefaultFloatEnvironment float_environment;
   Buffer<float> scores(size);
   if (size > 0) std::memcpy(scores.data(), content.scores.data(), content.scores.size());
   Epoch run;

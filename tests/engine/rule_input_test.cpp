@@ -120,13 +120,13 @@ TEST_CASE("rule 13: a size whose plan the memory of this process cannot hold is 
           "[engine][input]") {
   const std::int64_t memory = detail::memory_limit().bytes;
   REQUIRE(memory > 100'000'000);
-  const std::int64_t wide = std::int64_t{1} << 28;  // up to here 20 bytes a sample, then 28
-  const std::int64_t held = memory / 28 > wide ? memory / 28 : std::min(memory / 20, wide);
+  const std::int64_t wide = std::int64_t{1} << 28;  // up to here 32 bytes a sample, then 40
+  const std::int64_t held = memory / 40 > wide ? memory / 40 : std::min(memory / 32, wide);
   REQUIRE(Session::problems(held, 0).empty());
   if (held >= kMaxSize) return;
   REQUIRE(Session::problems(held + 1, 0).size() == 1);
   REQUIRE_THAT(refusal([&] { Session session(kMaxSize, config_of(10), -1); }),
-               ContainsSubstring("size must leave room for scores, plan and losses, 28 bytes a "
+               ContainsSubstring("size must leave room for scores, plan and losses, 40 bytes a "
                                  "sample, in " +
                                  std::to_string(memory) + " bytes of memory (the limit of the ") &&
                    ContainsSubstring("got 1099511627776") && ContainsSubstring("threads"));

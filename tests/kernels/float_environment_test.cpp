@@ -5,6 +5,7 @@
 #include <infobatch/planner.hpp>
 #include <infobatch/policy.hpp>
 #include <infobatch/score.hpp>
+#include <infobatch/session.hpp>
 #include <infobatch/threads.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
@@ -224,6 +225,41 @@ TEST_CASE("the default environment ends with the object", "[kernels][float]") {
     });
     REQUIRE(inside.rounding == FE_UPWARD);
     REQUIRE(kept);
+  }
+}
+
+TEST_CASE("rule 2: a healthy state loads, and plans go on, in whatever environment",
+          "[kernels][float]") {
+  Config config = config_of(8, 0.37);
+  config.score_ema = 0.3;
+  Session session(400, config, 1);
+  run_epoch(session, 50);
+  session.begin();
+  run_batches(session, 50, [](std::int64_t id) { return simulated_loss(id, 1); }, 3);
+  const std::string state = session.serialize();
+  const auto rest = [&](Session& one) {
+    one.begin();
+    PlanCopy seen = run_batches(one, 50, [](std::int64_t id) { return simulated_loss(id, 1); });
+    const PlanCopy next = run_epoch(one, 50);
+    seen.ids.insert(seen.ids.end(), next.ids.begin(), next.ids.end());
+    return seen;
+  };
+  const PlanCopy expected = rest(session);
+  for (const int mode : {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    Session other(400, config, 1);
+    std::fesetround(mode);
+    std::string refused;
+    PlanCopy seen;
+    try {
+      other.deserialize(state);
+      seen = rest(other);
+    } catch (const std::exception& error) {
+      refused = error.what();
+    }
+    std::fesetround(FE_TONEAREST);
+    CAPTURE(mode);
+    REQUIRE(refused.empty());
+    REQUIRE(seen.ids == expected.ids);
   }
 }
 

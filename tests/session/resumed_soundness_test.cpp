@@ -192,3 +192,31 @@ TEST_CASE("stage keeps what it was handed, whoever holds the array", "[session][
   session.set_epoch(1);
   REQUIRE(run.of_epoch(0) == 64);
 }
+
+TEST_CASE("what is written to a lent array behind a look enters, and a discard gives back the scores",
+          "[session][lent_arrays]") {
+  const bool early = GENERATE(false, true);  // written before the look, and once more behind it
+  Run run(64);
+  run.iterate(0);
+  Session& session = run.session();
+  session.begin();
+  const std::vector<std::uint32_t> before = score_bits(session);
+  const EpochArrays arrays = session.epoch_arrays();
+  const auto write = [&] {
+    for (std::int64_t p = 0; p < arrays.size; ++p) arrays.losses[p] = loss_of(arrays.ids[p], 1);
+  };
+  while (session.next(kBatch).count > 0) session.advance(kBatch);
+  if (early) write();
+  const std::string saved = session.serialize();
+  session.length();  // looks at the next epoch
+  write();
+  if (early) REQUIRE(session.serialize() == saved);
+  SECTION("it enters") {
+    session.begin();
+    REQUIRE(run.of_epoch(1) == 64);
+  }
+  SECTION("it is discarded") {
+    session.discard_epoch();
+    REQUIRE(score_bits(session) == before);
+  }
+}

@@ -87,6 +87,8 @@ State random_state(std::mt19937_64& random) {
       figures.split = up_to(1) == 1;
       figures.proven = up_to(figures.observed);
       figures.lag_batches = up_to(figures.size);
+      figures.sure = up_to(figures.observed);
+      figures.doubt_end = up_to(figures.observed);
     }
   }
   // Of losses in order no more can be than were observed; those of a lent array come later.
@@ -284,6 +286,8 @@ TEST_CASE("figures out of their range are refused behind a checksum that fits",
       {"split", {"1"}},
       {"proven", {"-1", "7", text(INT64_MAX)}},
       {"lag_batches", {"-1", "21", text(INT64_MAX)}},
+      {"sure", {"-1", "7", text(INT64_MAX)}},
+      {"doubt_end", {"-1", "7", text(INT64_MAX)}},
       {"lent", {"1", "null"}},
       {"epochs", {"-1", text(kMost / 20 + 1), text(INT64_MAX)}},
       {"pruned", {"-1", "21", text(INT64_MAX)}},
@@ -338,7 +342,7 @@ TEST_CASE("figures that do not go together are refused", "[session][state]") {
   };
   REQUIRE_THAT(complaint(without_plan(order)), ContainsSubstring("observed = 6"));
   REQUIRE_THAT(
-      complaint(with_figure(with_figure(without_plan(order), "observed", "0"), "proven", "0")),
+      complaint(with_figure(with_figure(with_figure(without_plan(order), "observed", "0"), "proven", "0"), "sure", "0")),
       ContainsSubstring("losses without a plan"));
   REQUIRE_NOTHROW(detail::read_state(without_plan(none)));
   REQUIRE_THAT(complaint(with_figure(without_plan(none), "delivered", "true")),
@@ -379,7 +383,7 @@ TEST_CASE("a key that is missing or stands twice is refused", "[session][state]"
        {"size",        "rule_version", "config",  "epoch",       "pinned",      "plan",
         "kept",        "fingerprint",  "totals",  "known_lag",   "known_batch", "observed",
         "observed_by", "split",        "proven",  "lag_batches", "lent",        "delivered",
-        "limited",     "prunes",       "strength"}) {
+        "limited",     "prunes",       "strength", "sure",       "doubt_end"}) {
     CAPTURE(key);
     const std::string name = std::string("\"") + key + "\":";
     REQUIRE_THAT(complaint(resealed_with(bytes, name, std::string("\"x") + key + "\":")),
