@@ -71,7 +71,9 @@ __attribute__((tls_model("initial-exec")))  // else dlopen's way takes memory at
 thread_local Thread this_thread;
 
 struct Key {
-  Key() { made = ::pthread_key_create(&key, [](void* texts) { delete static_cast<Texts*>(texts); }) == 0; }
+  Key() {
+    made = ::pthread_key_create(&key, [](void* texts) { delete static_cast<Texts*>(texts); }) == 0;
+  }
   ~Key() {
     if (made) ::pthread_key_delete(key);
   }
@@ -84,7 +86,8 @@ const Key text_key;
 Texts& texts() {
   if (this_thread.texts == nullptr) {
     auto made = std::make_unique<Texts>();
-    if (!text_key.made || ::pthread_setspecific(text_key.key, made.get()) != 0) throw std::bad_alloc();
+    if (!text_key.made || ::pthread_setspecific(text_key.key, made.get()) != 0)
+      throw std::bad_alloc();
     this_thread.texts = made.release();
   }
   return *this_thread.texts;

@@ -37,9 +37,9 @@ struct PlanRequest {
 };
 
 /// Bytes of memory a sample that a session takes while it plans an epoch and keeps all of it:
-/// score and staged loss, ids and weights of the finished epoch, which can be taken back until then,
-/// and those of the planned one; beyond 2^28 samples the items that are shuffled, which then no
-/// longer fit the arrays of the plan.
+/// score and staged loss, ids and weights of the finished epoch, which can be taken back until
+/// then, and those of the planned one; beyond 2^28 samples the items that are shuffled, which then
+/// no longer fit the arrays of the plan.
 constexpr std::int64_t bytes_per_sample(std::int64_t size) {
   constexpr std::int64_t kPlan = 8 + 4;
   constexpr std::int64_t kNarrow = 4 + 4 + 2 * kPlan;

@@ -124,13 +124,12 @@ void InfoBatch::suspect_shape(const torch::Tensor& losses) {
   for (const std::int64_t extent : losses.sizes()) {
     shape += detail::message(shape.empty() ? "[" : ", ", extent);
   }
-  session_->suspect(
-      detail::message("an update of this epoch brought losses of shape ",
-                      shape,
-                      "] where a batch of ",
-                      pending,
-                      " was due: the first dimension must be the batch, so pass "
-                      "losses.transpose(0, 1)"));
+  session_->suspect(detail::message("an update of this epoch brought losses of shape ",
+                                    shape,
+                                    "] where a batch of ",
+                                    pending,
+                                    " was due: the first dimension must be the batch, so pass "
+                                    "losses.transpose(0, 1)"));
 }
 
 /// Records the scores of checked rows and returns their weights.

@@ -8,7 +8,7 @@ namespace infobatch::detail {
 
 /// How a loss enters the score of its sample at the boundary of an epoch.
 struct FoldRule {
-  double ema = 0.0;  ///< a: score = a * score + (1 - a) * loss; 0: the last loss
+  double ema = 0.0;   ///< a: score = a * score + (1 - a) * loss; 0: the last loss
   bool lent = false;  ///< the caller may write to the losses at any time: no score may lie there
 
   /// Whether what is overwritten needs memory of its own; the last loss changes places with it.

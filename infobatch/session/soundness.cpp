@@ -9,9 +9,10 @@ std::int64_t batches(std::int64_t samples, std::int64_t batch) {
   return batch > 0 ? samples / batch + (samples % batch != 0 ? 1 : 0) : 0;
 }
 
-/// Whether the loader is known to run just so far ahead, so that the cursor was right at every check.
-/// One that never runs ahead needs no proof: losses that are missing only make the lag larger. A
-/// smaller lag than before proves nothing: of a loader that got shorter, a batch may be lost as well.
+/// Whether the loader is known to run just so far ahead, so that the cursor was right at every
+/// check. One that never runs ahead needs no proof: losses that are missing only make the lag
+/// larger. A smaller lag than before proves nothing: of a loader that got shorter, a batch may be
+/// lost as well.
 bool lag_is_proven(const EpochFacts& facts) {
   if (facts.lookahead) return false;
   return facts.lag == 0 || (facts.lag == facts.known_lag && facts.batch == facts.known_batch);
@@ -46,8 +47,7 @@ bool lacks_short_batch(const EpochFacts& facts) {
 
 /// The resumed part shows a smaller lag than the one before it.
 bool is_doubtful(const EpochFacts& facts) {
-  const bool measured =
-      facts.updates > 0 && facts.batch > 0 && !facts.lag_cut && !facts.lookahead;
+  const bool measured = facts.updates > 0 && facts.batch > 0 && !facts.lag_cut && !facts.lookahead;
   return facts.lag_batches_before > 0 && measured &&
          batches(facts.lag, facts.batch) < facts.lag_batches_before;
 }
@@ -127,8 +127,8 @@ std::int64_t doubt_end_of(const EpochFacts& facts) {
 
 std::int64_t proven_of(const EpochFacts& facts) {
   if (facts.by != ObservedBy::kOrder) return 0;
-  if (ending_of(facts) == Ending::kWhole && facts.lag_batches_before == 0 &&
-      facts.doubt_end == 0) return facts.observed;
+  if (ending_of(facts) == Ending::kWhole && facts.lag_batches_before == 0 && facts.doubt_end == 0)
+    return facts.observed;
   if (facts.lag_batches_before > 0 || facts.doubt_end > 0) return facts.proven;
   return std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);
 }

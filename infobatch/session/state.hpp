@@ -38,8 +38,8 @@ struct StateFigures {
   bool split = false;
   std::int64_t proven = 0;
   std::int64_t lag_batches = 0;  ///< unproven
-  std::int64_t sure = 0;       ///< would enter the scores if the epoch were closed now
-  std::int64_t doubt_end = 0;  ///< but for [proven, doubt_end)
+  std::int64_t sure = 0;         ///< would enter the scores if the epoch were closed now
+  std::int64_t doubt_end = 0;    ///< but for [proven, doubt_end)
   std::int64_t non_finite = 0;   ///< of the running epoch
   bool lent = false;             ///< its losses are judged at the boundary
   Totals totals;

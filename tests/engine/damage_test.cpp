@@ -233,7 +233,8 @@ TEST_CASE("figures that are forged are refused, or make a state that runs on", "
                           "\"prunes\":",       "\"strength\":",      "\"observed\":",
                           "\"split\":",        "\"proven\":",        "\"lag_batches\":",
                           "\"non_finite\":",   "\"lent\":",          "\"totals\":{\"epochs\":",
-                          "\"pruned\":",       "\"dropped\":",       "\"known_lag\":", "\"known_batch\":", "\"sure\":", "\"doubt_end\":"}) {
+                          "\"pruned\":",       "\"dropped\":",       "\"known_lag\":",
+                          "\"known_batch\":",  "\"sure\":",          "\"doubt_end\":"}) {
     for (const std::string& value : values) {
       CAPTURE(key, value);
       if (refuses(session, forged(whole, key, value))) {

@@ -38,8 +38,8 @@ class Run {
     session_->deserialize(state);
   }
 
-  /// Iterates over the running epoch with a loader that is `ahead` batches ahead; the batch `lost` is
-  /// skipped, and the loop ends behind `steps` batches. Counted from 1.
+  /// Iterates over the running epoch with a loader that is `ahead` batches ahead; the batch `lost`
+  /// is skipped, and the loop ends behind `steps` batches. Counted from 1.
   void iterate(std::int64_t ahead, int lost = 0, int steps = 1000, bool begin = true) {
     if (begin) session_->begin();
     const std::int64_t epoch = session_->statistics().epoch;
@@ -96,7 +96,7 @@ class Run {
 
 TEST_CASE("soundness: an epoch that is left behind a load enters as if never stopped",
           "[session][soundness][resume]") {
-  const bool loses = GENERATE(false, true);   // else the loop just breaks off
+  const bool loses = GENERATE(false, true);  // else the loop just breaks off
   const bool stops = GENERATE(false, true);
   const std::int64_t ahead = GENERATE(0, 2);
   CAPTURE(loses, stops, ahead);
@@ -121,7 +121,8 @@ TEST_CASE("soundness: a doubt that was found behind a load outlives the next sav
           "[session][soundness][resume]") {
   const bool at_the_end = GENERATE(false, true);
   Run run(128);
-  run.iterate(2, /*lost=*/1, /*steps=*/5);  // the first batch of all is lost: it looks one further ahead
+  run.iterate(
+      2, /*lost=*/1, /*steps=*/5);  // the first batch of all is lost: it looks one further ahead
   run.stop_and_resume();
   run.iterate(2, 0, at_the_end ? 1000 : 8);
   run.stop_and_resume();
@@ -193,8 +194,9 @@ TEST_CASE("stage keeps what it was handed, whoever holds the array", "[session][
   REQUIRE(run.of_epoch(0) == 64);
 }
 
-TEST_CASE("what is written to a lent array behind a look enters, and a discard gives back the scores",
-          "[session][lent_arrays]") {
+TEST_CASE(
+    "what is written to a lent array behind a look enters, and a discard gives back the scores",
+    "[session][lent_arrays]") {
   const bool early = GENERATE(false, true);  // written before the look, and once more behind it
   Run run(64);
   run.iterate(0);

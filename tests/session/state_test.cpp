@@ -341,9 +341,11 @@ TEST_CASE("figures that do not go together are refused", "[session][state]") {
     });
   };
   REQUIRE_THAT(complaint(without_plan(order)), ContainsSubstring("observed = 6"));
-  REQUIRE_THAT(
-      complaint(with_figure(with_figure(with_figure(without_plan(order), "observed", "0"), "proven", "0"), "sure", "0")),
-      ContainsSubstring("losses without a plan"));
+  REQUIRE_THAT(complaint(with_figure(
+                   with_figure(with_figure(without_plan(order), "observed", "0"), "proven", "0"),
+                   "sure",
+                   "0")),
+               ContainsSubstring("losses without a plan"));
   REQUIRE_NOTHROW(detail::read_state(without_plan(none)));
   REQUIRE_THAT(complaint(with_figure(without_plan(none), "delivered", "true")),
                ContainsSubstring("delivered and observed"));
@@ -380,10 +382,10 @@ TEST_CASE("a fingerprint must be sixteen small hexadecimal digits", "[session][s
 TEST_CASE("a key that is missing or stands twice is refused", "[session][state]") {
   const std::string bytes = saved(ObservedBy::kOrder);
   for (const char* const key :
-       {"size",        "rule_version", "config",  "epoch",       "pinned",      "plan",
-        "kept",        "fingerprint",  "totals",  "known_lag",   "known_batch", "observed",
-        "observed_by", "split",        "proven",  "lag_batches", "lent",        "delivered",
-        "limited",     "prunes",       "strength", "sure",       "doubt_end"}) {
+       {"size",        "rule_version", "config",   "epoch",       "pinned",      "plan",
+        "kept",        "fingerprint",  "totals",   "known_lag",   "known_batch", "observed",
+        "observed_by", "split",        "proven",   "lag_batches", "lent",        "delivered",
+        "limited",     "prunes",       "strength", "sure",        "doubt_end"}) {
     CAPTURE(key);
     const std::string name = std::string("\"") + key + "\":";
     REQUIRE_THAT(complaint(resealed_with(bytes, name, std::string("\"x") + key + "\":")),
