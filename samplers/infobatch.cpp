@@ -1,3 +1,4 @@
+#include <infobatch/detail/float_environment.hpp>
 #include <samplers/detail/archive.hpp>
 #include <samplers/detail/ops_cpu.hpp>
 #include <samplers/detail/translate.hpp>
@@ -102,6 +103,7 @@ torch::Tensor row_scores(const torch::Tensor& given) {
   if (losses.dim() == 1 && losses.scalar_type() == torch::kFloat && losses.is_contiguous()) {
     return losses;
   }
+  const detail::DefaultFloatEnvironment float_environment;  // scores decide plans (rule 2)
   torch::Tensor scores = at::empty({losses.size(0)}, at::kFloat);
   detail::row_scores_cpu(losses, scores.mutable_data_ptr<float>());
   return scores;

@@ -2,6 +2,7 @@
 
 #include <tests/samplers/toy.hpp>
 
+#include <cfenv>
 #include <cmath>
 
 namespace infobatch::testing {
@@ -230,6 +231,28 @@ TEST_CASE("scores= are recorded instead of the losses", "[samplers][update]") {
   ib.size();
   for (std::size_t i = 0; i < 4; ++i) {
     REQUIRE(ib.session()->scores()[ids[i]] == 4.0F - static_cast<float>(i));
+  }
+}
+
+TEST_CASE("rule 2: scores of [B, T] and half-precision losses do not depend on the rounding mode",
+          "[samplers][update]") {
+  const torch::Tensor rows = torch::rand({8, 37}, torch::kDouble);
+  const torch::Tensor half = torch::rand({8}).to(torch::kBFloat16);
+  const auto scores_of = [](const torch::Tensor& losses, int mode) {
+    InfoBatch ib(8, Options(3).seed(1));
+    InfoBatchSampler sampler = ib.sampler();
+    sampler.reset();
+    sampler.next(8);
+    std::fesetround(mode);
+    ib.update(losses);
+    std::fesetround(FE_TONEAREST);
+    ib.set_epoch(1);
+    const float* scores = ib.session()->scores();
+    return std::vector<float>(scores, scores + 8);
+  };
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    REQUIRE(scores_of(rows, mode) == scores_of(rows, FE_TONEAREST));
+    REQUIRE(scores_of(half, mode) == scores_of(half, FE_TONEAREST));
   }
 }
 
