@@ -137,9 +137,8 @@ typedef struct ib_statistics {
 } ib_statistics;
 
 /** The arrays of an epoch, lent: ids and weights to read, losses to write by position. They live
- * until the next call on the session that begins another epoch. ib_session_length and
- * ib_session_plan behind the end of the epoch look at the next one, and the losses are then not to
- * be read or written before they are asked for again. */
+ *  until the next call on the session that begins another epoch or loads a state. Losses may be
+ *  written until then, also behind ib_session_length and ib_session_plan. */
 typedef struct ib_epoch_arrays {
   size_t struct_size;
   int64_t epoch;

@@ -45,8 +45,8 @@ struct LoadReport {
 /// The arrays of an epoch, lent to a program that does the step itself.
 ///
 /// They live until the next epoch begins or a state is loaded; `plan` keeps ids and weights for
-/// longer. Behind a call that looked at the next epoch (`length`, `plan`) ask for them again before
-/// losses are read or written.
+/// longer. Losses may be written until then, also behind a look at the next epoch (`length`,
+/// `plan`).
 struct EpochArrays {
   std::int64_t epoch = 0;
   std::int64_t size = 0;              ///< K
