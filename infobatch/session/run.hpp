@@ -137,7 +137,11 @@ class Session::Impl {
 
   // run_step.cpp
   Slice hand_out_nothing();
-  std::int64_t due_end(std::int64_t count) noexcept;
+  struct Due {
+    std::int64_t begin;
+    std::int64_t end;
+  };
+  Due next_due(std::int64_t count) const noexcept;
   [[noreturn]] void refuse_batch(std::int64_t count) const;
   [[noreturn]] void refuse_hand_out(bool rows) const;
   Epoch& check_observation(std::int64_t count);

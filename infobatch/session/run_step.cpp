@@ -137,16 +137,17 @@ void Session::Impl::refuse_hand_out(bool rows) const {
       "; or set lookahead where a prefetcher runs further ahead later"));
 }
 
-/// Where an epoch that was observed by ids goes on: the next slice of at most `count` samples that
-/// are due; moves over those that are not.
-std::int64_t Session::Impl::due_end(std::int64_t count) noexcept {
-  detail::EpochFacts& facts = running_.facts;
+/// Where an epoch that was observed by ids goes on: the next positions [begin, end), at most
+/// `count` of them, whose samples are due. What lies before `begin` was observed.
+Session::Impl::Due Session::Impl::next_due(std::int64_t count) const noexcept {
+  const detail::EpochFacts& facts = running_.facts;
   const detail::LossLog& log = running_.log;
   const auto due = [&](std::int64_t p) { return p >= log.end() || is_unseen(log.data()[p]); };
-  while (facts.handed < facts.kept && !due(facts.handed)) ++facts.handed;
-  std::int64_t end = facts.handed;
-  while (end < facts.kept && end - facts.handed < count && due(end)) ++end;
-  return end;
+  std::int64_t begin = facts.handed;
+  while (begin < facts.kept && !due(begin)) ++begin;
+  std::int64_t end = begin;
+  while (end < facts.kept && end - begin < count && due(end)) ++end;
+  return {begin, end};
 }
 
 /// The loop is still in the finished epoch, although somebody asked for the next one's length.
@@ -167,16 +168,16 @@ inline Slice Session::Impl::hand_out(std::int64_t asked, Lock& lock) {
   if (looked_ && previous_.iterating) return hand_out_nothing();
   if (looked_ || !running_.iterating) begin(lock);
   detail::EpochFacts& facts = running_.facts;
-  const std::int64_t end = running_.skips_covered
-                               ? due_end(asked)
-                               : facts.handed + std::min(asked, facts.kept - facts.handed);
-  const std::int64_t count = end - facts.handed;
+  Due due{facts.handed, facts.handed + std::min(asked, facts.kept - facts.handed)};
+  if (running_.skips_covered) due = next_due(asked);
+  const std::int64_t count = due.end - due.begin;
   const bool mixed = kRows != facts.rows && facts.handed > facts.start;
   const bool begins = !kRows || (facts.batch > 0 && running_.delivery.pulled() == 0);
   if (mixed || (count > 0 && begins && lost_before_hand_out(facts))) refuse_hand_out(kRows);
   running_.delivery.reserve();
   pinned_ = false;
-  Slice slice{running_.plan.lend(), facts.handed, count};
+  facts.handed = due.begin;
+  Slice slice{running_.plan.lend(), due.begin, count};
   if (kRows) {
     running_.delivery.hand_out_rows(facts, count);
   } else {

@@ -220,6 +220,29 @@ TEST_CASE("after a load by ids only what is not observed yet is delivered", "[en
   REQUIRE(other.epoch() == 1);
 }
 
+TEST_CASE("after a load by ids a refused hand-out does not move over what was observed",
+          "[engine][resume]") {
+  Session session(11, config_of(8), 1);
+  session.begin();
+  const Slice first = session.next(4);
+  const std::vector<float> losses(11, 1.0f);
+  std::vector<float> weights(11);
+  session.observe_ids(losses.data(), first.ids(), 4, weights.data());
+  session.deserialize(session.serialize());
+  session.begin();
+  REQUIRE(session.next(4).begin == 4);
+  const EpochArrays arrays = session.epoch_arrays();
+  session.observe_ids(
+      losses.data(), arrays.ids + 4, 7, weights.data());  // with what is not out yet
+  const std::int64_t epoch = session.epoch();
+  const double progress = session.progress();
+  REQUIRE_THROWS_AS(session.next_rows(3), StateError);  // rows after batches
+  REQUIRE(session.epoch() == epoch);
+  REQUIRE(session.progress() == progress);
+  REQUIRE(session.next(4).count == 0);
+  REQUIRE(session.epoch() == epoch + 1);
+}
+
 TEST_CASE("E and delta may change: the load says so and the running plan stays",
           "[engine][resume]") {
   Session session(kSize, config_of(10), 1);
