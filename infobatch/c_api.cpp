@@ -61,6 +61,7 @@ struct Texts {
 /// Without memory for the whole text of an error there is a short one, which needs none.
 struct Thread {
   Texts* texts;
+  size_t reason;  // where it begins in the last error, behind the function
   char brief[96];
   bool is_brief;
 };
@@ -104,8 +105,9 @@ ib_status fail(ib_status status, const char* function, const char* text) noexcep
   } catch (...) {
     std::snprintf(this_thread.brief, sizeof this_thread.brief, "%s: out of memory", function);
     this_thread.is_brief = true;
-    return IB_OUT_OF_MEMORY;  // status and text tell the same
+    status = IB_OUT_OF_MEMORY;  // status and text tell the same
   }
+  this_thread.reason = std::strlen(function) + std::strlen(": ");
   return status;
 }
 
@@ -308,6 +310,8 @@ const char* ib_last_error(void) {
   if (this_thread.is_brief) return this_thread.brief;
   return this_thread.texts == nullptr ? "" : this_thread.texts->error.c_str();
 }
+
+const char* ib_last_reason(void) { return ib_last_error() + this_thread.reason; }
 
 int32_t ib_rule_version(void) { return infobatch::kRuleVersion; }
 

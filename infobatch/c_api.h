@@ -175,6 +175,9 @@ INFOBATCH_API const char* ib_version(void);
 /** What was wrong with the calling thread's last failed call; "" before the first. Lives until the
  *  thread's next failed call. */
 INFOBATCH_API const char* ib_last_error(void);
+/** The same text without the name of the function, for a binding that puts its own before it: rule,
+ *  value and cure. Lives as long. */
+INFOBATCH_API const char* ib_last_reason(void);
 /** Version of the rules that make a plan; a saved state is accepted only by the one that wrote it.
  */
 INFOBATCH_API int32_t ib_rule_version(void);

@@ -25,11 +25,20 @@ static int failures = 0;
 
 #define EXPECT_OK(call) EXPECT((call) == IB_OK)
 
+/* Whether the last error is the name of a function and the last reason. */
+static int reason_fits(void) {
+  const char* error = ib_last_error();
+  const char* behind = strstr(error, ": ");
+  return strncmp(error, "ib_", 3) == 0 && behind != NULL && behind < strchr(error, ' ') &&
+         strcmp(behind + 2, ib_last_reason()) == 0;
+}
+
 /* The call fails with this status, and the message has this part. */
 #define EXPECT_ERROR(call, status, part)             \
   do {                                               \
     EXPECT((call) == (status));                      \
     EXPECT(strstr(ib_last_error(), (part)) != NULL); \
+    EXPECT(reason_fits());                           \
   } while (0)
 
 static float loss_of(int64_t id, int64_t epoch) {
@@ -81,6 +90,7 @@ static void test_library(void) {
   EXPECT(ib_abi_version() == IB_ABI_VERSION);
   EXPECT(strchr(ib_version(), '.') != NULL);
   EXPECT(strcmp(ib_last_error(), "") == 0);
+  EXPECT(strcmp(ib_last_reason(), "") == 0);
   for (; *name != NULL; ++name) found += strcmp(*name, "infobatch") == 0;
   EXPECT(found == 1);
 }
@@ -272,6 +282,7 @@ static void test_errors(void) {
                IB_INDEX_ERROR,
                "ids must be in [0, 500), got 500 in row 0");
   EXPECT_ERROR(ib_session_load(session, "no such file", NULL), IB_FILE_ERROR, "no such file");
+  EXPECT(strncmp(ib_last_reason(), "cannot open no such file: ", 26) == 0);
   EXPECT_ERROR(ib_session_deserialize(session, "rubbish", 7, NULL), IB_FILE_ERROR, "7 bytes");
   EXPECT_ERROR(ib_session_deserialize(session, "rubbish", SIZE_MAX, NULL),
                IB_INVALID_ARGUMENT,
@@ -285,6 +296,7 @@ static void test_errors(void) {
   EXPECT_ERROR(ib_session_observe(session, losses, 8, NULL),
                IB_STATE_ERROR,
                "ib_session_observe: losses must belong");
+  EXPECT(strncmp(ib_last_reason(), "losses must belong to samples", 29) == 0);
   EXPECT(strstr(ib_last_error(), "pass the ids, ib_session_observe_ids") != NULL);
   EXPECT_ERROR(ib_session_update(session, NULL, 8, IB_MEAN, &out),
                IB_INVALID_ARGUMENT,

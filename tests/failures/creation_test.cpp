@@ -41,6 +41,7 @@ void refuse_each(const char* function,
         const std::string error = ib_last_error();
         CHECK(status == IB_OUT_OF_MEMORY);
         CHECK(error == std::string(function) + ": out of memory");
+        CHECK(std::string(ib_last_reason()) == "out of memory");
         CHECK(session == nullptr);
         status = call();
       }
@@ -97,9 +98,11 @@ TEST_CASE("calls without a status take no memory", "[failures][rule17]") {
   const char* const* const names = ib_policy_names();
   const char* const version = ib_version();
   const char* const error = ib_last_error();
+  const char* const reason = ib_last_reason();
   ib_session_destroy(nullptr);
   ib_plan_release(nullptr);
-  const bool given = names != nullptr && version != nullptr && error != nullptr;
+  const bool given =
+      names != nullptr && version != nullptr && error != nullptr && reason != nullptr;
   const std::int64_t failed = failure.failed();
   CHECK(failed == 0);
   CHECK(given);

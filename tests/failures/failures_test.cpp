@@ -208,7 +208,9 @@ class Trial {
     if (status != IB_OUT_OF_MEMORY || resource == Resource::kThread) {
       fail("status " + std::to_string(status) + ": " + text);
     }
+    const std::string reason = ib_last_reason();
     if (text != std::string(call_.function) + ": out of memory") fail("says: " + text);
+    if (reason != "out of memory") fail("says without the function: " + reason);
     const Sight seen = world.sight();
     if (seen.state != before_.state) fail("has changed the state");
     if (seen.scores != before_.scores) fail("has changed the scores");

@@ -31,6 +31,7 @@ static void* first_call(void* number) {
   ib_plan* plan = NULL;
   ib_status status = IB_OK;
   const char* error;
+  const char* reason;
   without_memory = 1;
   switch (*(int*)number) {
     case 0:
@@ -47,9 +48,10 @@ static void* first_call(void* number) {
       break;
   }
   error = ib_last_error();
+  reason = ib_last_reason();
   without_memory = 0;
   if (status != IB_OUT_OF_MEMORY || strstr(error, "ib_") != error ||
-      strstr(error, ": out of memory") == NULL) {
+      strstr(error, ": out of memory") == NULL || strcmp(reason, "out of memory") != 0) {
     fprintf(stderr, "call %d: status %d, \"%s\"\n", *(int*)number, (int)status, error);
     ++failures;
   }
