@@ -41,6 +41,7 @@ struct ib_session {
 
   infobatch::Session session;
   const std::string config_json;
+  std::mutex words;              // held where its wording is read to be changed
   mutable std::mutex texts;      // guards what follows
   std::string state;             // what ib_session_serialize lent out
   infobatch::LoadReport report;  // what the last load found
@@ -164,8 +165,9 @@ bool flag(const char* function, const char* name, int32_t value) {
   return value == 1;
 }
 
-/// Size of ib_config in the first version of the header; later fields follow it.
+/// Sizes in the first version of the header; later fields follow.
 constexpr size_t kFirstConfigSize = offsetof(ib_config, score_ema) + sizeof(double);
+constexpr size_t kFirstWordingSize = offsetof(ib_wording, discard) + sizeof(const char*);
 constexpr size_t kMostStructSize = 4096;
 
 /// Whether all bytes of [from, to) are 0.
@@ -174,19 +176,24 @@ bool zero_bytes(const void* data, size_t from, size_t to) {
   return std::all_of(bytes + from, bytes + to, [](char c) { return c == 0; });
 }
 
-/// The size that the caller has set up a struct with, which receives something.
+/// The size that the caller has set up a struct with: one that receives something, or one that has
+/// been in the header with at least `least` bytes.
 template <typename Struct>
-size_t checked_size(const char* function, const char* name, const Struct* out) {
-  require(out, function, name);
-  const size_t size = out->struct_size;
-  if (size < sizeof(size_t) || size > kMostStructSize) {
+size_t checked_size(const char* function,
+                    const char* name,
+                    const Struct* given,
+                    size_t least = sizeof(size_t)) {
+  require(given, function, name);
+  const size_t size = given->struct_size;
+  if (size < least || size > kMostStructSize) {
     throw InvalidArgument(message(
         function, ": struct_size of ", name, " must be its sizeof, set by the caller, got ", size));
   }
   return size;
 }
 
-/// Such a struct receives as much as it knows; what a newer program knows more of is 0.
+/// A struct that receives something gets as much as it knows; what a newer program knows more of is
+/// 0.
 template <typename Struct>
 void give(const Struct& all, Struct* out, size_t size) {
   std::memcpy(out, &all, std::min(sizeof all, size));
@@ -194,6 +201,28 @@ void give(const Struct& all, Struct* out, size_t size) {
     std::memset(reinterpret_cast<char*>(out) + sizeof all, 0, size - sizeof all);
   }
   out->struct_size = size;
+}
+
+/// A struct that the caller hands in, its size checked. Fields that the caller's header did not
+/// have yet are those of `defaults`.
+/// @throws InvalidArgument  something is set that this library does not know.
+template <typename Struct>
+Struct taken(const char* function, const char* name, const Struct& given, const Struct& defaults) {
+  const size_t size = given.struct_size;
+  if (size > sizeof(Struct) && !zero_bytes(&given, sizeof(Struct), size)) {
+    throw InvalidArgument(message(function,
+                                  ": ",
+                                  name,
+                                  " must leave fields that this library does not know at 0, got "
+                                  "one set behind byte ",
+                                  sizeof(Struct),
+                                  " of ",
+                                  size,
+                                  ": the program is newer than the library"));
+  }
+  Struct full = defaults;
+  std::memcpy(&full, &given, std::min(sizeof full, size));
+  return full;
 }
 
 std::optional<bool> declared(const char* function, int32_t value) {
@@ -225,20 +254,9 @@ infobatch::Config to_config(const ib_config* given, const char* function) {
                                   "struct_size ",
                                   given->struct_size));
   }
-  if (given->struct_size > sizeof(ib_config) &&
-      !zero_bytes(given, sizeof(ib_config), given->struct_size)) {
-    throw InvalidArgument(message(function,
-                                  ": config must leave options that this library does not know at "
-                                  "0, got one set behind byte ",
-                                  sizeof(ib_config),
-                                  " of ",
-                                  given->struct_size,
-                                  ": the program is newer than the library"));
-  }
-  // Fields that the caller's header did not have yet keep their defaults.
-  ib_config full;
-  ib_config_init(&full, sizeof full);
-  std::memcpy(&full, given, std::min(sizeof full, given->struct_size));
+  ib_config defaults;
+  ib_config_init(&defaults, sizeof defaults);
+  const ib_config full = taken(function, "config", *given, defaults);
   const ib_config* config = &full;
   infobatch::Config result;
   result.epochs = config->epochs;
@@ -420,6 +438,21 @@ ib_status ib_session_next_warning(ib_session* session, const char** text) {
     require(text, "ib_session_next_warning", "text");
     std::string& lent = texts().warning;
     *text = session->session.next_warning(&lent) ? lent.c_str() : nullptr;
+  });
+}
+
+ib_status ib_session_set_wording(ib_session* session, const ib_wording* wording) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_set_wording", "session");
+    checked_size("ib_session_set_wording", "wording", wording, kFirstWordingSize);
+    const ib_wording given = taken("ib_session_set_wording", "wording", *wording, ib_wording{});
+    const std::lock_guard<std::mutex> lock(session->words);
+    infobatch::Wording words = session->session.wording();
+    words.update = text_or(given.update, words.update);
+    words.update_by_ids = text_or(given.update_by_ids, words.update_by_ids);
+    words.ids_hint = text_or(given.ids_hint, words.ids_hint);
+    words.discard = text_or(given.discard, words.discard);
+    session->session.set_wording(std::move(words));
   });
 }
 

@@ -164,6 +164,16 @@ typedef struct ib_load_report {
   const char* changes; /**< options that differ and may, one a line; lives until the next load */
 } ib_load_report;
 
+/** What messages and warnings of a session call the functions that they name as cures. Texts are
+ *  copied; NULL leaves what is set. */
+typedef struct ib_wording {
+  size_t struct_size;
+  const char* update;        /**< at first "ib_session_update" */
+  const char* update_by_ids; /**< at first "ib_session_observe_ids" */
+  const char* ids_hint;      /**< what follows it: where the ids come from; at first "" */
+  const char* discard;       /**< at first "ib_session_discard_epoch" */
+} ib_wording;
+
 /** Receives a warning; `text` lives until the function returns. */
 typedef void (*ib_warning_handler)(const char* text, void* user_data);
 
@@ -226,6 +236,9 @@ INFOBATCH_API ib_status ib_session_hold_warnings(ib_session* session);
 /** Takes the oldest warning that waits; *text is NULL where there is none. Lives until the calling
  *  thread's next call of this function. */
 INFOBATCH_API ib_status ib_session_next_warning(ib_session* session, const char** text);
+/** For a binding that has names of its own. Set struct_size first, and to NULL what is to stay.
+ * What is wrong with options is told in their names, whatever is set here. */
+INFOBATCH_API ib_status ib_session_set_wording(ib_session* session, const ib_wording* wording);
 
 /** Gives every sample a value, e.g. `class`: data [N] is copied. Before the first epoch begins; it
  * is saved, and must be equal on load.

@@ -216,7 +216,7 @@ Statistics Session::statistics() const {
 
 const float* Session::scores() const { return impl_->columns.scores(); }
 
-// --- warnings
+// --- warnings, words
 
 void Session::set_warning_handler(WarningHandler handler) {
   auto shared = std::make_shared<const WarningHandler>(std::move(handler));
@@ -234,6 +234,16 @@ bool Session::next_warning(std::string* text) {
   if (text == nullptr) throw InvalidArgument("next_warning: text must not be null, got null");
   const Guard lock(impl_->mutex);
   return impl_->next_warning(text);
+}
+
+Wording Session::wording() const {
+  const Guard lock(impl_->mutex);
+  return impl_->wording;
+}
+
+void Session::set_wording(Wording wording) {
+  const Guard lock(impl_->mutex);
+  std::swap(impl_->wording, wording);  // what it was is freed when the mutex is free again
 }
 
 // --- state

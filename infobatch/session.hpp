@@ -158,7 +158,7 @@ class INFOBATCH_API Session {
   void declare_drop_last(std::optional<bool> drop_last);
 
   /// Names a cause that a refusal for unsoundness in this epoch is to mention, for what only a
-  /// binding sees: the shape of a tensor, for example.
+  /// binding sees: the shape of a tensor, for example. "" names none.
   void suspect(std::string cause);
 
   // --- observation ------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class INFOBATCH_API Session {
   /// that is, begun or asked for its length. The memory stays where it is.
   const float* scores() const;
 
-  // --- warnings ---------------------------------------------------------------------------------
+  // --- warnings, words --------------------------------------------------------------------------
 
   /// Where warnings go; default (also for an empty handler): standard error. A handler is called by
   /// the call that found something to warn of, when the session may be used again, so it may call
@@ -232,6 +232,11 @@ class INFOBATCH_API Session {
   void hold_warnings();
   /// Takes the oldest warning that waits. @return false: there is none.
   bool next_warning(std::string* text);
+
+  /// What messages and warnings call the functions that they name as cures. No part of the state.
+  Wording wording() const;
+  /// From now on they call them so, warnings that wait included.
+  void set_wording(Wording wording);
 
   // --- state ------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class Session::Impl {
 
   const std::int64_t size;
   const Config config;
-  const Wording wording;
+  Wording wording;
   mutable detail::CallMutex mutex;
   detail::Columns columns;
   detail::Warnings warnings;

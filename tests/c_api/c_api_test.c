@@ -608,6 +608,86 @@ static void test_held_warnings(void) {
   ib_session_destroy(session);
 }
 
+/* What the refusal of two losses too many says. */
+static const char* refusal(ib_session* session) {
+  const float losses[2] = {0.0f, 0.0f};
+  EXPECT(ib_session_observe(session, losses, 2, NULL) == IB_STATE_ERROR);
+  return ib_last_reason();
+}
+
+/* A binding's own names for the cures, and what it suspects. */
+static void test_wording(void) {
+  struct {
+    ib_wording known;
+    char of_the_future[16];
+  } words;
+  char name[] = "ib.update(loss, ids)";
+  ib_session* session = create(1);
+  ib_session* other = create(1);
+  ib_slice slice;
+  const char* text = NULL;
+  size_t i;
+  memset(&words, 0, sizeof words);
+  words.known.struct_size = sizeof words.known;
+  EXPECT_OK(ib_session_hold_warnings(session));
+  EXPECT_OK(ib_session_set_wording(session, &words.known)); /* NULL: as it was */
+  EXPECT(strstr(refusal(session), "or pass the ids, ib_session_observe_ids") != NULL);
+  words.known.update_by_ids = name;
+  words.known.ids_hint = ", as Indexed(dataset) gives them";
+  EXPECT_OK(ib_session_set_wording(session, &words.known));
+  name[0] = 'x'; /* it was copied */
+  EXPECT(strstr(refusal(session), "or pass the ids, ib.update(loss, ids)") != NULL);
+  EXPECT(strstr(refusal(other), "or pass the ids, ib_session_observe_ids") != NULL);
+  words.known.update_by_ids = words.known.ids_hint = NULL;
+  words.known.update = "ib.update(loss)";
+  words.known.discard = "ib.discard_epoch()";
+  EXPECT_OK(ib_session_set_wording(session, &words.known));
+  EXPECT_OK(ib_session_next(session, 8, &slice));
+  EXPECT_OK(ib_session_next(session, 1, &slice));
+  {
+    const float losses[9] = {0};
+    EXPECT_ERROR(ib_session_observe(session, losses, 9, NULL),
+                 IB_STATE_ERROR,
+                 "Pass the ids, ib.update(loss, ids), as Indexed(dataset) gives them; or forget "
+                 "this epoch's losses with ib.discard_epoch()");
+  }
+  EXPECT_OK(ib_session_discard_epoch(session));
+  EXPECT_OK(ib_session_next(session, SIZE, &slice));
+  EXPECT_OK(ib_session_begin(session)); /* nothing came back */
+  EXPECT_OK(ib_session_next_warning(session, &text));
+  EXPECT(text != NULL && strstr(text, "call ib.update(loss) after") != NULL);
+
+  /* Refused: what is too short or too long, and what this library does not know. */
+  words.known.update_by_ids = "not taken";
+  for (i = 0; i < sizeof words.of_the_future; ++i) {
+    words.known.struct_size = sizeof words;
+    words.of_the_future[i] = 1;
+    EXPECT_ERROR(ib_session_set_wording(session, &words.known),
+                 IB_INVALID_ARGUMENT,
+                 "ib_session_set_wording: wording must leave fields that this library does not "
+                 "know at 0, got one set behind byte");
+    words.of_the_future[i] = 0;
+  }
+  words.known.struct_size = sizeof words.known - 1;
+  EXPECT_ERROR(ib_session_set_wording(session, &words.known),
+               IB_INVALID_ARGUMENT,
+               "struct_size of wording must be its sizeof");
+  words.known.struct_size = 4097;
+  EXPECT_ERROR(ib_session_set_wording(session, &words.known), IB_INVALID_ARGUMENT, "got 4097");
+  EXPECT_ERROR(ib_session_set_wording(session, NULL),
+               IB_INVALID_ARGUMENT,
+               "ib_session_set_wording: wording must not be NULL");
+  EXPECT_ERROR(ib_session_set_wording(NULL, &words.known),
+               IB_INVALID_ARGUMENT,
+               "ib_session_set_wording: session must not be NULL");
+  EXPECT(strstr(refusal(session), "ib.update(loss, ids)") != NULL);
+  words.known.struct_size = sizeof words; /* longer, and nothing unknown is set */
+  EXPECT_OK(ib_session_set_wording(session, &words.known));
+  EXPECT(strstr(refusal(session), "or pass the ids, not taken") != NULL);
+  ib_session_destroy(other);
+  ib_session_destroy(session);
+}
+
 static void test_load_report(void) {
   ib_session* session = create(1);
   ib_session* other = NULL;
@@ -688,7 +768,7 @@ static void test_growing_structs(void) {
     config.of_the_future[i] = 1;
     EXPECT_ERROR(ib_config_validate(&config.known),
                  IB_INVALID_ARGUMENT,
-                 "ib_config_validate: config must leave options that this library does not know");
+                 "ib_config_validate: config must leave fields that this library does not know");
     EXPECT_ERROR(ib_session_create(SIZE, &config.known, 1, &session),
                  IB_INVALID_ARGUMENT,
                  "the program is newer than the library");
@@ -753,6 +833,7 @@ int main(void) {
   test_rows();
   test_lent_arrays();
   test_held_warnings();
+  test_wording();
   test_load_report();
   test_growing_structs();
   if (failures == 0) printf("C interface: all tests passed\n");

@@ -11,6 +11,12 @@ ib_column found_column;
 ib_statistics found_statistics;
 ib_load_report found_report;
 
+constexpr ib_wording kWords = {sizeof(ib_wording),
+                               "the third line of a language with long names",
+                               "the third line of a language with long names, and ids",
+                               nullptr,
+                               "a cure whose name takes memory"};
+
 void look_at_number(World& w) { w.note("number", w.number); }
 void look_at_slice(World& w) { w.note_slice(w.slice); }
 void look_at_plan(World& w) {
@@ -80,6 +86,9 @@ const std::vector<Call>& session_calls() {
        [](World& w) { return ib_session_next_warning(w.session, &w.text); },
        nullptr,
        look_at_text},
+      {"ib_session_set_wording",
+       "",
+       [](World& w) { return ib_session_set_wording(w.session, &kWords); }},
       {"ib_session_set_column",
        "new",
        [](World& w) { return ib_session_set_column(w.session, "c", IB_FLOAT32, w.column.data()); }},

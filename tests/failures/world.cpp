@@ -235,6 +235,11 @@ Sight World::sight() const {
   double progress = 0.0;
   require(ib_session_progress(session, &progress), "progress");
   add("progress", progress);
+  // More losses than samples are refused, in the words of the session.
+  const float loss = 0.0f;
+  const ib_status refused = ib_session_observe(session, &loss, situation.size + 1, nullptr);
+  add("refused", static_cast<std::int64_t>(refused));
+  add("because", std::string(ib_last_reason()));
   return seen;
 }
 

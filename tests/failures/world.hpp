@@ -34,7 +34,7 @@ const std::vector<Situation>& large_situations();
 struct Sight {
   std::string state;
   std::vector<std::uint32_t> scores;
-  std::string figures;  ///< statistics, epoch, position, pending, progress, columns
+  std::string figures;  ///< statistics, epoch, position, pending, progress, a refusal
 
   bool operator==(const Sight& other) const {
     return state == other.state && scores == other.scores && figures == other.figures;

@@ -73,6 +73,7 @@ TEST_CASE("a session that is called from several threads at once stays sound",
   constexpr std::int64_t kSize = 200;
   Session session(kSize, config_of(50), 2);
   session.hold_warnings();
+  session.set_wording({"", "", "", ""});
   const std::vector<float> losses(kSize, 0.5f);
   std::atomic<std::int64_t> trained{0};
   std::atomic<std::int64_t> refused{0};
@@ -106,6 +107,11 @@ TEST_CASE("a session that is called from several threads at once stays sound",
       require(progress >= 0.0 && progress <= 1.0, "progress");
       session.epoch();
       session.column_names();
+      Wording words = session.wording();
+      require(words.update_by_ids == std::string(words.update.size(), 'i'), "words of one call");
+      words.update = std::string(static_cast<std::size_t>(i), 'u');
+      words.update_by_ids = std::string(static_cast<std::size_t>(i), 'i');
+      session.set_wording(std::move(words));
     }
   };
   const auto save = [&] {

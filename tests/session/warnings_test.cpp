@@ -143,6 +143,27 @@ TEST_CASE("warnings speak the words of the binding", "[session][warnings]") {
   REQUIRE_THAT(text, ContainsSubstring("drop_last with a batch of 64"));
 }
 
+TEST_CASE("a session speaks the words that were set last", "[session][warnings]") {
+  Session session(50, testing::config_of(10), 1, {"a()", "a(ids)", "", "c()"});
+  session.hold_warnings();
+  session.begin();
+  session.next(64);
+  session.begin();  // nothing came back: the warning waits
+  Wording words = session.wording();
+  REQUIRE(words.update == "a()");
+  REQUIRE(words.discard == "c()");
+  words.update = "b()";
+  words.update_by_ids = "b(ids)";
+  session.set_wording(words);
+  std::string text;
+  REQUIRE(session.next_warning(&text));
+  REQUIRE_THAT(text, ContainsSubstring("call b() after"));
+  const float losses[2] = {0.0f, 0.0f};
+  text = testing::message_of<StateError>([&] { session.observe(losses, 2); });
+  REQUIRE_THAT(text, ContainsSubstring("or pass the ids, b(ids)"));
+  REQUIRE(session.wording().discard == "c()");
+}
+
 TEST_CASE("a copy takes findings back", "[session][warnings]") {
   detail::Warnings warnings;
   warnings.found(WarningKind::kNonFinite, {});
