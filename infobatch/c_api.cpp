@@ -567,6 +567,14 @@ ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last) {
   });
 }
 
+ib_status ib_session_suspect(ib_session* session, const char* cause) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_suspect", "session");
+    require(cause, "ib_session_suspect", "cause");
+    session->session.suspect(cause);
+  });
+}
+
 ib_status ib_session_observe(ib_session* session,
                              const float* losses,
                              int64_t count,

@@ -280,6 +280,10 @@ INFOBATCH_API ib_status ib_session_next_rows(ib_session* session, int64_t count,
 INFOBATCH_API ib_status ib_session_pending(const ib_session* session, int64_t* pending);
 /** Says whether the loader drops a last batch that is short: an ib_declared. */
 INFOBATCH_API ib_status ib_session_declare_drop_last(ib_session* session, int32_t drop_last);
+/** Names a cause that a refusal for unsoundness in this epoch is to mention, for what only a
+ * binding sees: the shape of a tensor, for example. It is forgotten where an epoch begins, also
+ * anew. The text is copied; "" names none. */
+INFOBATCH_API ib_status ib_session_suspect(ib_session* session, const char* cause);
 
 /** Records the losses of the next `count` samples in order; `slice` (may be NULL) receives the
  *  samples and their weights. */

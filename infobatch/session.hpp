@@ -158,7 +158,8 @@ class INFOBATCH_API Session {
   void declare_drop_last(std::optional<bool> drop_last);
 
   /// Names a cause that a refusal for unsoundness in this epoch is to mention, for what only a
-  /// binding sees: the shape of a tensor, for example. "" names none.
+  /// binding sees: the shape of a tensor, for example. It is forgotten where an epoch begins, also
+  /// anew. "" names none.
   void suspect(std::string cause);
 
   // --- observation ------------------------------------------------------------------------------

@@ -688,6 +688,37 @@ static void test_wording(void) {
   ib_session_destroy(session);
 }
 
+static void test_suspect(void) {
+  ib_session* session = create(1);
+  ib_slice slice;
+  char cause[] = "The losses had the shape [8, 3]";
+  const float losses[BATCH] = {0};
+  EXPECT_OK(ib_session_suspect(session, cause));
+  cause[0] = 'x'; /* it was copied */
+  EXPECT(strstr(refusal(session), ". The losses had the shape [8, 3]. Once per batch") != NULL);
+  EXPECT_OK(ib_session_suspect(session, ""));
+  EXPECT(strstr(refusal(session), "without this sampler. Once per batch") != NULL);
+  EXPECT_OK(ib_session_next(session, BATCH, &slice));
+  EXPECT_OK(ib_session_suspect(session, "A cause of this epoch"));
+  EXPECT_OK(ib_session_observe(session, losses, BATCH, NULL));
+  EXPECT_OK(ib_session_next(session, BATCH, &slice));
+  EXPECT_ERROR(ib_session_observe(session, losses, 5, NULL),
+               IB_STATE_ERROR,
+               "parts of other sizes. A cause of this epoch. Pass the ids");
+  EXPECT_ERROR(ib_session_next(session, BATCH, &slice),
+               IB_STATE_ERROR,
+               "other samples. A cause of this epoch. Pass the ids");
+  EXPECT_OK(ib_session_begin(session)); /* the next epoch is not suspected */
+  EXPECT(strstr(refusal(session), "A cause") == NULL);
+  EXPECT_ERROR(ib_session_suspect(NULL, "x"),
+               IB_INVALID_ARGUMENT,
+               "ib_session_suspect: session must not be NULL");
+  EXPECT_ERROR(ib_session_suspect(session, NULL),
+               IB_INVALID_ARGUMENT,
+               "ib_session_suspect: cause must not be NULL");
+  ib_session_destroy(session);
+}
+
 static void test_load_report(void) {
   ib_session* session = create(1);
   ib_session* other = NULL;
@@ -834,6 +865,7 @@ int main(void) {
   test_lent_arrays();
   test_held_warnings();
   test_wording();
+  test_suspect();
   test_load_report();
   test_growing_structs();
   if (failures == 0) printf("C interface: all tests passed\n");

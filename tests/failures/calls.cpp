@@ -174,6 +174,11 @@ const std::vector<Call>& session_calls() {
       {"ib_session_declare_drop_last",
        "",
        [](World& w) { return ib_session_declare_drop_last(w.session, 1); }},
+      {"ib_session_suspect",
+       "",
+       [](World& w) {
+         return ib_session_suspect(w.session, "The losses had a shape that takes memory to tell");
+       }},
       {"ib_session_observe",
        "",
        [](World& w) { return ib_session_observe(w.session, w.losses.data(), w.count, &w.slice); },
