@@ -441,6 +441,21 @@ ib_status ib_session_next_warning(ib_session* session, const char** text) {
   });
 }
 
+ib_status ib_session_take_warning(ib_session* session, ib_warning* warning) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_take_warning", "session");
+    const size_t size = checked_size("ib_session_take_warning", "warning", warning);
+    std::string& lent = texts().warning;
+    infobatch::WarningKind kind{};
+    ib_warning all{};
+    if (session->session.next_warning(&lent, &kind)) {
+      all.kind = static_cast<int32_t>(kind);
+      all.text = lent.c_str();
+    }
+    give(all, warning, size);
+  });
+}
+
 ib_status ib_session_set_wording(ib_session* session, const ib_wording* wording) {
   return guarded(__func__, [&] {
     require(session, "ib_session_set_wording", "session");

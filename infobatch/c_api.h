@@ -174,6 +174,23 @@ typedef struct ib_wording {
   const char* discard;       /**< at first "ib_session_discard_epoch" */
 } ib_wording;
 
+/** What a run may be warned of, each kind once. */
+typedef enum ib_warning_kind {
+  IB_NEVER_PRUNES = 0, /**< no epoch of the run leaves samples out */
+  IB_FORGOTTEN = 1,    /**< an epoch was handed out and no loss came back */
+  IB_UNSOUND = 2,      /**< losses were dropped, because an epoch did not end as it should */
+  IB_NON_FINITE = 3,   /**< losses were NaN or infinite */
+  IB_SHORTFALL = 4,    /**< the promised share was not saved */
+  IB_NOT_FLUSHED = 5   /**< the file system cannot flush */
+} ib_warning_kind;
+
+/** A warning that waited. */
+typedef struct ib_warning {
+  size_t struct_size;
+  int32_t kind;     /**< an ib_warning_kind */
+  const char* text; /**< NULL: none waits; lives until the calling thread's next one */
+} ib_warning;
+
 /** Receives a warning; `text` lives until the function returns. */
 typedef void (*ib_warning_handler)(const char* text, void* user_data);
 
@@ -236,6 +253,8 @@ INFOBATCH_API ib_status ib_session_hold_warnings(ib_session* session);
 /** Takes the oldest warning that waits; *text is NULL where there is none. Lives until the calling
  *  thread's next call of this function. */
 INFOBATCH_API ib_status ib_session_next_warning(ib_session* session, const char** text);
+/** The same with its kind. Set struct_size first. */
+INFOBATCH_API ib_status ib_session_take_warning(ib_session* session, ib_warning* warning);
 /** For a binding that has names of its own. Set struct_size first, and to NULL what is to stay.
  * What is wrong with options is told in their names, whatever is set here. */
 INFOBATCH_API ib_status ib_session_set_wording(ib_session* session, const ib_wording* wording);

@@ -230,10 +230,10 @@ void Session::hold_warnings() {
   impl_->warnings_held = true;
 }
 
-bool Session::next_warning(std::string* text) {
+bool Session::next_warning(std::string* text, WarningKind* kind) {
   if (text == nullptr) throw InvalidArgument("next_warning: text must not be null, got null");
   const Guard lock(impl_->mutex);
-  return impl_->next_warning(text);
+  return impl_->next_warning(text, kind);
 }
 
 Wording Session::wording() const {
@@ -262,7 +262,7 @@ void Session::save(const std::string& path) {
   const detail::SaveReport report = detail::write_file_atomically(path, serialize());
   if (report.flushed) return;
   Impl::Lock lock(impl_->mutex);
-  impl_->warnings.found(detail::WarningKind::kNotFlushed, {});
+  impl_->warnings.found(WarningKind::kNotFlushed, {});
   impl_->deliver(lock);
 }
 

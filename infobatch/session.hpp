@@ -56,6 +56,16 @@ struct EpochArrays {
   PlanRef plan;
 };
 
+/// What a run may be warned of, each kind once.
+enum class WarningKind {
+  kNeverPrunes,  ///< no epoch of the run leaves samples out
+  kForgotten,    ///< an epoch was handed out and no loss came back
+  kUnsound,      ///< losses were dropped, because an epoch did not end as it should
+  kNonFinite,    ///< losses were NaN or infinite
+  kShortfall,    ///< the promised share was not saved
+  kNotFlushed,   ///< the file system cannot flush
+};
+
 /// What messages call the functions that they name as cures; a binding gives its own.
 struct Wording {
   std::string update = "update(losses)";
@@ -232,7 +242,8 @@ class INFOBATCH_API Session {
   /// From now on warnings wait for `next_warning`; no handler is called.
   void hold_warnings();
   /// Takes the oldest warning that waits. @return false: there is none.
-  bool next_warning(std::string* text);
+  /// @param kind  may be null.
+  bool next_warning(std::string* text, WarningKind* kind = nullptr);
 
   /// What messages and warnings call the functions that they name as cures. No part of the state.
   Wording wording() const;

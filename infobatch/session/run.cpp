@@ -15,7 +15,6 @@
 namespace infobatch {
 
 using detail::message;
-using detail::WarningKind;
 
 namespace {
 
@@ -453,9 +452,9 @@ void Session::Impl::deliver(Lock& lock) {
   }
 }
 
-bool Session::Impl::next_warning(std::string* text) {
+bool Session::Impl::next_warning(std::string* text, WarningKind* kind) {
   if (!warnings.pending()) return false;
-  *text = warnings.take(config, wording);
+  *text = warnings.take(config, wording, kind);
   return true;
 }
 

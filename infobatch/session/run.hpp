@@ -71,7 +71,7 @@ class Session::Impl {
 
   /// Calls the handler for each warning that waits, with the lock released.
   void deliver(Lock& lock);
-  bool next_warning(std::string* text);
+  bool next_warning(std::string* text, WarningKind* kind);
 
   const std::int64_t size;
   const Config config;

@@ -77,7 +77,7 @@ void Warnings::found(WarningKind kind, const WarningFigures& figures) noexcept {
   figures_[static_cast<std::size_t>(kind)] = figures;
 }
 
-std::string Warnings::take(const Config& config, const Wording& wording) {
+std::string Warnings::take(const Config& config, const Wording& wording, WarningKind* taken) {
   auto kind = WarningKind::kNeverPrunes;
   while ((pending_ & bit(kind)) == 0) {
     kind = static_cast<WarningKind>(static_cast<unsigned>(kind) + 1);
@@ -108,6 +108,7 @@ std::string Warnings::take(const Config& config, const Wording& wording) {
       break;
   }
   pending_ &= ~bit(kind);
+  if (taken != nullptr) *taken = kind;
   return text;
 }
 

@@ -1,27 +1,15 @@
 #pragma once
 
 #include <infobatch/config.hpp>
+#include <infobatch/session.hpp>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
-namespace infobatch {
-struct Wording;
-}
-
 namespace infobatch::detail {
 
-/// What a run may be warned of, each kind once.
-enum class WarningKind {
-  kNeverPrunes,  ///< no epoch of the run leaves samples out
-  kForgotten,    ///< an epoch was handed out and no loss came back
-  kUnsound,      ///< losses were dropped, because an epoch did not end as it should
-  kNonFinite,    ///< losses were NaN or infinite
-  kShortfall,    ///< the promised share was not saved
-  kNotFlushed,   ///< the file system cannot flush
-};
 constexpr std::size_t kWarningKinds = 6;
 
 /// The figures that a warning speaks of; what they mean depends on the kind.
@@ -44,7 +32,7 @@ class Warnings {
   bool same_pending(const Warnings& other) const noexcept { return pending_ == other.pending_; }
   /// The text of the next warning, which then counts as delivered. There is one.
   /// @throws std::bad_alloc  it is then still pending.
-  std::string take(const Config& config, const Wording& wording);
+  std::string take(const Config& config, const Wording& wording, WarningKind* taken = nullptr);
 
  private:
   std::uint32_t known_ = 0;    // bits by kind: found at some time

@@ -585,6 +585,7 @@ static void test_lent_arrays(void) {
 static void test_held_warnings(void) {
   ib_session* session = create(1);
   ib_slice slice;
+  ib_warning warning;
   const char* text = "untouched";
   float losses[SIZE] = {0};
   int told = 0;
@@ -600,8 +601,14 @@ static void test_held_warnings(void) {
   EXPECT_OK(ib_session_begin(session));
   EXPECT_OK(ib_session_next_warning(session, &text));
   EXPECT(text != NULL && strstr(text, "call ib_session_update after") != NULL);
-  EXPECT_OK(ib_session_next_warning(session, &text));
-  EXPECT(text != NULL && strstr(text, "1 losses of epoch 0 were NaN or infinite") != NULL);
+  warning.struct_size = 3;
+  EXPECT(ib_session_take_warning(session, &warning) == IB_INVALID_ARGUMENT);
+  warning.struct_size = sizeof warning;
+  EXPECT_OK(ib_session_take_warning(session, &warning));
+  EXPECT(warning.kind == IB_NON_FINITE);
+  EXPECT(strstr(warning.text, "1 losses of epoch 0 were NaN or infinite") != NULL);
+  EXPECT_OK(ib_session_take_warning(session, &warning));
+  EXPECT(warning.text == NULL && warning.kind == 0);
   EXPECT_OK(ib_session_next_warning(session, &text));
   EXPECT(text == NULL);
   EXPECT(told == 0);

@@ -86,6 +86,17 @@ const std::vector<Call>& session_calls() {
        [](World& w) { return ib_session_next_warning(w.session, &w.text); },
        nullptr,
        look_at_text},
+      {"ib_session_take_warning",
+       "",
+       [](World& w) {
+         ib_warning warning{};
+         warning.struct_size = sizeof warning;
+         const ib_status status = ib_session_take_warning(w.session, &warning);
+         w.text = status == IB_OK ? warning.text : nullptr;
+         return status;
+       },
+       nullptr,
+       look_at_text},
       {"ib_session_set_wording",
        "",
        [](World& w) { return ib_session_set_wording(w.session, &kWords); }},

@@ -19,7 +19,7 @@
 
 using namespace infobatch;
 using Catch::Matchers::ContainsSubstring;
-using detail::WarningKind;
+
 using testing::config_of;
 using testing::copy_of;
 using testing::run_epoch;
