@@ -69,10 +69,10 @@ Descriptor open_file(const std::string& path, int how, mode_t mode = 0) {
 using Clock = std::chrono::steady_clock;
 
 /// Waits for the lock, but not forever: a saver may be stopped, or hang with its file system.
-void lock(const Descriptor& file,
-          const std::string& path,
-          Clock::time_point end,
-          std::chrono::milliseconds patience) {
+void wait_for_lock(const Descriptor& file,
+                   const std::string& path,
+                   Clock::time_point end,
+                   std::chrono::milliseconds patience) {
   constexpr std::chrono::milliseconds kLongestPause{20};
   std::chrono::milliseconds pause{1};
   while (uninterrupted([&] { return file_calls().lock(file.get(), LOCK_EX | LOCK_NB); }) != 0) {
@@ -97,7 +97,7 @@ Descriptor open_alone(const std::string& path, mode_t mode, std::chrono::millise
     // O_NONBLOCK: a pipe of this name is refused instead of waited for; a file does not care.
     Descriptor file = open_file(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK, mode);
     if (file.get() < 0) fail("save", "create", path);
-    lock(file, path, end, patience);
+    wait_for_lock(file, path, end, patience);
     // The saver before may have renamed the file away meanwhile; then this one is not ours to fill.
     struct stat opened;
     struct stat present;
