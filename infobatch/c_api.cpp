@@ -41,10 +41,12 @@ struct ib_session {
 
   infobatch::Session session;
   const std::string config_json;
-  std::mutex words;              // held where its wording is read to be changed
-  mutable std::mutex texts;      // guards what follows
-  std::string state;             // what ib_session_serialize lent out
-  infobatch::LoadReport report;  // what the last load found
+  std::mutex words;                     // held where its wording is read to be changed
+  mutable std::mutex texts;             // guards what follows
+  std::string state;                    // what ib_session_serialize lent out
+  infobatch::LoadReport report;         // what the last load found
+  std::vector<std::string> names;       // of columns
+  std::vector<const char*> name_array;  // the same as lent, with NULL at the end
 };
 
 struct ib_plan {
@@ -496,6 +498,22 @@ ib_status ib_session_column(const ib_session* session, const char* name, ib_colu
   });
 }
 
+ib_status ib_session_column_names(ib_session* session, const char* const** names) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_column_names", "session");
+    require(names, "ib_session_column_names", "names");
+    std::vector<std::string> found = session->session.column_names();
+    std::vector<const char*> array;
+    array.reserve(found.size() + 1);
+    for (const std::string& name : found) array.push_back(name.c_str());
+    array.push_back(nullptr);
+    const std::lock_guard<std::mutex> lock(session->texts);
+    session->names.swap(found);  // the texts stay where they are
+    session->name_array.swap(array);
+    *names = session->name_array.data();
+  });
+}
+
 ib_status ib_session_size(const ib_session* session, int64_t* size) {
   return guarded(__func__, [&] {
     require(session, "ib_session_size", "session");
@@ -606,6 +624,16 @@ ib_status ib_session_observe_ids(
   return guarded(__func__, [&] {
     require(session, "ib_session_observe_ids", "session");
     session->session.observe_ids(losses, ids, count, weights);
+  });
+}
+
+ib_status ib_session_weights(ib_session* session,
+                             const int64_t* ids,
+                             int64_t count,
+                             float* weights) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_weights", "session");
+    session->session.weights(ids, count, weights);
   });
 }
 

@@ -272,6 +272,10 @@ INFOBATCH_API ib_status ib_session_column(const ib_session* session,
                                           const char* name,
                                           ib_column* column);
 
+/** The names of all columns in a NULL-terminated array, "score" first. Lives until the next call of
+ *  this function on this session. */
+INFOBATCH_API ib_status ib_session_column_names(ib_session* session, const char* const** names);
+
 /** Number N of samples. */
 INFOBATCH_API ib_status ib_session_size(const ib_session* session, int64_t* size);
 /** The running epoch; once it is over, the next one. An epoch that a loop broke off is not over: it
@@ -313,6 +317,14 @@ INFOBATCH_API ib_status ib_session_observe(ib_session* session,
 /** The same with the samples named; `weights` [count] receives their weights. */
 INFOBATCH_API ib_status ib_session_observe_ids(
     ib_session* session, const float* losses, const int64_t* ids, int64_t count, float* weights);
+/** Weights of samples in the plan of the running (or just finished) epoch, by id: weights [count].
+ *  Nothing counts as observed. The first call of an epoch costs O(N), and plans it if need be;
+ * later ones O(count).
+ *  @return IB_INDEX_ERROR for an id outside the data set or the plan; the text has row and id. */
+INFOBATCH_API ib_status ib_session_weights(ib_session* session,
+                                           const int64_t* ids,
+                                           int64_t count,
+                                           float* weights);
 /** ib_session_observe, then the reduced loss into out[0], or out[0 .. count) for IB_NONE. The means
  *  of no losses are NaN.
  *  @param reduction  an ib_reduction. */

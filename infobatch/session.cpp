@@ -154,6 +154,11 @@ void Session::observe_ids(const float* losses,
   impl_->observe_ids(losses, ids, count, weights);
 }
 
+void Session::weights(const std::int64_t* ids, std::int64_t count, float* weights) {
+  const Guard lock(impl_->mutex);
+  impl_->weights(ids, count, weights);
+}
+
 void Session::update(const float* losses, std::int64_t count, Reduction reduction, float* out) {
   if (out == nullptr) throw InvalidArgument("update: out must not be null, got null");
   const Slice slice = observe(losses, count);

@@ -191,6 +191,15 @@ class INFOBATCH_API Session {
                    const std::int64_t* ids,
                    std::int64_t count,
                    float* weights);
+  /// Weights of samples in the plan of the running (or just finished) epoch, by id. Nothing counts
+  /// as observed, and nothing but the plan is made, where there is none yet.
+  /// @param ids      [count], in any order, repeated or not, each in that plan.
+  /// @param weights  [count] receives each row's weight.
+  /// @throws IndexError  an id outside the data set or the plan; nothing was written or planned.
+  /// @note O(count), but for the first call of an epoch: O(N), and a table as for `observe_ids`.
+  /// What
+  ///       its plan gives to warn of waits for the next call that delivers warnings.
+  void weights(const std::int64_t* ids, std::int64_t count, float* weights);
   /// `observe`, then the reduced loss in float64 arithmetic, rounded to float32.
   /// @param out  one value, or [count] for `Reduction::kNone`. May be `losses` itself. The means of
   ///             no losses are NaN.

@@ -10,9 +10,10 @@
 namespace infobatch::detail {
 namespace {
 
-void check_id(std::int64_t id, std::int64_t row, std::int64_t size) {
+void check_id(std::int64_t id, std::int64_t row, std::int64_t size, const char* function) {
   if (id >= 0 && id < size) return;
-  throw IndexError(message("update: ids must be in [0, ", size, "), got ", id, " in row ", row));
+  throw IndexError(
+      message(function, ": ids must be in [0, ", size, "), got ", id, " in row ", row));
 }
 
 }  // namespace
@@ -46,19 +47,21 @@ void LossLog::append_unseen(std::int64_t count) noexcept {
 bool LossLog::find(const Plan& plan,
                    std::int64_t expected,
                    const std::int64_t* ids,
-                   std::int64_t count) {
+                   std::int64_t count,
+                   const char* function) {
   // The usual batch is the next part of the plan, and then needs no table.
   const auto bytes = static_cast<std::size_t>(count) * sizeof(*ids);
   if (count <= plan.size() - expected && std::memcmp(plan.ids() + expected, ids, bytes) == 0) {
     return false;
   }
-  for (std::int64_t i = 0; i < count; ++i) check_id(ids[i], i, plan.data_size());
+  for (std::int64_t i = 0; i < count; ++i) check_id(ids[i], i, plan.data_size(), function);
   if (positions_.empty()) positions_.build(plan.ids(), plan.size(), plan.data_size());
   if (found_.size() < count) found_.resize(count);
   for (std::int64_t i = 0; i < count; ++i) {
     found_[i] = positions_.find(ids[i]);
     if (found_[i] >= 0) continue;
-    throw IndexError(message("update: ids must be in the plan of epoch ",
+    throw IndexError(message(function,
+                             ": ids must be in the plan of epoch ",
                              plan.epoch(),
                              ", got ",
                              ids[i],
@@ -67,6 +70,16 @@ bool LossLog::find(const Plan& plan,
                              ", which this epoch leaves out"));
   }
   return true;
+}
+
+void LossLog::weigh(const Plan& plan,
+                    bool found,
+                    std::int64_t expected,
+                    std::int64_t count,
+                    float* weights) const noexcept {
+  for (std::int64_t i = 0; i < count; ++i) {
+    weights[i] = plan.weights()[found ? found_[i] : expected + i];
+  }
 }
 
 std::int64_t LossLog::record(const Plan& plan,

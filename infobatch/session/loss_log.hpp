@@ -30,9 +30,23 @@ class LossLog {
   void append_unseen(std::int64_t count) noexcept;
 
   /// Where ids are in the plan; false: `ids` are just the positions from `expected` on.
-  /// Cost of the first call that says true in an epoch: O(N) time, 4 bytes a sample.
+  /// Cost of the first call that says true in an epoch: O(N) time, 4 bytes a sample. Nothing counts
+  /// as observed by it.
+  /// @param function  that a message names.
   /// @throws IndexError  naming row and id; std::bad_alloc.
-  bool find(const Plan& plan, std::int64_t expected, const std::int64_t* ids, std::int64_t count);
+  bool find(const Plan& plan,
+            std::int64_t expected,
+            const std::int64_t* ids,
+            std::int64_t count,
+            const char* function = "update");
+  /// The weights at the positions just found, or from `expected` on.
+  void weigh(const Plan& plan,
+             bool found,
+             std::int64_t expected,
+             std::int64_t count,
+             float* weights) const noexcept;
+  /// Another plan is made: where ids are is not known any more.
+  void forget_positions() noexcept { positions_.clear(); }
   /// By ids: writes losses at the positions just found, or from `expected` on, and their weights.
   /// @return positions that had no loss before.
   std::int64_t record(const Plan& plan,

@@ -122,12 +122,13 @@ void Session::Impl::ensure_plan() {
   if (!running_.plan) make_plan(running_);
 }
 
-/// The running epoch is not planned, as before `ensure_plan`. Nothing of it may have begun.
-void Session::Impl::unplan() noexcept {
-  if (auto arrays = running_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
-  running_.plan = detail::PlanHolder();
-  running_.statistics = Statistics{};
-  running_.facts.kept = 0;
+/// The epoch is not planned, as before `make_plan`. Nothing of it may have begun.
+void Session::Impl::unplan(Epoch& epoch) noexcept {
+  if (auto arrays = epoch.plan.release_arrays()) spare_plan_ = std::move(*arrays);
+  epoch.plan = detail::PlanHolder();
+  epoch.statistics = Statistics{};
+  epoch.facts.kept = 0;
+  epoch.log.forget_positions();
 }
 
 void Session::Impl::note_plan(const Epoch& epoch) noexcept {
@@ -247,7 +248,7 @@ void Session::Impl::look_elsewhere(std::int64_t next) {
 
 /// What is looked at is this epoch, not planned.
 void Session::Impl::look_at(std::int64_t number) noexcept {
-  unplan();
+  unplan(running_);
   running_ = Epoch{};
   running_.number = number;
   start(running_, totals_);
@@ -323,7 +324,7 @@ void Session::Impl::prepare_and_deliver(Lock& lock, const Prepare& prepare) {
     } else if (looked_ && running_.number != number_before) {
       look_at(number_before);
     }
-    if (!planned_before && running_.number == number_before && !running_.entered) unplan();
+    if (!planned_before && running_.number == number_before && !running_.entered) unplan(running_);
     throw;
   }
 }

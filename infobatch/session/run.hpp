@@ -61,6 +61,7 @@ class Session::Impl {
                    const std::int64_t* ids,
                    std::int64_t count,
                    float* weights);
+  void weights(const std::int64_t* ids, std::int64_t count, float* weights);
   EpochArrays epoch_arrays();
   void stage(const float* losses, std::int64_t begin, std::int64_t count);
 
@@ -115,7 +116,7 @@ class Session::Impl {
   void start(Epoch& epoch, const detail::Totals& before) const noexcept;
   void make_plan(Epoch& epoch);
   void ensure_plan();
-  void unplan() noexcept;
+  void unplan(Epoch& epoch) noexcept;
   void look(std::int64_t next);
   void look_elsewhere(std::int64_t next);
   void look_at(std::int64_t number) noexcept;

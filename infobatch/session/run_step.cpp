@@ -15,12 +15,24 @@ using detail::UpdateFault;
 
 namespace {
 
-void check_array(const char* name, const void* data, std::int64_t count) {
+void check_array(const char* function, const char* name, const void* data, std::int64_t count) {
   if (count < 0) {
-    throw InvalidArgument(message("update: count must be at least 0, got ", count));
+    throw InvalidArgument(message(function, ": count must be at least 0, got ", count));
   }
   if (count > 0 && data == nullptr) {
-    throw InvalidArgument(message("update: ", name, " must not be null, got null"));
+    throw InvalidArgument(message(function, ": ", name, " must not be null, got null"));
+  }
+}
+
+/// Ids and weights of rows, where no row may be too many to count their bytes.
+void check_rows(const char* function,
+                const std::int64_t* ids,
+                const float* weights,
+                std::int64_t count) {
+  check_array(function, "ids", ids, count);
+  check_array(function, "weights", weights, count);
+  if (count > kMaxSize) {
+    throw InvalidArgument(message(function, ": count must be at most ", kMaxSize, ", got ", count));
   }
 }
 
@@ -231,7 +243,7 @@ inline Session::Impl::Epoch& Session::Impl::check_observation(std::int64_t count
 }
 
 Slice Session::Impl::observe(const float* losses, std::int64_t count) {
-  check_array("losses", losses, count);
+  check_array("update", "losses", losses, count);
   Epoch& epoch = check_observation(count);
   Slice slice{epoch.plan.lend(), epoch.facts.observed, count};
   if (count == 0) return slice;
@@ -256,13 +268,9 @@ void Session::Impl::observe_ids(const float* losses,
                                 const std::int64_t* ids,
                                 std::int64_t count,
                                 float* weights) {
-  check_array("losses", losses, count);
-  check_array("ids", ids, count);
-  check_array("weights", weights, count);
+  check_array("update", "losses", losses, count);
+  check_rows("update", ids, weights, count);
   if (count == 0) return;
-  if (count > kMaxSize) {
-    throw InvalidArgument(message("update: count must be at most ", kMaxSize, ", got ", count));
-  }
   // While set_epoch tells a warning: what it is about to leave may never have been planned.
   if (looked_ && !previous_.plan) unlook();
   Epoch& target = reported();
@@ -281,7 +289,7 @@ void Session::Impl::observe_ids(const float* losses,
     found = target.log.find(*target.plan.get(), target.facts.observed, ids, count);
     target.log.prepare(target.facts.kept, spare_staged_);
   } catch (...) {
-    if (!was_planned) unplan();  // a call that fails plans nothing
+    if (!was_planned) unplan(running_);  // a call that fails plans nothing
     throw;
   }
   unlook();
@@ -291,6 +299,29 @@ void Session::Impl::observe_ids(const float* losses,
   const std::int64_t fresh =
       running_.log.record(*running_.plan.get(), found, facts.observed, losses, count, weights);
   running_.delivery.observed_by_ids(facts, facts.observed + fresh);
+}
+
+/// What is worth knowing of a plan without observing: nothing but the plan and where ids are in it
+/// is made.
+void Session::Impl::weights(const std::int64_t* ids, std::int64_t count, float* weights) {
+  check_rows("weights", ids, weights, count);
+  if (count == 0) return;
+  Epoch& epoch = reported();
+  const bool was_planned = static_cast<bool>(epoch.plan);
+  const detail::Warnings warned = warnings;
+  try {
+    if (!was_planned) make_plan(epoch);
+    const std::int64_t expected = epoch.facts.observed;
+    const Plan& plan = *epoch.plan.get();
+    const bool found = epoch.log.find(plan, expected, ids, count, "weights");
+    epoch.log.weigh(plan, found, expected, count, weights);
+  } catch (...) {
+    if (!was_planned) {
+      unplan(epoch);
+      warnings = warned;
+    }
+    throw;
+  }
 }
 
 // --- lent arrays

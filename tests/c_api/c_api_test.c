@@ -440,12 +440,17 @@ static void test_columns(void) {
   ib_session* session = create(1);
   ib_session* other = create(1);
   ib_column column;
+  const char* const* names = NULL;
   const float* scores = NULL;
   const void* place;
   const char* bytes = NULL;
   size_t size = 0;
   int64_t i;
   for (i = 0; i < SIZE; ++i) values[i] = (int16_t)(i * 131);
+  EXPECT(ib_session_column_names(NULL, &names) == IB_INVALID_ARGUMENT);
+  EXPECT(ib_session_column_names(session, NULL) == IB_INVALID_ARGUMENT);
+  EXPECT_OK(ib_session_column_names(session, &names));
+  EXPECT(strcmp(names[0], "score") == 0 && names[1] == NULL);
   column.struct_size = sizeof column;
   EXPECT_OK(ib_session_column(session, "score", &column));
   EXPECT_OK(ib_session_scores(session, &scores));
@@ -726,6 +731,58 @@ static void test_suspect(void) {
   ib_session_destroy(session);
 }
 
+static void test_weights(void) {
+  ib_session* session = create(1);
+  ib_plan* plan = NULL;
+  ib_slice all;
+  int64_t kept = 0;
+  int64_t position = -1;
+  int64_t i;
+  int64_t ids[SIZE];
+  float weights[SIZE];
+  char in_plan[SIZE] = {0};
+  ib_statistics statistics;
+  const int64_t outside = SIZE;
+  statistics.struct_size = sizeof statistics;
+  EXPECT_ERROR(ib_session_weights(session, &outside, 1, weights),
+               IB_INDEX_ERROR,
+               "ib_session_weights: ids must be in [0, 500), got 500 in row 0");
+  EXPECT_OK(ib_session_statistics(session, &statistics));
+  EXPECT(statistics.planned == 0);
+  run_epoch(session, 0, &kept);
+  EXPECT_OK(ib_session_begin(session));
+  EXPECT_OK(ib_session_plan(session, &plan));
+  EXPECT_OK(ib_plan_view(plan, &all));
+  EXPECT(all.count < SIZE);
+  for (i = 0; i < all.count; ++i) {
+    ids[i] = all.ids[all.count - 1 - i];
+    in_plan[ids[i]] = 1;
+  }
+  EXPECT_OK(ib_session_weights(session, ids, all.count, weights));
+  for (i = 0; i < all.count; ++i) EXPECT(weights[i] == all.weights[all.count - 1 - i]);
+  for (i = 0; in_plan[i]; ++i) continue;
+  ids[3] = i;
+  weights[0] = -1.0f;
+  EXPECT_ERROR(ib_session_weights(session, ids, 4, weights),
+               IB_INDEX_ERROR,
+               "ib_session_weights: ids must be in the plan of epoch 1, got");
+  EXPECT(strstr(ib_last_error(), " in row 3") != NULL && weights[0] == -1.0f);
+  EXPECT_OK(ib_session_position(session, &position));
+  EXPECT(position == 0);
+  EXPECT_OK(ib_session_weights(session, NULL, 0, NULL));
+  EXPECT_ERROR(ib_session_weights(session, NULL, 1, weights),
+               IB_INVALID_ARGUMENT,
+               "ib_session_weights: ids must not be null");
+  EXPECT_ERROR(ib_session_weights(session, ids, 1, NULL),
+               IB_INVALID_ARGUMENT,
+               "ib_session_weights: weights must not be null");
+  EXPECT_ERROR(ib_session_weights(NULL, ids, 1, weights),
+               IB_INVALID_ARGUMENT,
+               "ib_session_weights: session must not be NULL");
+  ib_plan_release(plan);
+  ib_session_destroy(session);
+}
+
 static void test_load_report(void) {
   ib_session* session = create(1);
   ib_session* other = NULL;
@@ -873,6 +930,7 @@ int main(void) {
   test_held_warnings();
   test_wording();
   test_suspect();
+  test_weights();
   test_load_report();
   test_growing_structs();
   if (failures == 0) printf("C interface: all tests passed\n");

@@ -33,6 +33,29 @@ TEST_CASE("a handler may observe by ids while set_epoch leaves an epoch that was
   REQUIRE(session.scores()[3] == 0.5f);
 }
 
+TEST_CASE("a handler may ask for weights while set_epoch leaves an epoch that was never planned",
+          "[engine][fuzzed]") {
+  Session session(12, config_of(2), 1);
+  int calls = 0;
+  session.set_warning_handler([&](const std::string&) {
+    const std::int64_t ids[] = {3, 12};
+    float weights[] = {0.0f, 0.0f};
+    REQUIRE_THROWS_AS(session.weights(ids, 2, weights), IndexError);
+    REQUIRE_FALSE(session.statistics().planned);
+    session.weights(ids, 1, weights);
+    REQUIRE(weights[0] == 1.0f);
+    REQUIRE(session.statistics().planned);
+    REQUIRE(session.statistics().epoch == 0);
+    REQUIRE(session.position() == 0);
+    ++calls;
+  });
+  session.set_epoch(1);
+  REQUIRE(calls == 1);
+  REQUIRE(session.epoch() == 1);
+  REQUIRE(session.length() == 12);
+  REQUIRE(session.statistics().samples_full == 12);
+}
+
 TEST_CASE("a state with the largest totals there may be goes on to states that are read again",
           "[engine][fuzzed]") {
   Session session(20, config_of(10), 1);

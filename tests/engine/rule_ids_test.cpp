@@ -261,3 +261,113 @@ TEST_CASE("rule 11: ids beyond 32 bits would be refused by value, not cut", "[en
                       ContainsSubstring("got 4294967297"));
   REQUIRE(session.position() == 0);
 }
+
+// Weights by ids.
+
+namespace {
+
+std::vector<float> weights_of(Session& session, const std::vector<std::int64_t>& ids) {
+  std::vector<float> weights(ids.size(), -1.0f);
+  session.weights(ids.data(), static_cast<std::int64_t>(ids.size()), weights.data());
+  return weights;
+}
+
+/// Ids of a plan from the last to the first, and their weights.
+std::vector<std::int64_t> reversed_ids(const Plan& plan) {
+  std::vector<std::int64_t> ids(plan.ids(), plan.ids() + plan.size());
+  std::reverse(ids.begin(), ids.end());
+  return ids;
+}
+std::vector<float> reversed_weights(const Plan& plan) {
+  std::vector<float> weights(plan.weights(), plan.weights() + plan.size());
+  std::reverse(weights.begin(), weights.end());
+  return weights;
+}
+
+}  // namespace
+
+TEST_CASE("rule 11: weights by ids are those of the plan, and nothing is observed",
+          "[engine][ids]") {
+  Pruned p;
+  const std::string before = p.session.serialize();
+  REQUIRE(weights_of(p.session, reversed_ids(*p.plan)) == reversed_weights(*p.plan));
+  REQUIRE(weights_of(p.session, {p.plan->ids()[7], p.plan->ids()[7]}) ==
+          std::vector<float>(2, p.plan->weights()[7]));
+  REQUIRE(p.session.serialize() == before);
+  REQUIRE(p.session.position() == 0);
+  SECTION("the epoch goes on in order") {
+    for (Slice s = p.session.next(32); s.count > 0; s = p.session.next(32)) {
+      const std::vector<std::int64_t> ids(s.ids(), s.ids() + s.count);
+      REQUIRE(weights_of(p.session, ids) == std::vector<float>(s.weights(), s.weights() + s.count));
+      const std::vector<float> losses(ids.size(), 0.5f);
+      REQUIRE(p.session.observe(losses.data(), s.count).begin == s.begin);
+    }
+    REQUIRE(p.session.epoch() == 2);
+  }
+  SECTION("or by ids") {
+    const std::vector<std::int64_t> ids = reversed_ids(*p.plan);
+    const std::vector<float> losses(ids.size(), 0.5f);
+    std::vector<float> weights(ids.size());
+    p.session.observe_ids(losses.data(), ids.data(), p.plan->size(), weights.data());
+    REQUIRE(weights == weights_of(p.session, ids));
+    p.session.begin();
+    for (const std::int64_t id : ids) REQUIRE(p.session.scores()[id] == 0.5f);
+  }
+}
+
+TEST_CASE("rule 11: weights are those of the epoch that just ended, until the next begins",
+          "[engine][ids]") {
+  Session session(kSize, config_of(20), 1);
+  for (int epoch = 0; epoch < 4; ++epoch) {
+    run_epoch(session, 50);
+    const std::shared_ptr<const Plan> next = session.plan();  // a look at the next epoch
+    REQUIRE(session.statistics().epoch == epoch);
+    REQUIRE(next->epoch() == epoch + 1);
+    const std::string before = session.serialize();
+    const std::vector<std::int64_t> all = [] {
+      std::vector<std::int64_t> ids(kSize);
+      for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = std::int64_t(i);
+      return ids;
+    }();
+    if (epoch == 0) {
+      REQUIRE(weights_of(session, all) == std::vector<float>(kSize, 1.0f));
+    } else {
+      REQUIRE_THROWS_WITH(
+          weights_of(session, all),
+          ContainsSubstring("weights: ids must be in the plan of epoch " + std::to_string(epoch)));
+    }
+    REQUIRE(session.serialize() == before);
+    session.begin();
+    REQUIRE(weights_of(session, reversed_ids(*next)) == reversed_weights(*next));
+  }
+}
+
+TEST_CASE("rule 11: weights plan an epoch that is not planned, a refusal does not",
+          "[engine][ids]") {
+  Session session(10, config_of(2), 1);  // will never prune, which the first plan finds
+  session.hold_warnings();
+  const std::string before = session.serialize();
+  float weight = 7.0f;
+  std::int64_t id = 99;
+  std::string text;
+  REQUIRE_THAT(message_of<IndexError>([&] { session.weights(&id, 1, &weight); }),
+               ContainsSubstring("weights: ids must be in [0, 10), got 99 in row 0"));
+  REQUIRE_THAT(message_of<InvalidArgument>([&] { session.weights(&id, -1, &weight); }),
+               ContainsSubstring("weights: count must be at least 0, got -1"));
+  REQUIRE_THAT(message_of<InvalidArgument>([&] { session.weights(&id, INT64_MAX, &weight); }),
+               ContainsSubstring("weights: count must be at most"));
+  REQUIRE_THAT(message_of<InvalidArgument>([&] { session.weights(nullptr, 1, &weight); }),
+               ContainsSubstring("weights: ids must not be null"));
+  REQUIRE_THAT(message_of<InvalidArgument>([&] { session.weights(&id, 1, nullptr); }),
+               ContainsSubstring("weights: weights must not be null"));
+  session.weights(nullptr, 0, nullptr);
+  REQUIRE(weight == 7.0f);
+  REQUIRE_FALSE(session.statistics().planned);
+  REQUIRE_FALSE(session.next_warning(&text));
+  id = 9;
+  session.weights(&id, 1, &weight);
+  REQUIRE(weight == 1.0f);
+  REQUIRE(session.statistics().planned);
+  REQUIRE(session.next_warning(&text));
+  REQUIRE(session.serialize() == before);
+}

@@ -52,6 +52,11 @@ ib_status observe_ids(World& w) {
                                 w.weights.data());
 }
 
+ib_status weigh(World& w) {
+  return ib_session_weights(
+      w.session, w.ids.data(), static_cast<std::int64_t>(w.ids.size()), w.weights.data());
+}
+
 ib_status set_epoch_by(World& w, std::int64_t step) {
   ib_session_epoch(w.session, &w.number);
   return ib_session_set_epoch(w.session, w.number + step);
@@ -100,6 +105,16 @@ const std::vector<Call>& session_calls() {
       {"ib_session_set_wording",
        "",
        [](World& w) { return ib_session_set_wording(w.session, &kWords); }},
+      {"ib_session_column_names",
+       "",
+       [](World& w) {
+         const char* const* names = nullptr;
+         const ib_status status = ib_session_column_names(w.session, &names);
+         w.text = status == IB_OK ? names[0] : nullptr;
+         return status;
+       },
+       nullptr,
+       look_at_text},
       {"ib_session_set_column",
        "new",
        [](World& w) { return ib_session_set_column(w.session, "c", IB_FLOAT32, w.column.data()); }},
@@ -204,6 +219,18 @@ const std::vector<Call>& session_calls() {
       {"ib_session_observe_ids",
        "a wrong id",
        observe_ids,
+       [](World& w) {
+         if (!w.ids.empty()) w.ids.back() = w.situation.size;
+       }},
+      {"ib_session_weights", "", weigh, nullptr, look_at_weights, true},
+      {"ib_session_weights",
+       "in another order",
+       weigh,
+       [](World& w) { std::reverse(w.ids.begin(), w.ids.end()); },
+       look_at_weights},
+      {"ib_session_weights",
+       "a wrong id",
+       weigh,
        [](World& w) {
          if (!w.ids.empty()) w.ids.back() = w.situation.size;
        }},

@@ -30,8 +30,9 @@ enum class Call : std::uint8_t {
   kColumn,
   kStatistics,
   kArrays,
-  kBad,    ///< arguments that no call takes
-  kEpoch,  ///< a whole epoch, nothing lost
+  kBad,      ///< arguments that no call takes
+  kEpoch,    ///< a whole epoch, nothing lost
+  kWeights,  ///< weights of ids of the plan, or of any
   kCalls,
 };
 

@@ -134,7 +134,7 @@ class Harness {
         const float loss = 0.5f;
         const std::int64_t id = bytes_.below(variant_.size + 1);
         float weight = 0.0f;
-        switch (bytes_.take() % 12) {
+        switch (bytes_.take() % 13) {
           case 0:
             s.begin();
             break;
@@ -167,6 +167,9 @@ class Harness {
             break;
           case 10:
             s.plan();
+            break;
+          case 11:
+            s.weights(&id, 1, &weight);
             break;
           default:
             s.statistics();
@@ -535,6 +538,9 @@ class Harness {
         note_run();
         goes_back = true;
         break;
+      case Call::kWeights:
+        look_up();
+        break;
       case Call::kCalls:
         break;
     }
@@ -547,6 +553,31 @@ class Harness {
     if (!longer && session_->epoch() == epoch) {
       require(session_->position() >= position || stages, "observing goes forward");
       require(session_->progress() >= progress || stages, "progress goes forward");
+    }
+  }
+
+  /// Weights by ids: of a plan that was handed out, which may be that of an earlier epoch.
+  void look_up() {
+    std::vector<std::int64_t> ids;
+    const std::int64_t most = last_.plan ? last_.plan->size() : 0;
+    for (std::int64_t count = bytes_.below(6); count > 0; --count) {
+      ids.push_back(most > 0 ? last_.plan->ids()[bytes_.below(most)]
+                             : bytes_.below(variant_.size + 1));
+    }
+    const std::string before = session_->serialize();
+    const Answer answer = make([&](Session& s, Answer& a) {
+      a.floats.resize(ids.size());
+      s.weights(ids.data(), static_cast<std::int64_t>(ids.size()), a.floats.data());
+    });
+    require(session_->serialize() == before, "a look at weights observes nothing");
+    if (!answer.refused.empty()) return;
+    const bool current = last_.plan && last_.plan->epoch() == session_->statistics().epoch;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      require(answer.floats[i] >= 1.0f, "a weight is 1 or more");
+      if (!current || reenters_) continue;
+      const std::int64_t* const plan = last_.plan->ids();
+      const std::int64_t at = std::find(plan, plan + last_.plan->size(), ids[i]) - plan;
+      require(answer.floats[i] == last_.plan->weights()[at], "a weight is that of the plan");
     }
   }
 

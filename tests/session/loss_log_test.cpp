@@ -244,6 +244,44 @@ TEST_CASE("ids outside the data set or the plan are named, and nothing is writte
   record(log, plan, 0, {1.0f}, {9}, 1);
 }
 
+TEST_CASE("weights are looked up and nothing is written", "[session][loss_log]") {
+  const PlanRef plan = plan_of({4, 2, 9, 0}, 10);
+  LossLog log;  // no memory for losses
+  const auto weigh = [&](std::int64_t expected, const std::vector<std::int64_t>& ids) {
+    const auto count = static_cast<std::int64_t>(ids.size());
+    std::vector<float> weights(ids.size(), -1.0f);
+    const bool found = log.find(*plan, expected, ids.data(), count, "weights");
+    log.weigh(*plan, found, expected, count, weights.data());
+    return weights;
+  };
+  REQUIRE(weigh(1, {2, 9}) == std::vector<float>{1.5f, 2.5f});  // just the next ones
+  REQUIRE(weigh(1, {0, 4, 0}) == std::vector<float>{3.5f, 0.5f, 3.5f});
+  REQUIRE(weigh(4, {9}) == std::vector<float>{2.5f});
+  REQUIRE_THAT(message_of<IndexError>([&] {
+                 weigh(0, {4, 10});
+               }),
+               ContainsSubstring("weights: ids must be in [0, 10), got 10 in row 1"));
+  REQUIRE_THAT(message_of<IndexError>([&] {
+                 weigh(0, {4, 3});
+               }),
+               ContainsSubstring("weights: ids must be in the plan of epoch 7, got 3 in row 1"));
+  REQUIRE(log.end() == 0);
+  REQUIRE_FALSE(log.prepared(1));
+}
+
+TEST_CASE("another plan has other positions", "[session][loss_log]") {
+  const PlanRef plan = plan_of({4, 2, 9, 0}, 10);
+  const PlanRef other = plan_of({0, 9, 1}, 10);
+  LossLog log;
+  const std::int64_t id = 9;
+  float weight = 0.0f;
+  REQUIRE(log.find(*plan, 0, &id, 1));
+  log.forget_positions();
+  REQUIRE(log.find(*other, 0, &id, 1));
+  log.weigh(*other, true, 0, 1, &weight);
+  REQUIRE(weight == 1.5f);
+}
+
 TEST_CASE("a log that is read from a state goes on by ids and in order", "[session][loss_log]") {
   const PlanRef plan = plan_of({4, 2, 9, 0}, 10);
   LossLog log = prepared(4);

@@ -107,6 +107,13 @@ TEST_CASE("a session that is called from several threads at once stays sound",
       require(progress >= 0.0 && progress <= 1.0, "progress");
       session.epoch();
       session.column_names();
+      const std::int64_t id = i % kSize;
+      float weight = 1.0f;
+      try {
+        session.weights(&id, 1, &weight);
+      } catch (const IndexError&) {  // this epoch leaves it out
+      }
+      require(weight >= 1.0f, "a weight by id");
       Wording words = session.wording();
       require(words.update_by_ids == std::string(words.update.size(), 'i'), "words of one call");
       words.update = std::string(static_cast<std::size_t>(i), 'u');
