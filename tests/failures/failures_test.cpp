@@ -278,7 +278,7 @@ TEST_CASE("a call without memory changes nothing and can be made again", "[failu
 }
 
 /// A call of a large session asks a hundred times: every 13th is refused, and all of them where
-/// INFOBATCH_EVERY_REQUEST is set, which takes an hour.
+/// INFOBATCH_EVERY_REQUEST is set, which takes some minutes.
 std::int64_t step_of_large() { return std::getenv("INFOBATCH_EVERY_REQUEST") == nullptr ? 13 : 1; }
 
 TEST_CASE("a large session without memory or threads changes nothing", "[failures][rule17]") {
