@@ -57,6 +57,11 @@ ib_status weigh(World& w) {
       w.session, w.ids.data(), static_cast<std::int64_t>(w.ids.size()), w.weights.data());
 }
 
+void reverse_ids(World& w) { std::reverse(w.ids.begin(), w.ids.end()); }
+void spoil_an_id(World& w) {
+  if (!w.ids.empty()) w.ids.back() = w.situation.size;
+}
+
 ib_status set_epoch_by(World& w, std::int64_t step) {
   ib_session_epoch(w.session, &w.number);
   return ib_session_set_epoch(w.session, w.number + step);
@@ -211,29 +216,11 @@ const std::vector<Call>& session_calls() {
        nullptr,
        look_at_slice},
       {"ib_session_observe_ids", "", observe_ids, nullptr, look_at_weights, true},
-      {"ib_session_observe_ids",
-       "in another order",
-       observe_ids,
-       [](World& w) { std::reverse(w.ids.begin(), w.ids.end()); },
-       look_at_weights},
-      {"ib_session_observe_ids",
-       "a wrong id",
-       observe_ids,
-       [](World& w) {
-         if (!w.ids.empty()) w.ids.back() = w.situation.size;
-       }},
+      {"ib_session_observe_ids", "in another order", observe_ids, reverse_ids, look_at_weights},
+      {"ib_session_observe_ids", "a wrong id", observe_ids, spoil_an_id},
       {"ib_session_weights", "", weigh, nullptr, look_at_weights, true},
-      {"ib_session_weights",
-       "in another order",
-       weigh,
-       [](World& w) { std::reverse(w.ids.begin(), w.ids.end()); },
-       look_at_weights},
-      {"ib_session_weights",
-       "a wrong id",
-       weigh,
-       [](World& w) {
-         if (!w.ids.empty()) w.ids.back() = w.situation.size;
-       }},
+      {"ib_session_weights", "in another order", weigh, reverse_ids, look_at_weights},
+      {"ib_session_weights", "a wrong id", weigh, spoil_an_id},
       {"ib_session_update",
        "",
        [](World& w) {
