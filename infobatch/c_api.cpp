@@ -167,6 +167,14 @@ bool flag(const char* function, const char* name, int32_t value) {
   return value == 1;
 }
 
+// The kinds of warnings are the same numbers in C and C++; a new one stands at the end of both.
+static_assert(IB_NEVER_PRUNES == static_cast<int>(infobatch::WarningKind::kNeverPrunes));
+static_assert(IB_FORGOTTEN == static_cast<int>(infobatch::WarningKind::kForgotten));
+static_assert(IB_UNSOUND == static_cast<int>(infobatch::WarningKind::kUnsound));
+static_assert(IB_NON_FINITE == static_cast<int>(infobatch::WarningKind::kNonFinite));
+static_assert(IB_SHORTFALL == static_cast<int>(infobatch::WarningKind::kShortfall));
+static_assert(IB_NOT_FLUSHED == static_cast<int>(infobatch::WarningKind::kNotFlushed));
+
 /// Sizes in the first version of the header; later fields follow.
 constexpr size_t kFirstConfigSize = offsetof(ib_config, score_ema) + sizeof(double);
 constexpr size_t kFirstWordingSize = offsetof(ib_wording, discard) + sizeof(const char*);

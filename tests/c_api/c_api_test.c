@@ -456,6 +456,8 @@ static void test_columns(void) {
   EXPECT_OK(ib_session_scores(session, &scores));
   EXPECT(column.type == IB_FLOAT32 && column.size == SIZE && column.data == scores);
   EXPECT_OK(ib_session_set_column(session, "label", IB_INT16, values));
+  EXPECT_OK(ib_session_column_names(session, &names));
+  EXPECT(strcmp(names[0], "score") == 0 && strcmp(names[1], "label") == 0 && names[2] == NULL);
   EXPECT_OK(ib_session_column(session, "label", &column));
   EXPECT(column.type == IB_INT16 && column.size == SIZE && column.data != values);
   EXPECT(column.struct_size == sizeof column);
