@@ -18,6 +18,8 @@ fi
 state=.cache/setup-$torch_version.sh
 # cmake and ninja of the virtual environment, where the system has none.
 tools=.cache/bin
+# What builds the wheels (python_bindings_optional/requirements-wheels.txt).
+wheel_venv=.venv-wheels
 export PATH="$PWD/$tools:$PATH"
 
 say() { printf '%s: %s\n' "$step" "$*"; }
