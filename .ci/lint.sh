@@ -10,24 +10,14 @@ complain() {
 }
 files() { git ls-files -co --exclude-standard -- "$@" | while read -r file; do [[ ! -f $file ]] || echo "$file"; done; }
 
-# One version of each tool, whatever the machine has, so that the verdict is the same everywhere.
-clang_format_version=14.0.6
-codespell_version=2.4.1
+requirements=.ci/requirements-lint.txt
 venv=.venv-lint
-tools_ready() {
-  "$venv/bin/python" -c '
-import sys
-from importlib.metadata import version
-sys.exit(version("clang-format") != sys.argv[1] or version("codespell") != sys.argv[2])' \
-    "$clang_format_version" "$codespell_version" 2>/dev/null
-}
-if ! tools_ready; then
-  printf '%s: %s: pip installs clang-format %s and codespell %s\n' \
-    "$step" "$venv" "$clang_format_version" "$codespell_version"
+if [[ ! -f $venv/.requirements || $(<"$venv/.requirements") != "$(cksum <"$requirements")" ]]; then
+  printf '%s: %s: pip installs the packages of %s\n' "$step" "$venv" "$requirements"
   rm -rf "$venv"
   python3 -m venv "$venv" || { complain "python3 has no venv module (Debian: apt-get install python3-venv)"; exit 1; }
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    "clang-format==$clang_format_version" "codespell==$codespell_version"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+  cksum <"$requirements" >"$venv/.requirements"
 fi
 
 mapfile -t sources < <(files '*.h' '*.hpp' '*.c' '*.cpp' '*.cu' '*.cuh')
@@ -37,6 +27,21 @@ if [[ ${1:-} == --fix ]]; then
 else
   "$venv/bin/clang-format" --dry-run --Werror "${sources[@]}" || complain "format differs: make format"
 fi
+
+# Python: the package and its tests; the types of the package alone.
+package=python_bindings_optional/infobatch
+export RUFF_CACHE_DIR=.cache/ruff
+if [[ ${1:-} == --fix ]]; then
+  "$venv/bin/ruff" format --quiet "$package" tests/python
+else
+  "$venv/bin/ruff" format --quiet --diff "$package" tests/python || complain "format of Python differs: make format"
+fi
+"$venv/bin/ruff" check --quiet "$package" tests/python || complain "ruff"
+# torch and NumPy may be missing; what they declare is followed where set-up installed them.
+types_of=$venv/bin/python options=(--no-warn-unused-ignores)
+if [[ -d $(echo .venv/lib/python3.*/site-packages/torch) ]]; then types_of=.venv/bin/python options=(); fi
+"$venv/bin/mypy" --cache-dir .cache/mypy --python-executable "$types_of" "${options[@]}" "$package" || complain "mypy"
+"$venv/bin/pyright" --pythonpath "$types_of" "$package" || complain "pyright"
 
 scripts/check_layers.py || complain "a layer includes what stands above it"
 scripts/check_sources.py || complain "a source file that is not compiled"
@@ -61,4 +66,5 @@ if grep -nE '[[:space:]]+$' -- "${sources[@]}"; then complain "white space at th
 for script in $(files 'scripts/*.sh' '.ci/*.sh' .ci/run); do bash -n "$script" || complain "$script: syntax"; done
 
 ((failures == 0)) || { printf 'lint: %d checks failed\n' "$failures" >&2; exit 1; }
-echo "lint: ${#sources[@]} source files, all checks passed"
+mapfile -t modules < <(files "$package/*.py" 'tests/python/*.py')
+echo "lint: ${#sources[@]} C and C++ files, ${#modules[@]} Python files, all checks passed"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 CITATION = re.compile(r"\b(rules?|defects?) (\d+)(?:((?:, \d+)*) and (\d+))?", re.IGNORECASE)
-SUFFIXES = {".md", ".h", ".hpp", ".c", ".cpp", ".cu", ".cuh"}
+SUFFIXES = {".md", ".h", ".hpp", ".c", ".cpp", ".cu", ".cuh", ".py"}
 
 
 def anchors(page: Path) -> set:
