@@ -1,0 +1,40 @@
+"""What all Python tests share: the option --official, and tests that need what may be absent."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--official",
+        metavar="PATH",
+        type=Path,
+        help="folder of a checkout of the official InfoBatch package, to compare with",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "torch: needs torch; skipped where it is not installed")
+    config.addinivalue_line("markers", "numpy: needs NumPy; skipped where it is not installed")
+    folder = config.getoption("--official")
+    if folder is not None and not (folder / "infobatch").is_dir():
+        raise pytest.UsageError(f"--official: {folder} must be a folder that holds infobatch/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for name in ("torch", "numpy"):
+        if importlib.util.find_spec(name) is None:
+            for item in items:
+                if item.get_closest_marker(name):
+                    item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
+
+
+@pytest.fixture
+def official(request: pytest.FixtureRequest) -> Path:
+    """Folder of the official package's checkout; the test is skipped where none is given."""
+    folder: Path | None = request.config.getoption("--official")
+    if folder is None:
+        pytest.skip("the official package is not given (--official PATH, OFFICIAL=PATH make test)")
+    return folder.resolve()
