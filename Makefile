@@ -1,18 +1,20 @@
 # The everyday commands. Each one sets up what it needs first; see scripts/setup.sh.
 # TORCH=2.15.0 make test   uses another release of torch, beside the pinned one.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz lint format clean distclean
+.PHONY: help demo test wheels test-wheels bench fuzz lint format clean distclean
 
 help:
 	@echo 'make demo       set up, build, and train: every sample against InfoBatch (about 4 minutes)'
 	@echo 'make test       set up, build, and run every test'
+	@echo 'make wheels     build the Python wheels, x86-64 and aarch64, into build/wheels'
+	@echo 'make test-wheels  try them: Python 3.10 to 3.13, several torches; FULL=1 for all pairs (5 GB free)'
 	@echo 'make bench      set up, build, and run the benchmarks; results in build/bench/*.json'
 	@echo 'make fuzz       half a minute of random calls, states and configs each, with Clang'
 	@echo 'make lint       check format, layers, spelling'
 	@echo 'make format     format every C and C++ file'
 	@echo 'make clean      remove build/'
 	@echo 'make distclean  remove build/ and everything that set-up installed into the checkout'
-	@echo 'Variables: TORCH=<release>, PYTHON=<path>; Torch_DIR or CMAKE_PREFIX_PATH name a libtorch to use.'
+	@echo 'Variables: TORCH=<release>, PYTHON=<path>, OFFICIAL=<folder>; Torch_DIR or CMAKE_PREFIX_PATH name a libtorch to use.'
 
 demo:
 	@scripts/setup.sh demo
@@ -22,7 +24,17 @@ demo:
 test:
 	@scripts/setup.sh test
 	@scripts/build.sh
-	@scripts/test.sh
+	@scripts/wheels.sh "$$(uname -m)"
+	@status=0; scripts/test.sh || status=1; scripts/test_python.sh || status=1; exit $$status
+
+wheels:
+	@scripts/setup.sh wheels
+	@scripts/wheels.sh
+
+test-wheels:
+	@scripts/setup.sh test-wheels
+	@scripts/wheels.sh
+	@scripts/test_wheels.py
 
 bench:
 	@scripts/setup.sh bench

@@ -18,8 +18,23 @@ fi
 state=.cache/setup-$torch_version.sh
 # cmake and ninja of the virtual environment, where the system has none.
 tools=.cache/bin
-# What builds the wheels (python_bindings_optional/requirements-wheels.txt).
+# What builds the wheels, and what the Python tests need: virtual environments and their packages.
 wheel_venv=.venv-wheels
+wheel_requirements=python_bindings_optional/requirements-wheels.txt
+numpy_venv=.venv-numpy
+numpy_requirements=tests/python/requirements.txt
+torch_requirements=tests/python/requirements-torch.txt
+# Set-up installed torch itself, so that the Python tests may run beside it.
+torch_is_ours() { [[ $torch_root == "$PWD/$venv"/* || $torch_root == "$(pwd -P)/$venv"/* ]]; }
+# Where Debian's libc6-arm64-cross puts what a program for aarch64 needs, and what runs such a program.
+emulated_root=/usr/aarch64-linux-gnu
+find_emulator() {
+  local name
+  for name in qemu-aarch64-static qemu-aarch64; do
+    if emulator=$(command -v "$name"); then return 0; fi
+  done
+  return 1
+}
 export PATH="$PWD/$tools:$PATH"
 
 say() { printf '%s: %s\n' "$step" "$*"; }

@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Sets up what a build needs, inside the checkout as far as possible:
 #
-#   scripts/setup.sh demo|test|bench|fuzz
+#   scripts/setup.sh demo|test|bench|fuzz|wheels|test-wheels
 #
 # 1. compiler, CMake, Ninja and the header packages: from the system; through apt-get where that may be
 #    used (root or password-less sudo); CMake and Ninja otherwise from pip.
 # 2. torch: the one that Torch_DIR or CMAKE_PREFIX_PATH names; otherwise release $TORCH (default: the pin
 #    in environment.sh) in a virtual environment, .venv or .venv-<release>.
 #
-# fuzz needs no torch, but Clang with its libFuzzer; see .ci/fuzz.sh.
+# 3. test: what the Python tests need, beside torch (in its virtual environment, where that is ours) and in
+#    .venv-numpy without one; and what wheels needs.
+#
+# fuzz needs no torch, but Clang with its libFuzzer; see .ci/fuzz.sh. wheels needs .venv-wheels, with a
+# compiler in it; test-wheels an emulator besides.
 #
 # Nothing is done twice: where everything is in place this takes a few milliseconds and no network.
 # PYTHON=<path> names the interpreter to use (3.10 or newer).
@@ -17,7 +21,8 @@ step=set-up
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 goal=${1:-test}
-[[ $goal =~ ^(demo|test|bench|fuzz)$ ]] || fail "the goal must be demo, test, bench or fuzz, got '$goal'"
+[[ $goal =~ ^(demo|test|bench|fuzz|wheels|test-wheels)$ ]] ||
+  fail "the goal must be demo, test, bench, fuzz, wheels or test-wheels, got '$goal'"
 [[ $(uname -s) == Linux ]] || fail "this script knows Linux only; elsewhere use CMake directly (CONTRIBUTING.md)"
 
 # ---- Is everything in place already? -----------------------------------------------------------------
@@ -25,15 +30,32 @@ goal=${1:-test}
 # What the answer depends on; another value asks again.
 fingerprint="$PWD|${TORCH:-}|${Torch_DIR:-}|${CMAKE_PREFIX_PATH:-}|${PYTHON:-}|$(cksum < scripts/setup.sh)"
 
+# The packages of a requirements file are in a virtual environment.
+has_requirements() { # <virtual environment> <requirements file>
+  [[ -f $1/.requirements && ! -e $1/.installing && $(<"$1/.requirements") == "$(requirements_of "$2")" ]]
+}
+# A file may include others of its folder.
+requirements_of() { { cat "$1" "$(dirname "$1")"/requirements.txt 2>/dev/null || true; } | cksum; }
+
 in_place() {
+  if [[ $goal == wheels ]]; then
+    has_requirements "$wheel_venv" "$wheel_requirements" &&
+      command -v cmake >/dev/null && command -v ninja >/dev/null
+    return
+  fi
   [[ -f $state ]] || return 1
   local saved_fingerprint='' saved_goals='' torch_root=''
   . "$state"
   [[ $saved_fingerprint == "$fingerprint" && " $saved_goals " == *" $goal "* ]] || return 1
   [[ -e $torch_root/lib/libtorch_cpu.so && ! -e $venv/.installing ]] || return 1
+  if [[ $goal == test ]]; then
+    has_requirements "$wheel_venv" "$wheel_requirements" || return 1
+    has_requirements "$numpy_venv" "$numpy_requirements" || return 1
+    if torch_is_ours; then has_requirements "$venv" "$torch_requirements" || return 1; fi
+  fi
   command -v cmake >/dev/null && command -v ninja >/dev/null
 }
-if [[ $goal != fuzz ]] && in_place; then exit 0; fi
+if [[ ! $goal =~ ^(fuzz|test-wheels)$ ]] && in_place; then exit 0; fi
 
 # ---- 1. Tools ----------------------------------------------------------------------------------------
 
@@ -74,6 +96,16 @@ python=$(find_python) ||
 # Debian's names of what is missing; the second list is what this goal cannot do without.
 list_missing() {
   missing=() required=()
+  has_cmake || missing+=(cmake)
+  command -v ninja >/dev/null || missing+=(ninja-build)
+  command -v ccache >/dev/null || missing+=(ccache)
+  has_venv || missing+=(python3-venv)
+  if [[ $goal == test-wheels && $(uname -m) == x86_64 ]]; then
+    find_emulator || missing+=(qemu-user-static)
+    [[ -e $emulated_root/lib/ld-linux-aarch64.so.1 ]] || missing+=(libc6-arm64-cross)
+  fi
+  # These bring a compiler of their own, and its requirements with it.
+  if [[ $goal =~ wheels ]]; then return 0; fi
   command -v c++ >/dev/null || { missing+=(g++) required+=(g++); }
   has_header nlohmann/json.hpp || { missing+=(nlohmann-json3-dev) required+=(nlohmann-json3-dev); }
   if ! has_header catch2/catch_all.hpp && ! has_header catch2/catch.hpp; then
@@ -88,10 +120,6 @@ list_missing() {
     missing+=(clang libclang-rt-dev)
     required+=(clang libclang-rt-dev)
   fi
-  has_cmake || missing+=(cmake)
-  command -v ninja >/dev/null || missing+=(ninja-build)
-  command -v ccache >/dev/null || missing+=(ccache)
-  has_venv || missing+=(python3-venv)
 }
 
 mkdir -p .cache
@@ -153,6 +181,18 @@ fi
 
 if [[ $goal == fuzz ]]; then exit 0; fi
 
+# The packages of a requirements file, in a virtual environment.
+install_requirements() { # <virtual environment> <requirements file>
+  local venv=$1 file=$2
+  if has_requirements "$venv" "$file"; then return 0; fi
+  require_venv
+  say "$venv: pip installs the packages of $file"
+  pip_install --quiet -r "$file"
+  requirements_of "$file" >"$venv/.requirements"
+}
+if [[ $goal =~ ^(test|wheels|test-wheels)$ ]]; then install_requirements "$wheel_venv" "$wheel_requirements"; fi
+if [[ $goal =~ wheels ]]; then exit 0; fi
+
 # ---- 2. torch ----------------------------------------------------------------------------------------
 
 torch_root=
@@ -191,6 +231,17 @@ if [[ -z $torch_root ]]; then
       fail "torch $torch_version cannot be imported; the reason: $("$venv/bin/python" -c 'import torch' 2>&1 | tail -n 1)"
   fi
   say "torch $torch_version: in $venv"
+fi
+
+# ---- 3. Python tests ---------------------------------------------------------------------------------
+
+if [[ $goal == test ]]; then
+  install_requirements "$numpy_venv" "$numpy_requirements"
+  if torch_is_ours; then
+    install_requirements "$venv" "$torch_requirements"
+  else
+    say "torch is yours and stays as it is: the Python tests run with NumPy alone, in $numpy_venv"
+  fi
 fi
 
 # ---- Remember ----------------------------------------------------------------------------------------

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs the Python tests (tests/python) on the wheel of this machine, beside torch and with NumPy alone:
+#
+#   scripts/test_python.sh [pytest arguments]
+#
+# OFFICIAL=<folder> names a checkout of the official package, for the tests that compare with it. Results
+# also in build/python-test-results-<torch|numpy>.xml (JUnit).
+set -euo pipefail
+step=test
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+[[ -f $state ]] || fail "run scripts/setup.sh first (make test does)"
+torch_root=
+. "$state"
+# What a user has set up for Python programs stays out of it.
+unset PYTHONPATH PYTHONHOME INFOBATCH_LIBRARY
+export PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1
+
+mapfile -t wheels < <(ls build/wheels/infobatch-*_"$(uname -m)".whl 2>/dev/null)
+((${#wheels[@]} == 1)) || fail "build/wheels holds ${#wheels[@]} wheels for $(uname -m); scripts/wheels.sh makes the one"
+wheel=${wheels[0]}
+
+run() { # <virtual environment> <name of the results> [pytest arguments]
+  local folder=$1 name=$2 sum
+  sum=$(cksum <"$wheel")
+  if [[ ! -f $folder/.wheel || $(<"$folder/.wheel") != "$sum" ]]; then
+    rm -f "$folder/.wheel"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheel" ||
+      fail "$wheel cannot be installed into $folder, see above"
+    echo "$sum" >"$folder/.wheel"
+  fi
+  say "Python tests in $folder, $(basename "$wheel")"
+  "$folder/bin/python" -m pytest -q --junitxml="$PWD/build/python-test-results-$name.xml" \
+    ${OFFICIAL:+--official "$OFFICIAL"} "${@:3}" tests/python
+}
+status=0
+run "$numpy_venv" numpy "$@" || status=1
+if torch_is_ours; then
+  run "$venv" torch "$@" || status=1
+else
+  say "torch in $torch_root is not set-up's: no Python tests beside it"
+fi
+exit "$status"

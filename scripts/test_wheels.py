@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Tries the wheels: the one file of this machine under several Pythons, beside several releases of torch.
+
+Usage: scripts/test_wheels.py [--full]. Default: four pairs that cover every Python and every torch;
+--full, or FULL=1 in the environment: all of them. A Python is found by its name or among pyenv's; one
+that is absent is reported and left out, but one pair at least has to run. Environments are made in
+build/wheel-tests one at a time and deleted afterwards, because a torch takes 5 GB.
+
+Before that the C test runs on the library of each wheel (scripts/test_c_api.sh).
+
+Prints a table; also build/wheel-tests.json, and build/python-test-results-*.xml for each run (JUnit).
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as tree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+TESTS = Path("tests/python")
+PROCESSORS = ("x86_64", "aarch64")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+TORCHES = ("2.7.0", "2.11.0", "2.15.0")
+PAIRS = (("3.10", "2.7.0"), ("3.11", None), ("3.12", "2.11.0"), ("3.13", "2.15.0"))
+ALL_PAIRS = tuple((python, torch) for python in PYTHONS for torch in (None, *TORCHES))
+SKIPPED = 77
+
+
+def say(text: str) -> None:
+    print(f"test-wheels: {text}", flush=True)
+
+
+def environment() -> dict:
+    """The environment of the tests: what a user has set up for Python programs stays out of it."""
+    mine = {"PYTHONPATH", "PYTHONHOME", "INFOBATCH_LIBRARY", "VIRTUAL_ENV"}
+    kept = {name: value for name, value in os.environ.items() if name not in mine}
+    return {**kept, "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def find_python(version: str):
+    """Path of a Python of this version that works and can make environments, or None."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    installed = sorted(
+        pyenv.glob(f"versions/{version}.*/bin/python"),
+        key=lambda path: [int(number) for number in re.findall(r"\d+", path.parts[-3])],
+        reverse=True,
+    )
+    program = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
+    for candidate in (f"python{version}", *map(str, installed)):
+        try:
+            answer = subprocess.run([candidate, "-c", program], capture_output=True, text=True)
+        except OSError:
+            continue
+        if answer.returncode == 0 and answer.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def counts(results: Path) -> dict:
+    """Passed, failed and skipped tests of a JUnit file; one failure where there is none."""
+    try:
+        suites = list(tree.parse(results).getroot().iter("testsuite"))
+    except (OSError, tree.ParseError):
+        return {"passed": 0, "failed": 1, "skipped": 0}
+    total, failures, errors, skipped = (
+        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
+    )
+    failed = failures + errors
+    return {"passed": total - failed - skipped, "failed": failed, "skipped": skipped}
+
+
+def try_c_api(processor: str) -> dict:
+    """Runs the C test on the library of one wheel."""
+    status = subprocess.run(["scripts/test_c_api.sh", processor]).returncode
+    suite = tree.Element("testsuite", name="c_api", tests="1", failures="0", errors="0", skipped="0")
+    case = tree.SubElement(suite, "testcase", name=f"the C test on the library of the {processor} wheel")
+    if status == SKIPPED:
+        suite.set("skipped", "1")
+        tree.SubElement(case, "skipped", message="no emulator")
+    elif status:
+        suite.set("failures", "1")
+        tree.SubElement(case, "failure", message=f"exit status {status}")
+    results = BUILD / f"python-test-results-c-api-{processor}.xml"
+    tree.ElementTree(suite).write(results)
+    return {"processor": processor, **counts(results)}
+
+
+def install(python: Path, torch, wheel: Path):
+    """Installs what a run needs; returns the reason where that is not possible."""
+    requirements = TESTS / ("requirements-torch.txt" if torch else "requirements.txt")
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+    done = subprocess.run(
+        [*command, *([f"torch=={torch}"] if torch else []), str(wheel)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(),
+    )
+    if done.returncode == 0:
+        return None
+    if torch and f"No matching distribution found for torch=={torch}" in done.stdout:
+        return f"there is no torch {torch} for this Python"
+    print(done.stdout, file=sys.stderr)
+    return "FAILED: pip could not install what it needs"
+
+
+def version_in(python: Path, name: str) -> str:
+    """Version of an installed distribution, "none" without it."""
+    program = f"from importlib.metadata import version; print(version('{name}'))"
+    done = subprocess.run([str(python), "-c", program], capture_output=True, text=True, env=environment())
+    return done.stdout.strip() if done.returncode == 0 else "none"
+
+
+def try_pair(version: str, torch, wheel: Path) -> dict:
+    """Runs the Python tests in an environment of its own."""
+    row = {"python": version, "torch": torch or "none", "numpy": "-", "wheel": wheel.name}
+    row.update(passed=0, failed=0, skipped=0, note="")
+    interpreter = find_python(version)
+    if interpreter is None:
+        return {**row, "note": f"left out: no Python {version} on this machine"}
+    folder = BUILD / "wheel-tests"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        say(f"Python {version}, torch {row['torch']}: new environment")
+        python = folder / "bin" / "python"
+        made = subprocess.run([interpreter, "-m", "venv", str(folder)], env=environment()).returncode == 0
+        reason = install(python, torch, wheel) if made else "FAILED: no virtual environment can be made"
+        if reason:
+            failed = int(reason.startswith("FAILED"))
+            return {**row, "failed": failed, "note": reason if failed else f"left out: {reason}"}
+        row["python"] = subprocess.run(
+            [str(python), "-c", "import platform; print(platform.python_version())"],
+            capture_output=True, text=True, check=True, env=environment(),
+        ).stdout.strip()
+        row["torch"], row["numpy"] = version_in(python, "torch"), version_in(python, "numpy")
+        results = BUILD / f"python-test-results-{version}-torch-{torch or 'none'}.xml"
+        official = os.environ.get("OFFICIAL")
+        subprocess.run(
+            [str(python), "-m", "pytest", "-q", f"--junitxml={results}",
+             *(["--official", official] if official else []), str(TESTS)],
+            env=environment(),
+        )
+        return {**row, **counts(results)}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def print_table(rows: list) -> None:
+    """The rows with aligned columns."""
+    lines = [("Python", "torch", "NumPy", "passed", "failed", "skipped", "wheel")]
+    for row in rows:
+        numbers = [str(row[key]) for key in ("passed", "failed", "skipped")]
+        lines.append((row["python"], row["torch"], row["numpy"], *numbers, row["note"] or row["wheel"]))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def main() -> int:
+    os.chdir(ROOT)
+    full = "--full" in sys.argv[1:] or os.environ.get("FULL", "") not in ("", "0")
+    wheels = list(BUILD.glob(f"wheels/infobatch-*_{platform.machine()}.whl"))
+    if len(wheels) != 1:
+        say(f"build/wheels holds {len(wheels)} wheels for {platform.machine()}; scripts/wheels.sh makes the one")
+        return 1
+    emulated = [try_c_api(processor) for processor in PROCESSORS]
+    rows = [try_pair(python, torch, wheels[0]) for python, torch in (ALL_PAIRS if full else PAIRS)]
+    print_table(rows)
+    (BUILD / "wheel-tests.json").write_text(json.dumps({"c_api": emulated, "pairs": rows}, indent=2) + "\n")
+    failed = sum(row["failed"] for row in emulated + rows)
+    ran = sum(1 for row in rows if row["passed"])
+    say(f"{ran} of {len(rows)} pairs ran, {failed} failures; build/wheel-tests.json")
+    return 0 if ran and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
