@@ -125,9 +125,7 @@ def test_an_error_becomes_a_status() -> None:
 @needs_library
 @pytest.mark.skipif(sys.platform != "linux", reason="libstdc++ is Linux's")
 def test_an_error_becomes_a_status_with_libstdcxx_for_everybody() -> None:
-    fails_as_it_should(
-        "try:\n    for_everybody('libstdc++.so.6')\nexcept OSError:\n    pass\nfail()"
-    )
+    fails_as_it_should("try:\n    for_everybody('libstdc++.so.6')\nexcept OSError:\n    pass\nfail()")
 
 
 @needs_library

@@ -1,0 +1,281 @@
+"""Handing out samples: the iterators of a sampler, and what of them the engine has to know.
+
+A loader pulls, and only one iteration of a run can be under way: its plan is the order in which losses
+come back. Two ways of pulling:
+
+- *batches* (``BatchIterator``): each pull is one call of the engine, which therefore knows the batches.
+- *rows* (``RowIterator``): a loader of somebody else's takes one index after the other, at the speed of
+  C, since the iterator is an ``itertools.chain`` over pieces of the plan. How many it took is read off
+  the piece in hand; the engine is told when it has to know: before an update, at the end, at a save.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import chain
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._session import Plan, Session
+
+#: Indices of a piece of the plan: small enough to be made in microseconds.
+PIECE = 1024
+
+
+class Feed:
+    """Which iteration of a run is under way, and how far it is.
+
+    Args:
+        session: the run.
+        settle: called before an epoch begins, with True where losses must be handed over whatever comes.
+        check: called before an epoch begins; raises where the data set is not the one of before.
+    """
+
+    def __init__(self, session: Session, settle: Callable[[bool], None], check: Callable[[], None]) -> None:
+        self.session = session
+        self._settle = settle
+        self._check = check
+        self.current: Iteration | None = None
+        self.declared: bool | None = None
+
+    def start(self, iteration: Iteration) -> Plan:
+        """An iteration begins: the next epoch, or the same one while nothing was observed."""
+        self._check()
+        self.sync()
+        self._settle(True)
+        session = self.session
+        iteration.check_expected()
+        session.begin()
+        self.drop()
+        self.current = iteration
+        self.plan = session.plan()
+        session.deliver_warnings()
+        return self.plan
+
+    def sync(self) -> None:
+        """Tells the engine of rows that were pulled since it was told last."""
+        if self.current is not None:
+            self.current.sync()
+
+    def drop(self) -> None:
+        """No iteration is under way; one that was raises when it is pulled from again."""
+        if self.current is not None:
+            self.current.stop()
+            self.current = None
+
+    @property
+    def ended(self) -> bool:
+        """All of the plan was handed out."""
+        return self.current is not None and self.current.ended()
+
+    def require(self, iteration: Iteration) -> None:
+        if self.current is not iteration:
+            raise RuntimeError(
+                f"{self.session.name}.sampler: only one iteration of a run can be under way, got a pull "
+                "from an earlier one: two loaders share this run, or set_epoch, discard_epoch or a load "
+                "came in between. Iterate anew; two loaders at once need an InfoBatch each"
+            )
+
+
+class Finished(Exception):
+    """A saved iteration had come to its end: nothing is left of it."""
+
+
+class Iteration:
+    """One iteration: what both ways of pulling share."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.expected: dict[str, int] | None = None
+        self.begun = False
+
+    def sync(self) -> None: ...
+    def stop(self) -> None: ...
+
+    def ended(self) -> bool:
+        raise NotImplementedError
+
+    def position(self) -> int:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, int]:
+        """Where this iteration stands: plain integers, so safe for ``torch.load(weights_only=True)``."""
+        if self.begun:
+            plan = self.feed.plan
+            return {"epoch": plan.epoch, "position": self.position(), "length": len(plan)}
+        if self.expected is not None:
+            return self.expected
+        return {"epoch": self.feed.session.epoch, "position": 0, "length": 0}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Before the first pull: this iteration goes on where the state says, which must be where the
+        run itself stands, since the scores are in the run's state and not in this one."""
+        if self.begun:
+            raise RuntimeError(
+                f"{self.feed.session.name}.sampler: load_state_dict must come before the first pull, got "
+                f"position {self.position()}"
+            )
+        self.expected = {name: int(state[name]) for name in ("epoch", "position", "length")}
+
+    def check_expected(self) -> None:
+        """Whether the run stands where the loader stood. A batch that was out when the loader's state was
+        taken, and not observed, comes again.
+
+        Raises:
+            Finished: that epoch is over, and so is this iteration.
+            ValueError: the run is elsewhere.
+        """
+        expected, self.expected = self.expected, None
+        if expected is None or expected["position"] == 0:
+            return
+        session = self.feed.session
+        epoch, observed = session.epoch, session.position
+        if epoch == expected["epoch"] + 1 and expected["position"] == expected["length"]:
+            raise Finished
+        if epoch != expected["epoch"] or not 0 < observed <= expected["position"]:
+            raise ValueError(
+                f"{session.name}.sampler: the loader's state must be of the same step as that of the run, "
+                f"got epoch {expected['epoch']}, position {expected['position']} where the run is at epoch "
+                f"{epoch}, position {observed}: load the run's own state first (load_state_dict of the "
+                "InfoBatch), and save both at the same step (snapshot_every_n_steps=1)"
+            )
+
+
+class Rows(Iteration):
+    """The rows of an epoch, piece by piece."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        self._base = 0  # position behind the piece in hand
+        self._piece: Iterator[int] = iter(())
+        self._told = 0  # position up to which the engine knows
+        self._size = 0
+        self._stopped = False
+
+    def pieces(self) -> Iterator[Iterator[int]]:
+        feed = self.feed
+        session = feed.session
+        try:
+            plan = feed.start(self)
+        except Finished:
+            return
+        self.begun = True
+        ids = plan.ids
+        self._size = len(plan)
+        if self._size == 0:
+            return
+        # The row that is being pulled. Where it lies says whether the epoch goes on behind what was
+        # observed, or around samples that were observed by ids.
+        observed = session.position
+        begin, count = session.next_rows(1)
+        self._base = self._told = begin
+        if begin < observed or count == 0:
+            yield from self._around(begin, count)
+            return
+        self._told += 1
+        while self._base < self._size:
+            end = min(self._base + PIECE, self._size)
+            piece = ids[self._base : end].tolist()
+            self._base, self._piece = end, iter(piece)
+            yield self._piece
+            feed.require(self)
+        self.sync()
+
+    def _around(self, begin: int, count: int) -> Iterator[Iterator[int]]:
+        """An epoch that was observed by ids out of order: the engine says which samples are due."""
+        ids = self.feed.plan.ids
+        while count > 0:
+            self._base = self._told = begin + count
+            self._piece = iter(ids[begin : begin + count].tolist())
+            yield self._piece
+            self.feed.require(self)
+            begin, count = self.feed.session.next_rows(PIECE)
+        self._base = self._told = self._size
+
+    def position(self) -> int:
+        return self._base - length_hint(self._piece)
+
+    def sync(self) -> None:
+        pulled = self.position() - self._told
+        if pulled > 0:
+            self.feed.session.next_rows(pulled)
+            self._told += pulled
+
+    def stop(self) -> None:
+        deque(self._piece, maxlen=0)  # so that the next pull asks `pieces`, which refuses
+
+    def ended(self) -> bool:
+        return self.begun and self.position() >= self._size
+
+
+class RowIterator(chain[int]):
+    """The indices of an epoch one by one: ``iter(ib.sampler)``. Made with ``row_iterator``."""
+
+    rows: Rows
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and position of this iteration, as plain integers."""
+        return self.rows.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on at the position of a saved iteration; the run's own state must be loaded already."""
+        self.rows.load_state_dict(state_dict)
+
+
+def row_iterator(feed: Feed) -> RowIterator:
+    """A new iteration by rows. Nothing happens before its first pull."""
+    rows = Rows(feed)
+    iterator = cast("RowIterator", RowIterator.from_iterable(rows.pieces()))
+    iterator.rows = rows
+    return iterator
+
+
+class BatchIterator(Iteration):
+    """The batches of an epoch, as lists of indices: ``iter(ib.batch_sampler(B))``."""
+
+    def __init__(self, feed: Feed, batch_size: int, drop_last: bool) -> None:
+        super().__init__(feed)
+        self._batch_size = batch_size
+        self._drop_last = drop_last
+        self._end = 0
+        self._done = False
+        self._ids: Any = None
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __next__(self) -> list[int]:
+        feed = self.feed
+        if self._done:
+            raise StopIteration
+        if not self.begun:
+            try:
+                self._ids = feed.start(self).ids
+            except Finished:
+                self._done = True
+                raise StopIteration from None
+            if feed.declared is not self._drop_last:
+                feed.session.declare_drop_last(self._drop_last)
+                feed.declared = self._drop_last
+            self.begun = True
+        else:
+            feed.require(self)
+        begin, count = feed.session.next(self._batch_size)
+        self._end = begin + count
+        if count == 0 or (count < self._batch_size and self._drop_last):
+            self._done = True
+            raise StopIteration
+        ids: list[int] = self._ids[begin : begin + count].tolist()
+        return ids
+
+    def position(self) -> int:
+        return self._end
+
+    def ended(self) -> bool:
+        return self.begun and (self._done or self._end >= len(self._ids))
+
+
+__all__ = ["BatchIterator", "Feed", "Iteration", "RowIterator", "Rows", "row_iterator"]

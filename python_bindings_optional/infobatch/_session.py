@@ -1,0 +1,358 @@
+"""A run: scores, plan, position. The engine's session as a Python object, without torch or NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import warnings
+import weakref
+from ctypes import byref, c_char_p, c_double, c_float, c_int64, c_size_t, c_void_p
+from typing import TYPE_CHECKING, Any
+
+from . import _errors
+from ._library import (
+    DECLARED,
+    CColumn,
+    CEpochArrays,
+    CLoadReport,
+    CSlice,
+    CStatistics,
+    CWarning,
+    CWording,
+    fail,
+    lib,
+)
+
+if TYPE_CHECKING:
+    from ._statistics import LoadReport, Statistics
+
+#: dtype name of a column -> ib_column_type and the ctypes type of its bits.
+COLUMN_TYPES: dict[str, tuple[int, Any]] = {
+    "float32": (0, ctypes.c_float),
+    "float64": (1, ctypes.c_double),
+    "float16": (2, ctypes.c_uint16),
+    "bfloat16": (3, ctypes.c_uint16),
+    "int8": (4, ctypes.c_int8),
+    "int16": (5, ctypes.c_int16),
+    "int32": (6, ctypes.c_int32),
+    "int64": (7, ctypes.c_int64),
+    "uint8": (8, ctypes.c_uint8),
+    "uint16": (9, ctypes.c_uint16),
+    "uint32": (10, ctypes.c_uint32),
+    "uint64": (11, ctypes.c_uint64),
+}
+_COLUMN_NAMES = {code: (name, kind) for name, (code, kind) in COLUMN_TYPES.items()}
+
+# ib_warning_kind -> category.
+_CATEGORIES: dict[int, type[Warning]] = {
+    0: _errors.NeverPrunesWarning,
+    1: _errors.UpdateForgottenWarning,
+    2: _errors.UnsoundEpochWarning,
+    3: _errors.NonFiniteLossWarning,
+    4: _errors.BudgetShortfallWarning,
+    5: _errors.NotFlushedWarning,
+}
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
+
+def lend(kind: Any, address: int | None, count: int, owner: object) -> Any:
+    """A ctypes array over the engine's memory; ``owner`` lives as long as the array does."""
+    array = (kind * count).from_address(address) if address and count else (kind * 0)()
+    array.owner = owner
+    return array
+
+
+def read_only(lent: Any) -> Any:
+    """A memoryview over a lent array, of its type."""
+    raw: Any = memoryview(lent).cast("B")
+    return raw.cast(lent._type_._type_).toreadonly()
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warns at the line of the program that called the package, however deep it is in here."""
+    import sys
+
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+class Plan:
+    """The plan of one epoch: which samples, in which order, with which weights. Immutable.
+
+    The arrays stay valid as long as anything refers to them, also when the run has gone on.
+
+    Attributes:
+        epoch: the epoch it belongs to, 0-based.
+        ids: [K] int64, the samples in the order of delivery. A ``memoryview``; ``numpy.asarray(plan.ids)``
+            and ``torch.frombuffer(plan.ids, dtype=torch.int64)`` do not copy.
+        weights: [K] float32, beside the ids.
+    """
+
+    def __init__(self, handle: c_void_p) -> None:
+        self._release = weakref.finalize(self, lib.ib_plan_release, handle)
+        self._release.atexit = False
+        view = CSlice()
+        epoch = c_int64()
+        if status := lib.ib_plan_view(handle, byref(view)):
+            fail(status, "Plan")
+        if status := lib.ib_plan_epoch(handle, byref(epoch)):
+            fail(status, "Plan")
+        self.epoch: int = epoch.value
+        self.size: int = view.count
+        self.id_array = lend(c_int64, view.ids, view.count, self)
+        self.weight_array = lend(c_float, view.weights, view.count, self)
+
+    @property
+    def ids(self) -> memoryview[int]:
+        ids: memoryview[int] = read_only(self.id_array)
+        return ids
+
+    @property
+    def weights(self) -> memoryview[float]:
+        weights: memoryview[float] = read_only(self.weight_array)
+        return weights
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __repr__(self) -> str:
+        return f"Plan(epoch={self.epoch}, size={self.size})"
+
+
+class EpochArrays:
+    """The arrays of the epoch that has begun, lent: weights to read, losses to write, by position."""
+
+    def __init__(self, plan: Plan, losses: Any) -> None:
+        self.plan = plan
+        self.losses = losses
+
+
+class Session:
+    """The engine's session. Every method raises with the name that the caller gave its object.
+
+    Calls may come from any thread and wait for one another.
+    """
+
+    def __init__(self, size: int, options: dict[str, Any], threads: int = 0, name: str = "InfoBatch") -> None:
+        self.name = name
+        self.options = options
+        self.threads = threads
+        handle = c_void_p()
+        text = json.dumps(options).encode()
+        if status := lib.ib_session_create_json(size, text, threads, byref(handle)):
+            fail(status, name)
+        self._destroy = weakref.finalize(self, lib.ib_session_destroy, handle)
+        self._destroy.atexit = False  # the process ends: nobody needs the memory
+        self.handle = handle
+        self.size = size
+        #: How often an epoch has begun, or was left: what was lent before is old.
+        self.generation = 0
+        self._slice = CSlice()
+        self._slice_reference = byref(self._slice)
+        self._warning = CWarning(ctypes.sizeof(CWarning))
+        wording = CWording(
+            ctypes.sizeof(CWording),
+            f"{name}.update(losses)".encode(),
+            b"update(losses, ids)",
+            b", with Indexed(dataset) putting them into the batch",
+            b"discard_epoch()",
+        )
+        if status := lib.ib_session_set_wording(handle, byref(wording)):
+            fail(status, name)
+        if status := lib.ib_session_hold_warnings(handle):
+            fail(status, name)
+        # Found once: a step calls them.
+        self._advance = lib.ib_session_advance
+        self._next = lib.ib_session_next
+        self._next_rows = lib.ib_session_next_rows
+
+    def deliver_warnings(self) -> None:
+        """Warns of what the engine has found. Behind every call that may end an epoch."""
+        found = self._warning
+        while True:
+            if status := lib.ib_session_take_warning(self.handle, byref(found)):
+                fail(status, self.name)
+            if found.text is None:
+                return
+            text = found.text.decode("utf-8", "replace")
+            warn(text, _CATEGORIES.get(found.kind, _errors.InfoBatchWarning))
+
+    def _call(self, function: str, what: str, *arguments: Any) -> None:
+        if status := getattr(lib, function)(self.handle, *arguments):
+            fail(status, f"{self.name}.{what}")
+
+    def _number(self, function: str, what: str, *arguments: Any) -> int:
+        number = c_int64()
+        self._call(function, what, *arguments, byref(number))
+        return number.value
+
+    # --- epochs
+
+    @property
+    def epoch(self) -> int:
+        return self._number("ib_session_epoch", "epoch")
+
+    def set_epoch(self, epoch: int) -> None:
+        self._call("ib_session_set_epoch", "set_epoch", epoch)
+        self.generation += 1
+        self.deliver_warnings()
+
+    def length(self) -> int:
+        length = self._number("ib_session_length", "__len__")
+        self.deliver_warnings()
+        return length
+
+    def plan(self) -> Plan:
+        handle = c_void_p()
+        self._call("ib_session_plan", "plan", byref(handle))
+        self.deliver_warnings()
+        return Plan(handle)
+
+    def discard_epoch(self) -> None:
+        self._call("ib_session_discard_epoch", "discard_epoch")
+        self.generation += 1
+
+    def begin(self) -> None:
+        self._call("ib_session_begin", "__iter__")
+        self.generation += 1
+
+    # --- the step
+
+    def next(self, count: int) -> tuple[int, int]:
+        """Hands out a batch: where it begins in the plan, and its size; 0 at the end."""
+        if status := self._next(self.handle, count, self._slice_reference):
+            fail(status, f"{self.name}.__next__")
+        return self._slice.begin, self._slice.count
+
+    def next_rows(self, count: int) -> tuple[int, int]:
+        """Notes that ``count`` rows more were handed out: where they begin, and how many there were."""
+        if status := self._next_rows(self.handle, count, self._slice_reference):
+            fail(status, f"{self.name}.__next__")
+        return self._slice.begin, self._slice.count
+
+    def advance(self, count: int, what: str = "update") -> int:
+        """Checks an update of ``count`` losses, moves the cursor, and returns where it stood."""
+        if status := self._advance(self.handle, count, self._slice_reference):
+            fail(status, f"{self.name}.{what}")
+        begin: int = self._slice.begin
+        return begin
+
+    def observe_ids(self, losses: int, ids: int, count: int, weights: int, what: str = "update") -> None:
+        """The engine's observation by ids, from addresses of float32, int64 and float32 arrays."""
+        self._call("ib_session_observe_ids", what, losses, ids, count, weights)
+
+    def weights(self, ids: int, count: int, weights: int, what: str = "get_weights") -> None:
+        self._call("ib_session_weights", what, ids, count, weights)
+
+    def epoch_arrays(self) -> EpochArrays:
+        arrays = CEpochArrays(ctypes.sizeof(CEpochArrays))
+        self._call("ib_session_epoch_arrays", "update", byref(arrays))
+        return EpochArrays(self.plan(), lend(c_float, arrays.losses, arrays.size, self))
+
+    def stage(self, losses: int, begin: int, count: int) -> None:
+        self._call("ib_session_stage", "update", losses, begin, count)
+
+    def pending(self) -> int:
+        return self._number("ib_session_pending", "pending")
+
+    def suspect(self, cause: str) -> None:
+        self._call("ib_session_suspect", "update", cause.encode())
+
+    def declare_drop_last(self, drop_last: bool | None) -> None:
+        self._call("ib_session_declare_drop_last", "drop_last", DECLARED[drop_last])
+
+    # --- figures
+
+    @property
+    def progress(self) -> float:
+        number = c_double()
+        self._call("ib_session_progress", "progress", byref(number))
+        return number.value
+
+    @property
+    def position(self) -> int:
+        return self._number("ib_session_position", "position")
+
+    def max_steps(self, batch_size: int) -> int:
+        return self._number("ib_session_max_steps", "max_steps", batch_size)
+
+    def statistics(self) -> Statistics:
+        from ._statistics import statistics_of
+
+        raw = CStatistics(ctypes.sizeof(CStatistics))
+        self._call("ib_session_statistics", "statistics", byref(raw))
+        return statistics_of(raw)
+
+    def scores(self) -> Any:
+        address = c_void_p()
+        self._call("ib_session_scores", "scores", byref(address))
+        return lend(c_float, address.value, self.size, self)
+
+    # --- columns
+
+    def set_column(self, name: str, dtype: str, address: int) -> None:
+        code, _ = COLUMN_TYPES[dtype]
+        self._call("ib_session_set_column", "set_column", name.encode(), code, address)
+
+    def column(self, name: str) -> tuple[str, Any]:
+        """Its dtype and its values as a lent array."""
+        raw = CColumn(ctypes.sizeof(CColumn))
+        self._call("ib_session_column", "column", name.encode(), byref(raw))
+        dtype, kind = _COLUMN_NAMES[raw.type]
+        return dtype, lend(kind, raw.data, raw.size, self)
+
+    def column_names(self) -> list[str]:
+        names = ctypes.POINTER(c_char_p)()
+        self._call("ib_session_column_names", "column_names", byref(names))
+        found: list[str] = []
+        while (name := names[len(found)]) is not None:
+            found.append(name.decode())
+        return found
+
+    # --- state
+
+    def serialize(self) -> bytes:
+        address, size = c_void_p(), c_size_t()
+        self._call("ib_session_serialize", "state_dict", byref(address), byref(size))
+        self.deliver_warnings()
+        return ctypes.string_at(address.value or 0, size.value)
+
+    def deserialize(self, state: bytes) -> LoadReport:
+        self._call("ib_session_deserialize", "load_state_dict", state, len(state), None)
+        return self._loaded("load_state_dict")
+
+    def save(self, path: str) -> None:
+        self._call("ib_session_save", "save", os.fsencode(path))
+        self.deliver_warnings()
+
+    def load(self, path: str) -> LoadReport:
+        self._call("ib_session_load", "load", os.fsencode(path), None)
+        return self._loaded("load")
+
+    def _loaded(self, what: str) -> LoadReport:
+        from ._statistics import LoadReport
+
+        self.generation += 1
+        raw = CLoadReport(ctypes.sizeof(CLoadReport))
+        self._call("ib_session_load_report", what, byref(raw))
+        changes = (raw.changes or b"").decode().splitlines()
+        self.deliver_warnings()
+        return LoadReport(raw.epoch, raw.position, tuple(changes))
+
+
+def problems(size: int, options: dict[str, Any], threads: int) -> list[str]:
+    """Every broken rule of a size, options and a number of threads."""
+    text = c_char_p()
+    status = lib.ib_config_problems_json(json.dumps(options).encode(), size, threads, byref(text))
+    if status:
+        fail(status, "InfoBatch")
+    found: list[str] = json.loads(text.value or b"[]")
+    return found
+
+
+def address_of(array: Any) -> int:
+    return ctypes.addressof(array)

@@ -1,0 +1,113 @@
+"""Figures of an epoch and of the run, and what a load found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isnan
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._library import CStatistics
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures of the running (or just finished) epoch, and of the run so far. Counts are samples.
+
+    Printed, it says what one wants to know: epoch, samples kept and left out, share saved, mean score.
+    """
+
+    #: The epoch, 0-based.
+    epoch: int
+    #: Samples of the data set, N.
+    size: int
+    #: The epoch's plan is made.
+    planned: bool
+    #: The epoch leaves samples out (it is neither warm-up nor annealed).
+    prunes: bool
+    #: Samples of the plan, K.
+    kept: int
+    #: Samples left out, N - K.
+    pruned: int
+    #: Samples below the threshold, of which some were left out.
+    candidates: int
+    #: Chance of a candidate to be left out in this epoch (a fixed budget solves for it).
+    prune_ratio: float
+    #: Samples of the epoch that were observed so far.
+    observed: int
+    #: Mean of all scores, the threshold; None while there is no score.
+    mean_score: float | None
+    #: Samples that training without pruning would have taken so far.
+    samples_full: int
+    #: Samples planned so far.
+    samples_planned: int
+    #: Share of the samples so far that was left out, in [0, 1).
+    saved: float
+    #: The share of the whole run that ``target_saved`` promises; None without one.
+    promised_saved: float | None
+    #: The share of the whole run that was left out so far.
+    actual_saved: float
+    #: Losses that were not finite, in this epoch.
+    non_finite_epoch: int
+    #: The same in the whole run.
+    non_finite_total: int
+    #: Samples of a last batch that ``whole_batches`` could not make whole; 0: there is none.
+    short_batch: int
+    #: Losses of unsound epochs that did not enter the scores, in the whole run.
+    dropped_total: int
+
+    @property
+    def pruned_total(self) -> int:
+        """Samples left out so far, in the whole run."""
+        return self.samples_full - self.samples_planned
+
+    def __str__(self) -> str:
+        score = "none yet" if self.mean_score is None else f"{self.mean_score:.4g}"
+        text = (
+            f"epoch {self.epoch}: {self.kept} of {self.size} samples kept, {self.pruned} left out; "
+            f"{self.saved:.1%} saved so far; mean score {score}"
+        )
+        if self.promised_saved is not None:
+            text += f"; {self.actual_saved:.1%} of the run saved, {self.promised_saved:.1%} promised"
+        if self.non_finite_total:
+            text += f"; {self.non_finite_total} losses were not finite"
+        if self.dropped_total:
+            text += f"; {self.dropped_total} losses of unsound epochs dropped"
+        return text
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Where a load goes on, and which options differ from the saved ones (and may)."""
+
+    #: The epoch that goes on, 0-based.
+    epoch: int
+    #: Samples of it that were already observed.
+    position: int
+    #: One line an option that differs, ``"epochs: 90 -> 100"``.
+    changes: tuple[str, ...]
+
+
+def statistics_of(raw: CStatistics) -> Statistics:
+    """The engine's struct as a Statistics."""
+    return Statistics(
+        epoch=raw.epoch,
+        size=raw.size,
+        planned=bool(raw.planned),
+        prunes=bool(raw.prunes),
+        kept=raw.kept,
+        pruned=raw.pruned,
+        candidates=raw.candidates,
+        prune_ratio=raw.prune_ratio,
+        observed=raw.observed,
+        mean_score=None if isnan(raw.mean_score) else raw.mean_score,
+        samples_full=raw.samples_full,
+        samples_planned=raw.samples_planned,
+        saved=raw.saved,
+        promised_saved=None if isnan(raw.promised_saved) else raw.promised_saved,
+        actual_saved=raw.actual_saved,
+        non_finite_epoch=raw.non_finite_epoch,
+        non_finite_total=raw.non_finite_total,
+        short_batch=raw.short_batch,
+        dropped_total=raw.dropped_total,
+    )

@@ -1,0 +1,318 @@
+"""The step on arrays: losses as anything with ``__array__`` or ``__dlpack__``, or a list of floats.
+
+Tensors of torch go to ``_tensors``, which is loaded with the first of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from ._session import COLUMN_TYPES, EpochArrays, Session, address_of, read_only
+
+if TYPE_CHECKING:
+    from ._delivery import Feed
+    from ._tensors import TensorStep
+
+REDUCTIONS = ("mean", "sum", "none", "weighted_mean")
+
+SCALAR_CURES = (
+    "the criterion needs reduction='none'; where the loss exists only reduced, use "
+    "weights = observe(per_sample_scores) and scale_gradient(outputs, weights)"
+)
+
+
+def check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(
+            f"InfoBatch.update: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}"
+        )
+
+
+def numpy() -> Any:
+    """NumPy, or None where there is none."""
+    try:
+        import numpy as np
+    except ImportError:
+        return None
+    return np
+
+
+def is_tensor(values: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+class Lent:
+    """The arrays of the running epoch, fetched once an epoch."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._generation = -1
+        self._arrays: EpochArrays | None = None
+
+    def get(self) -> EpochArrays:
+        session = self._session
+        if self._arrays is None or self._generation != session.generation:
+            self._arrays = session.epoch_arrays()
+            self._generation = session.generation
+        return self._arrays
+
+
+class Step:
+    """What `InfoBatch` does with losses.
+
+    Args:
+        session: the run.
+        device: where the losses will be, or None.
+    """
+
+    feed: Feed
+
+    def __init__(self, session: Session, device: Any = None) -> None:
+        self.session = session
+        self.device = device
+        self.lent = Lent(session)
+        self._tensors: TensorStep | None = None
+
+    @property
+    def tensors(self) -> TensorStep:
+        if self._tensors is None:
+            from ._tensors import TensorStep
+
+            self._tensors = TensorStep(self)
+        return self._tensors
+
+    # --- the step
+
+    def update(self, losses: Any, ids: Any, scores: Any, reduction: str) -> Any:
+        if is_tensor(losses):
+            return self.tensors.update(losses, ids, scores, reduction)
+        check_reduction(reduction)
+        np = numpy()
+        if np is None:
+            return self._update_list(losses, ids, scores, reduction)
+        values = _losses(np, losses, "update", "losses")
+        recorded = _per_sample(np, values)
+        if scores is not None:
+            recorded = _per_sample(np, _losses(np, scores, "update", "scores"))
+            if len(recorded) != len(values):
+                raise ValueError(
+                    f"InfoBatch.update: scores must be one for each of {len(values)} losses, got "
+                    f"{len(recorded)}"
+                )
+        weights = self._record(np, recorded, ids, "update")
+        wide = np.float64 if values.dtype == np.float64 else np.float32
+        weighted = values.astype(wide) * weights.reshape(-1, *[1] * (values.ndim - 1))
+        if reduction == "none":
+            return weighted
+        total = float(weighted.sum(dtype=np.float64))
+        if reduction == "sum":
+            return total
+        of = (
+            weights.sum(dtype=np.float64) * weighted[0].size
+            if reduction == "weighted_mean" and len(weighted)
+            else weighted.size
+        )
+        return total / float(of) if of else float("nan")
+
+    def observe(self, scores: Any, ids: Any) -> Any:
+        if is_tensor(scores):
+            return self.tensors.observe(scores, ids)
+        np = numpy()
+        if np is None:
+            return self._record_list(_floats(scores, "observe"), ids, "observe")
+        return self._record(np, _per_sample(np, _losses(np, scores, "observe", "scores")), ids, "observe")
+
+    def get_weights(self, ids: Any) -> Any:
+        if is_tensor(ids):
+            return self.tensors.get_weights(ids)
+        np = numpy()
+        if np is None:
+            numbers = array("q", ids)
+            found = array("f", bytes(4 * len(numbers)))
+            self.session.weights(numbers.buffer_info()[0], len(numbers), found.buffer_info()[0])
+            return found.tolist()
+        numbers = _ids(np, ids, "get_weights")
+        weights = np.empty(len(numbers), np.float32)
+        self.session.weights(numbers.ctypes.data, len(numbers), weights.ctypes.data)
+        return weights
+
+    def _record(self, np: Any, scores: Any, ids: Any, what: str) -> Any:
+        """Writes scores down and returns the weights of their samples, a copy."""
+        self.feed.sync()
+        count = len(scores)
+        if ids is not None:
+            numbers = _ids(np, ids, what)
+            if len(numbers) != count:
+                raise ValueError(
+                    f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
+                )
+            weights = np.empty(count, np.float32)
+            self.session.observe_ids(
+                scores.ctypes.data, numbers.ctypes.data, count, weights.ctypes.data, what
+            )
+            return weights
+        arrays = self.lent.get() if count and self.feed.current is not None else None
+        begin = self.session.advance(count, what)
+        if arrays is None:
+            return np.empty(0, np.float32)
+        staged = np.frombuffer(arrays.losses, np.float32)
+        staged[begin : begin + count] = scores
+        return np.frombuffer(arrays.plan.weight_array, np.float32)[begin : begin + count].copy()
+
+    # --- the same without NumPy
+
+    def _update_list(self, losses: Any, ids: Any, scores: Any, reduction: str) -> Any:
+        values = _floats(losses, "update")
+        recorded = values if scores is None else _floats(scores, "update")
+        if len(recorded) != len(values):
+            raise ValueError(
+                f"InfoBatch.update: scores must be one for each of {len(values)} losses, got {len(recorded)}"
+            )
+        weights = self._record_list(recorded, ids, "update")
+        weighted = [weight * value for weight, value in zip(weights, values, strict=True)]
+        if reduction == "none":
+            return weighted
+        if reduction == "sum":
+            return sum(weighted)
+        of = sum(weights) if reduction == "weighted_mean" else len(weighted)
+        return sum(weighted) / of if of else float("nan")
+
+    def _record_list(self, scores: array[float], ids: Any, what: str) -> list[float]:
+        self.feed.sync()
+        count = len(scores)
+        if ids is not None:
+            numbers = array("q", ids)
+            if len(numbers) != count:
+                raise ValueError(
+                    f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
+                )
+            weights = array("f", bytes(4 * count))
+            self.session.observe_ids(
+                scores.buffer_info()[0],
+                numbers.buffer_info()[0],
+                count,
+                weights.buffer_info()[0],
+                what,
+            )
+            return weights.tolist()
+        arrays = self.lent.get() if count and self.feed.current is not None else None
+        begin = self.session.advance(count, what)
+        if arrays is None:
+            return []
+        arrays.losses[begin : begin + count] = scores.tolist()
+        return list(arrays.plan.weights[begin : begin + count])
+
+    # --- what the engine has to know
+
+    def settle(self, everything: bool) -> None:
+        """Hands over losses that are staged on another device."""
+        if self._tensors is not None and everything:
+            self._tensors.settle()
+
+    def forget(self) -> None:
+        """Losses that were not handed over yet belong to an epoch that is gone."""
+        if self._tensors is not None:
+            self._tensors.forget()
+
+    def progress(self) -> float:
+        return self.session.progress if self._tensors is None else self._tensors.progress()
+
+    # --- arrays of the engine
+
+    def view(self, lent: Any, dtype: str) -> Any:
+        """A lent array as one of NumPy's, read-only; a memoryview where there is none."""
+        np = numpy()
+        _, kind = COLUMN_TYPES[dtype]
+        if np is None:
+            return read_only(lent)
+        bits = np.frombuffer(lent, np.dtype(kind))
+        found = bits.view(np.float16) if dtype == "float16" else bits  # bfloat16: its bits, as uint16
+        found.flags.writeable = False
+        return found
+
+    def set_column(self, name: str, values: Any, size: int) -> None:
+        if is_tensor(values):
+            self.tensors.set_column(name, values, size)
+            return
+        np = numpy()
+        if np is not None:
+            data = np.ascontiguousarray(values)
+            dtype = "bfloat16" if data.dtype.name == "bfloat16" else data.dtype.name
+            check_column(name, dtype, tuple(data.shape), size)
+            self.session.set_column(name, dtype, data.ctypes.data)
+            return
+        listed = list(values)
+        dtype = "int64" if all(isinstance(value, int) for value in listed) else "float64"
+        check_column(name, dtype, (len(listed),), size)
+        _, kind = COLUMN_TYPES[dtype]
+        values = (kind * size)(*listed)  # a name of its own: an address keeps nothing alive
+        self.session.set_column(name, dtype, address_of(values))
+
+    # --- state
+
+    def pack(self, state: bytes) -> Any:
+        if "torch" in sys.modules:
+            return self.tensors.pack(state)
+        return state
+
+    def unpack(self, packed: Any) -> bytes:
+        if is_tensor(packed):
+            return self.tensors.unpack(packed)
+        return bytes(packed)
+
+
+def check_column(name: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
+    if shape != (size,):
+        raise ValueError(
+            f"InfoBatch.set_column: {name} must be one value for each of {size} samples, got shape "
+            f"{list(shape)}"
+        )
+    if dtype not in COLUMN_TYPES:
+        raise ValueError(
+            f"InfoBatch.set_column: {name} must be one of {', '.join(COLUMN_TYPES)}, got {dtype}"
+        )
+
+
+def _losses(np: Any, values: Any, what: str, name: str) -> Any:
+    """An array of losses, [B] or [B, ...], of a floating type."""
+    if not hasattr(values, "__array__") and hasattr(values, "__dlpack__"):
+        found = np.from_dlpack(values)
+    else:
+        found = np.asarray(values)
+    if found.ndim == 0:
+        raise ValueError(f"InfoBatch.{what}: {name} must be [B], one a sample, got a scalar: {SCALAR_CURES}")
+    if found.dtype.kind in "iubOSUMmc":
+        raise ValueError(f"InfoBatch.{what}: {name} must be floating, got {found.dtype}")
+    return found if found.dtype == np.float64 else found.astype(np.float32, copy=False)
+
+
+def _per_sample(np: Any, values: Any) -> Any:
+    """[B] float32: the mean over what trails."""
+    if values.ndim > 1:
+        values = values.reshape(len(values), -1).mean(axis=1)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, np.float32)
+
+
+def _ids(np: Any, ids: Any, what: str) -> Any:
+    found = np.asarray(ids)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(
+            f"InfoBatch.{what}: ids must be [B] integers, got shape {list(found.shape)}, {found.dtype}"
+        )
+    return np.ascontiguousarray(found, np.int64)
+
+
+def _floats(values: Any, what: str) -> array[float]:
+    try:
+        return array("f", values)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(
+            f"InfoBatch.{what}: losses must be [B], one a sample, got {type(values).__name__}: {SCALAR_CURES}"
+        ) from error
+
+
+__all__ = ["REDUCTIONS", "SCALAR_CURES", "Lent", "Step", "check_column", "check_reduction"]

@@ -1,0 +1,243 @@
+"""The step on tensors of torch, on any device, by plain tensor operations.
+
+In the order of delivery, a step reads a slice of the epoch's weights and writes a slice of its staged
+losses. On the CPU both are the engine's own arrays; on another device they are copies there, weights made
+once an epoch and losses brought back once, at its end. Nothing is copied to the host in a step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ._step import SCALAR_CURES, check_column, check_reduction
+
+if TYPE_CHECKING:
+    from ._step import Step
+
+_COLUMN_DTYPES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.int8: "int8",
+    torch.int16: "int16",
+    torch.int32: "int32",
+    torch.int64: "int64",
+    torch.uint8: "uint8",
+}
+
+
+def from_lent(lent: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A lent array as a tensor over the same memory, which it keeps alive."""
+    return torch.frombuffer(lent, dtype=dtype) if len(lent) else torch.empty(0, dtype=dtype)
+
+
+class TensorStep:
+    """The step of a run on tensors.
+
+    Args:
+        step: what it belongs to: session, deliveries, the device that was declared.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._session = step.session
+        self._device = None if step.device is None else torch.device(step.device)
+        self._generation = -1
+        self._weights = torch.empty(0)  # [K] of the epoch, on the device
+        self._staged = torch.empty(0)  # [K] losses by position, on the device
+        self._lent = torch.empty(0)  # the engine's staged losses
+        self._begin = 0  # staged on the device and not handed over: [_begin, _end)
+        self._end = 0
+
+    # --- the step
+
+    def update(
+        self, losses: torch.Tensor, ids: Any = None, scores: Any = None, reduction: str = "mean"
+    ) -> torch.Tensor:
+        if reduction != "mean":
+            check_reduction(reduction)
+        self._check(losses, "update", "losses")
+        recorded = losses.detach()
+        if scores is not None:
+            self._check(scores, "update", "scores")
+            recorded = scores.detach()
+            if recorded.shape[0] != losses.shape[0]:
+                raise ValueError(
+                    f"InfoBatch.update: scores must be one for each of {losses.shape[0]} losses, got "
+                    f"{recorded.shape[0]}"
+                )
+        weights = self._record(recorded, ids, "update")
+        if losses.dim() > 1:
+            weights = weights.view(-1, *[1] * (losses.dim() - 1))
+        weighted = losses * weights  # float16 and bfloat16 losses become float32 here
+        if reduction == "mean":
+            return weighted.mean()
+        if reduction == "sum":
+            return weighted.sum()
+        if reduction == "none":
+            return weighted
+        rows = max(weights.shape[0], 1)
+        return weighted.sum() / (weights.sum() * (losses.numel() / rows))
+
+    def observe(self, scores: torch.Tensor, ids: Any = None) -> torch.Tensor:
+        self._check(scores, "observe", "scores")
+        return self._record(scores.detach(), ids, "observe").clone()
+
+    def get_weights(self, ids: torch.Tensor) -> torch.Tensor:
+        numbers = _ids(ids, "get_weights").cpu()
+        weights = torch.empty(len(numbers))
+        self._session.weights(numbers.data_ptr(), len(numbers), weights.data_ptr())
+        return weights.to(ids.device)
+
+    def _record(self, scores: torch.Tensor, ids: Any, what: str) -> torch.Tensor:
+        """Writes scores down, and returns the weights of their samples."""
+        feed = self._step.feed
+        feed.sync()
+        if scores.dim() > 1:
+            if ids is None:
+                self._suspect(scores)
+            scores = scores.flatten(1).mean(1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        count = scores.shape[0]
+        if ids is not None:
+            return self._record_ids(scores, ids, count, what)
+        if count and feed.current is not None and self._generation != self._session.generation:
+            self._fetch(scores.device)
+        begin = self._session.advance(count, what)
+        end = begin + count
+        if count == 0:
+            return torch.empty(0, device=scores.device)
+        self._staged[begin:end].copy_(scores)
+        if self._staged is not self._lent:
+            if self._begin == self._end:
+                self._begin = begin
+            self._end = end
+        return self._weights[begin:end]
+
+    def _fetch(self, device: torch.device) -> None:
+        """The arrays of the epoch that has begun, on the device of the losses."""
+        arrays = self._step.lent.get()
+        lent = from_lent(arrays.losses)
+        weights = from_lent(arrays.plan.weight_array)
+        if device.type == "cpu":
+            staged = lent
+        else:
+            weights = weights.to(device)
+            staged = torch.empty(len(lent), device=device)
+        self._lent, self._weights, self._staged = lent, weights, staged
+        self._begin = self._end = 0
+        self._device = device
+        self._generation = self._session.generation
+
+    def _record_ids(self, scores: torch.Tensor, ids: Any, count: int, what: str) -> torch.Tensor:
+        numbers = _ids(ids, what)
+        if len(numbers) != count:
+            raise ValueError(
+                f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
+            )
+        if scores.device.type != "cpu":
+            raise ValueError(
+                f"InfoBatch.{what}: losses with ids must be on the CPU in this version, got "
+                f"{scores.device}: leave the ids out where batches come in order"
+            )
+        values = scores.to(torch.float32).contiguous()
+        weights = torch.empty(count)
+        numbers = numbers.cpu()
+        self._session.observe_ids(values.data_ptr(), numbers.data_ptr(), count, weights.data_ptr(), what)
+        return weights
+
+    def _check(self, values: Any, what: str, name: str) -> None:
+        if not isinstance(values, torch.Tensor):
+            raise TypeError(f"InfoBatch.{what}: {name} must be a tensor, got {type(values).__name__}")
+        if values.dim() == 0:
+            raise ValueError(
+                f"InfoBatch.{what}: {name} must be [B], one a sample, got a scalar: {SCALAR_CURES}"
+            )
+        if not values.is_floating_point():
+            raise ValueError(f"InfoBatch.{what}: {name} must be floating, got {values.dtype}")
+        if values.layout != torch.strided:
+            raise ValueError(f"InfoBatch.{what}: {name} must be dense, got {values.layout}")
+        if self._device is not None and values.device != self._device:
+            if self._device.index is None and values.device.type == self._device.type:
+                return
+            raise ValueError(
+                f"InfoBatch.{what}: {name} must stay on the device of the run, {self._device}, got "
+                f"{values.device}: say device= when the run is made"
+            )
+
+    def _suspect(self, scores: torch.Tensor) -> None:
+        """Losses whose first dimension is not the batch are told as such when they are refused."""
+        pending = self._session.pending()
+        shape = list(scores.shape)
+        if pending > 0 and shape[0] != pending and pending in shape[1:]:
+            self._session.suspect(
+                f"The losses have shape {shape}, and {pending} samples are due: the first dimension must "
+                "be the batch, losses.transpose(0, 1) or reduction over the others cures that"
+            )
+
+    # --- what the engine has to know
+
+    def settle(self) -> None:
+        """Brings losses that are staged on the device to the engine: one copy."""
+        if self._begin == self._end or self._generation != self._session.generation:
+            return
+        if self._staged.device.type != "meta":  # whose losses have no values: they stay unseen
+            part = slice(self._begin, self._end)
+            self._lent[part].copy_(self._staged[part])
+        self._begin = self._end
+
+    def forget(self) -> None:
+        self._begin = self._end = 0
+        self._generation = -1
+
+    def progress(self) -> float:
+        return self._session.progress
+
+    # --- columns, state
+
+    def set_column(self, name: str, values: torch.Tensor, size: int) -> None:
+        data = values.detach().cpu().contiguous()
+        dtype = _COLUMN_DTYPES.get(data.dtype, str(data.dtype))
+        check_column(name, dtype, tuple(data.shape), size)
+        self._session.set_column(name, dtype, data.data_ptr())
+
+    def view(self, lent: Any, dtype: str) -> torch.Tensor:
+        """A lent array as a tensor over the same memory."""
+        found = getattr(torch, dtype, None)
+        if found is None:
+            raise ValueError(f"InfoBatch.column: torch has no {dtype}")
+        return from_lent(lent, found)
+
+    def pack(self, state: bytes) -> torch.Tensor:
+        return torch.frombuffer(bytearray(state), dtype=torch.uint8)
+
+    def unpack(self, packed: torch.Tensor) -> bytes:
+        data = packed.detach().cpu().contiguous()
+        if data.dtype != torch.uint8 or data.dim() != 1:
+            raise ValueError(
+                f"InfoBatch.load_state_dict: a state must be one tensor of bytes, got {data.dtype}, "
+                f"{list(data.shape)}"
+            )
+        return bytes(memoryview(_bytes_of(data)))
+
+
+def _bytes_of(data: torch.Tensor) -> Any:
+    from ctypes import c_ubyte
+
+    raw = (c_ubyte * len(data)).from_address(data.data_ptr()) if len(data) else (c_ubyte * 0)()
+    raw.owner = data  # type: ignore[attr-defined]
+    return raw
+
+
+def _ids(ids: Any, what: str) -> torch.Tensor:
+    numbers = torch.as_tensor(ids)
+    if numbers.dim() != 1 or numbers.is_floating_point() or numbers.dtype == torch.bool:
+        raise ValueError(
+            f"InfoBatch.{what}: ids must be [B] integers, got shape {list(numbers.shape)}, {numbers.dtype}"
+        )
+    return numbers.to(torch.int64).contiguous()
+
+
+__all__ = ["TensorStep", "from_lent"]

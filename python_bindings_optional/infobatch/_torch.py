@@ -1,0 +1,117 @@
+"""InfoBatch and its samplers as data set and samplers of torch. Loaded only where torch is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import data
+
+from ._statistics import LoadReport
+from .infobatch import InfoBatch
+from .samplers import BatchSampler, Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .infobatch import _Run
+
+
+class TorchSampler(Sampler, data.Sampler[int]):
+    __doc__ = Sampler.__doc__
+
+
+class TorchBatchSampler(BatchSampler, data.Sampler[list[int]]):
+    __doc__ = BatchSampler.__doc__
+
+
+class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
+    __doc__ = InfoBatch.__doc__
+
+    _process = -1
+
+    @staticmethod
+    def _size_of(dataset: Any) -> int:
+        if isinstance(dataset, data.IterableDataset):
+            raise TypeError(
+                f"InfoBatch: an iterable data set ({type(dataset).__name__}) has no sample ids to score, "
+                "got one; use a data set with a length and items"
+            )
+        return InfoBatch._size_of(dataset)
+
+    def _new_sampler(self) -> Sampler:
+        return TorchSampler(self)
+
+    def batch_sampler(self, batch_size: int, drop_last: bool = False) -> BatchSampler:
+        self._here  # noqa: B018 - raises in a copy
+        return TorchBatchSampler(self, batch_size, drop_last)
+
+    @property
+    def _here(self) -> _Run:
+        run = self._run
+        if run is None or self._process != os.getpid():
+            return self._elsewhere()
+        return run
+
+    def _elsewhere(self) -> _Run:
+        """Seen from another process than before: a worker of a loader has only the data set."""
+        worker = data.get_worker_info()
+        if worker is not None and self._run is not None:
+            raise RuntimeError(
+                f"InfoBatch: in worker {worker.id} of a loader this is a plain data set; the run stays in "
+                "the process that trains. Call update there"
+            )
+        run = InfoBatch._here.fget(self)  # type: ignore[attr-defined]
+        self._process = os.getpid()
+        return run  # type: ignore[no-any-return]
+
+    def update(
+        self,
+        losses: Any,
+        ids: Any = None,
+        scores: Any = None,
+        reduction: str = "mean",
+    ) -> Any:
+        if not isinstance(losses, torch.Tensor):
+            return super().update(losses, ids, scores, reduction)
+        return self._here.step.tensors.update(losses, ids, scores, reduction)
+
+    update.__doc__ = InfoBatch.update.__doc__
+
+    def mean_score(self) -> torch.Tensor:
+        """Mean of all scores, a scalar tensor; NaN while there is none."""
+        return torch.tensor(super().mean_score(), dtype=torch.float32)
+
+    def get_weights(self, ids: Any) -> torch.Tensor:
+        """The weights of samples in the epoch's plan, [B] float32; see `InfoBatch.get_weights`."""
+        run = self._here
+        run.feed.sync()
+        return run.step.tensors.get_weights(torch.as_tensor(ids))
+
+    @property
+    def scores(self) -> torch.Tensor:
+        """[N] float32, the last loss of each sample; NaN: never observed. A view without a copy, to be
+        read only; it holds the run."""
+        run = self._here
+        return run.step.tensors.view(run.session.scores(), "float32")
+
+    # A stateful loader asks the data set in each of its workers for a state: there it is that of the data
+    # set within, if it has one.
+
+    def state_dict(self) -> dict[str, Any]:
+        if data.get_worker_info() is None:
+            return super().state_dict()
+        inner = getattr(self.dataset, "state_dict", None)
+        return {} if inner is None else inner()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> LoadReport:
+        if data.get_worker_info() is None:
+            return super().load_state_dict(state_dict)
+        inner = getattr(self.dataset, "load_state_dict", None)
+        if inner is not None:
+            inner(state_dict)
+        return LoadReport(0, 0, ())
+
+    state_dict.__doc__ = InfoBatch.state_dict.__doc__
+    load_state_dict.__doc__ = InfoBatch.load_state_dict.__doc__

@@ -1,0 +1,567 @@
+"""The InfoBatch of a run: a data set (or its length), the samplers over it, and the third line."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from ._delivery import Feed
+from ._session import Session, warn
+from .samplers import BatchSampler, Sampler
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Self, Unpack
+
+    from ._session import Plan
+    from ._statistics import LoadReport, Statistics
+    from ._step import Step
+
+
+class Options(TypedDict, total=False):
+    """What can be set by keyword beside the four official arguments; docs/python.md explains each."""
+
+    seed: int
+    policy: str
+    keep: str
+    rescale: bool
+    warmup: int
+    target_saved: float | None
+    max_prune_ratio: float
+    quantiles: Sequence[float]
+    quantile_keep: Sequence[float]
+    score_ema: float
+    whole_batches: int
+    drop_last: bool | None
+    lookahead: bool
+    threads: int
+    device: Any
+    columns: Mapping[str, Any]
+
+
+_ENGINE_OPTIONS = (
+    "seed",
+    "policy",
+    "keep",
+    "rescale",
+    "warmup",
+    "target_saved",
+    "max_prune_ratio",
+    "quantiles",
+    "quantile_keep",
+    "score_ema",
+    "whole_batches",
+    "drop_last",
+    "lookahead",
+)
+_OWN_OPTIONS = ("threads", "device", "columns")
+
+# Attributes of an InfoBatch itself: never asked of the data set within.
+_OWN_ATTRIBUTES = frozenset(
+    {
+        "dataset",
+        "num_epochs",
+        "prune_ratio",
+        "delta",
+        "_run",
+        "_options",
+        "_own",
+        "_size",
+        "_sampler",
+    }
+)
+
+
+class _Run:
+    """What stays in the process that trains: session, deliveries, the step."""
+
+    def __init__(self, session: Session, feed: Feed, step: Step) -> None:
+        self.session = session
+        self.feed = feed
+        self.step = step
+
+
+class InfoBatch:
+    """Skips samples that the network has already learned, without changing what training converges to.
+
+    The three lines, unchanged from the official package::
+
+        dataset = InfoBatch(dataset, num_epochs=200, prune_ratio=0.5)                   # 1
+        loader = DataLoader(dataset, batch_size=128, sampler=dataset.sampler)           # 2
+        ... loss = dataset.update(criterion(outputs, targets));  loss.backward()        # 3
+
+    The same without a data set, for new code::
+
+        ib = InfoBatch(50_000, num_epochs=200)
+        loader = DataLoader(dataset, batch_sampler=ib.batch_sampler(128))
+
+    Beside the three lines: the criterion has ``reduction='none'``, ``shuffle=True`` goes, and the
+    learning rate follows ``progress`` (or ``max_steps(B)``), since epochs have fewer steps.
+
+    It is a data set, too: items, length and attributes are those of the one within. Calls may come from
+    any thread; processes that a loader starts get the data set alone.
+
+    Args:
+        dataset: what has a length and items, or just the length N >= 0. Ids are 0 .. N-1.
+        num_epochs: E >= 1, epochs of the run; the last ``1 - delta`` of them see every sample.
+        prune_ratio: r in [0, 1), the chance of a sample below the mean score to be left out.
+        delta: in (0, 1]; from epoch floor(delta * E) on every sample is seen.
+        **options: by keyword:
+
+            - ``seed``: of all random choices. Default: torch's initial seed where torch is loaded (it is
+              read, never advanced), else a constant.
+            - ``policy``: ``"infobatch"`` (default), ``"infobatch_quantile"``, ``"random"``, ``"full"``.
+            - ``keep``: ``"bernoulli"`` (the paper's, default) or ``"exact"`` (exact counts).
+            - ``target_saved``: share of the samples of the whole run to save, a fixed budget; r is then
+              solved for, up to ``max_prune_ratio``.
+            - ``whole_batches``: B; pruned epochs are multiples of it.
+            - ``warmup``: full epochs at the beginning, default 1. ``rescale``: False leaves weights at 1.
+            - ``score_ema``: share of the old score in the new one, default 0.
+            - ``drop_last``: whether the loader drops a short last batch; ``lookahead``: a prefetcher runs
+              further ahead as it goes.
+            - ``device``: where the losses will be; default: where the first ones are.
+            - ``threads``: of the epoch boundary, 0: as many as the process may use.
+            - ``columns``: ``{"class": labels}``, values of your own for every sample (see `set_column`).
+
+    Raises:
+        ValueError: listing every option that breaks its rule.
+        TypeError: an option that does not exist (listing those that do), an iterable data set.
+
+    Source: Qin et al., InfoBatch, ICLR 2024 (arXiv:2303.04947).
+
+    >>> ib = InfoBatch(8, num_epochs=10, seed=7)
+    >>> sorted(i for batch in ib.batch_sampler(4) for i in batch)
+    [0, 1, 2, 3, 4, 5, 6, 7]
+    """
+
+    _run: _Run | None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Where torch is loaded, an object that is one of torch's data sets, too.
+        if cls is InfoBatch and "torch" in sys.modules:
+            from ._torch import TorchInfoBatch
+
+            return cast("Self", object.__new__(TorchInfoBatch))
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        dataset: Any,
+        num_epochs: int,
+        prune_ratio: float = 0.5,
+        delta: float = 0.875,
+        **options: Unpack[Options],
+    ) -> None:
+        unknown = [name for name in options if name not in _ENGINE_OPTIONS + _OWN_OPTIONS]
+        if unknown:
+            known = ", ".join(sorted(_ENGINE_OPTIONS + _OWN_OPTIONS))
+            raise TypeError(f"InfoBatch: an option must be one of {known}, got {', '.join(sorted(unknown))}")
+        size = self._size_of(dataset)
+        given = cast("dict[str, Any]", dict(options))
+        own = {name: given.pop(name, None) for name in _OWN_OPTIONS}
+        given = {name: value for name, value in given.items() if value is not None}
+        given.setdefault("seed", self._default_seed())
+        for name in ("quantiles", "quantile_keep"):
+            if name in given:
+                given[name] = [float(value) for value in given[name]]
+        engine = {"epochs": num_epochs, "prune_ratio": prune_ratio, "delta": delta, **given}
+        session = Session(size, plain(engine), own["threads"] or 0)
+        self.dataset = dataset
+        self.num_epochs = num_epochs
+        self.prune_ratio = prune_ratio
+        self.delta = delta
+        self._options = engine
+        self._own = own
+        self._size = size
+        self._start(session)
+        for name, values in (own["columns"] or {}).items():
+            self.set_column(name, values)
+
+    def _start(self, session: Session) -> None:
+        step = self._new_step(session)
+        feed = Feed(session, step.settle, self._check_size)
+        step.feed = feed
+        self._run = _Run(session, feed, step)
+        self._sampler = self._new_sampler()
+
+    def _new_step(self, session: Session) -> Step:
+        from ._step import Step
+
+        return Step(session, self._own["device"])
+
+    def _new_sampler(self) -> Sampler:
+        return Sampler(self)
+
+    @staticmethod
+    def _default_seed() -> int:
+        torch = sys.modules.get("torch")
+        return int(torch.initial_seed()) % 2**64 if torch is not None else 0
+
+    @staticmethod
+    def _size_of(dataset: Any) -> int:
+        if isinstance(dataset, int) and not isinstance(dataset, bool):
+            return dataset
+        if isinstance(dataset, bool) or not all(
+            hasattr(dataset, name) for name in ("__len__", "__getitem__")
+        ):
+            raise TypeError(
+                "InfoBatch: a data set must have a length and items, or be the length itself, got "
+                f"{type(dataset).__name__}: an iterable data set has no sample ids to score"
+            )
+        return len(dataset)
+
+    def _check_size(self) -> None:
+        if isinstance(self.dataset, int):
+            return
+        size = len(self.dataset)
+        if size != self._size:
+            raise ValueError(
+                f"InfoBatch: the data set must keep its length {self._size}, got {size}: scores belong to "
+                "indices; make a new InfoBatch for another data set"
+            )
+
+    @property
+    def _here(self) -> _Run:
+        """The run, in the process that trains."""
+        run = self._run
+        if run is None:
+            raise RuntimeError(
+                "InfoBatch: this copy is a plain data set: it was pickled, as for the workers of a loader, "
+                "and the run stays in the process that trains. Call update there; keep a run with "
+                "state_dict or save; copy it with copy.deepcopy"
+            )
+        return run
+
+    # --- line 2
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler for ``DataLoader(..., sampler=...)``: indices of the epoch, in order. Always the
+        same object; looking at it changes nothing."""
+        self._here  # noqa: B018 - raises in a copy
+        return self._sampler
+
+    def batch_sampler(self, batch_size: int, drop_last: bool = False) -> BatchSampler:
+        """The sampler for ``DataLoader(..., batch_sampler=...)``: lists of ``batch_size`` indices.
+
+        Faster than ``sampler``, and the batches are known, so that a batch may be observed in parts
+        (gradient accumulation).
+
+        Args:
+            batch_size: B >= 1.
+            drop_last: leave out a last batch that is shorter.
+        """
+        self._here  # noqa: B018 - raises in a copy
+        return BatchSampler(self, batch_size, drop_last)
+
+    # --- line 3
+
+    def update(
+        self,
+        losses: Any,
+        ids: Any = None,
+        scores: Any = None,
+        reduction: str = "mean",
+    ) -> Any:
+        """Line 3. Records the losses of the next B samples, and returns the reduced, re-weighted loss.
+
+            mean           sum(w * loss) / B       the official reduction, default
+            sum            sum(w * loss)           unbiased for the sum over all samples
+            none           w * loss, [B, ...]
+            weighted_mean  sum(w * loss) / sum(w)  keeps the step size; a ratio estimate
+
+        Args:
+            losses: [B] or [B, ...], float16, bfloat16, float32 or float64, any device, any stride; never
+                modified, gradients flow through. The score is the mean over the trailing dimensions, the
+                weight broadcasts. NumPy and JAX arrays, or what has ``__array__`` or ``__dlpack__``.
+            ids: [B] integers, the samples of the rows, in any order (see `Indexed`); None: the next B
+                samples in the order of delivery. Of a repeated id every row is weighted, and the last
+                one's score wins.
+            scores: [B] recorded instead of the losses, e.g. the mean over the tokens of a sequence that
+                are not padding.
+            reduction: as above.
+
+        Returns:
+            A float32 tensor (float64 for double losses), scalar or of the shape of ``losses``. For arrays
+            that are no tensors: a float, or a NumPy array for ``none``.
+
+        Raises:
+            ValueError: a scalar loss, a wrong shape, dtype, device or reduction.
+            IndexError: an id outside the data set or the plan (on a device other than the CPU: at the end
+                of the epoch).
+            RuntimeError: losses that cannot belong to the samples in hand: a second update on one batch, a
+                lost row or batch. Nothing was recorded.
+        """
+        return self._here.step.update(losses, ids, scores, reduction)
+
+    def observe(self, scores: Any, ids: Any = None) -> Any:
+        """For a loss that exists only reduced: records the scores of the next B samples (or of ``ids``)
+        and returns their weights, [B] float32.
+
+        ``scale_gradient(outputs, weights)`` between the model and the criterion then weighs the gradient::
+
+            weights = ib.observe(per_sample_score)
+            loss = criterion(infobatch.scale_gradient(outputs, weights), targets)
+
+        Args and errors as `update`. The weights are the caller's own copy.
+        """
+        return self._here.step.observe(scores, ids)
+
+    def get_weights(self, ids: Any) -> Any:
+        """The weights of samples in the epoch's plan, [B] float32: 1, or the inverse of the keep
+        probability. For a step that weighs the losses itself (JAX), before `observe`.
+
+        Raises:
+            IndexError: an id outside the data set or the plan.
+        """
+        run = self._here
+        run.feed.sync()
+        return run.step.get_weights(ids)
+
+    # --- epochs
+
+    @property
+    def epoch(self) -> int:
+        """The running epoch, 0-based; once it is over, the next one."""
+        self._settle()
+        return self._here.session.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begins ``epoch``. Optional: without it epochs follow one another by themselves.
+
+        Setting the running epoch once more repeats it from its start.
+        """
+        run = self._here
+        run.feed.sync()
+        run.step.settle(True)
+        run.session.set_epoch(int(epoch))
+        run.feed.drop()
+
+    def discard_epoch(self) -> None:
+        """Forgets everything that this epoch observed and begins it anew: undoes the steps of a
+        learning-rate finder or a warm-up."""
+        run = self._here
+        run.session.discard_epoch()
+        run.step.forget()
+        run.feed.drop()
+
+    @property
+    def plan(self) -> Plan:
+        """The frozen plan of `epoch`, made when first asked for: ids [K] int64, weights [K] float32."""
+        self._settle()
+        return self._here.session.plan()
+
+    @property
+    def weights(self) -> memoryview[float]:
+        """Weights of the epoch's plan in the order of delivery, [K] float32."""
+        return self.plan.weights
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the run that is done, in [0, 1]: (epoch + position in its plan) / E. Drive the
+        learning rate by it: epochs have fewer steps when samples are skipped."""
+        run = self._here
+        run.feed.sync()
+        return run.step.progress()
+
+    def max_steps(self, batch_size: int) -> int:
+        """Upper bound of the number of steps of the run: E * ceil(N / batch_size)."""
+        return self._here.session.max_steps(batch_size)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Figures of the running (or just finished) epoch and of the run. Changes nothing."""
+        run = self._here
+        run.feed.sync()
+        return run.session.statistics()
+
+    @property
+    def scores(self) -> Any:
+        """[N] float32, the last loss of each sample; NaN: never observed. A view without a copy, to be
+        read only; it holds the run. The losses of an epoch enter when the next one is planned."""
+        run = self._here
+        return run.step.view(run.session.scores(), "float32")
+
+    # --- columns
+
+    def set_column(self, name: str, values: Any) -> None:
+        """Gives every sample a value of your own, e.g. its class. Before the first epoch begins; kept in
+        the state, and must be equal on load.
+
+        Args:
+            name: 1 to 64 characters of a-z, 0-9 and _, no digit first, not "score".
+            values: [N] integers or floats of 8 to 64 bits; a list counts as int64 or float64. Copied.
+        """
+        run = self._here
+        run.step.set_column(name, values, self._size)
+
+    def column(self, name: str) -> Any:
+        """A column as it lies in memory, [N], to be read only; "score" is the engine's."""
+        run = self._here
+        dtype, array = run.session.column(name)
+        return run.step.view(array, dtype)
+
+    @property
+    def column_names(self) -> list[str]:
+        """ "score", then your own in the order of their names."""
+        return self._here.session.column_names()
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state of the run: scores, plan, position, any step will do.
+
+        Safe for ``torch.load(weights_only=True)``: one tensor of bytes (``bytes`` where torch is not
+        loaded). Equal to what `save` writes.
+        """
+        run = self._here
+        self._settle(everything=True)
+        return {"infobatch": run.step.pack(run.session.serialize())}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> LoadReport:
+        """Goes on from a state exactly where it stood. Data set length, seed, policy and its parameters
+        must match; epochs, delta, batch size and device may differ.
+
+        Returns:
+            where it goes on, and what differs and may; what differs is also warned of.
+
+        Raises:
+            ValueError: the state of another run (every difference is listed).
+            RuntimeError: no state, or damaged.
+        """
+        run = self._here
+        if "infobatch" not in state_dict:
+            raise ValueError(
+                "InfoBatch.load_state_dict: a state must have the key 'infobatch', got "
+                f"{sorted(map(str, state_dict))}"
+            )
+        return self._loaded(run.session.deserialize(run.step.unpack(state_dict["infobatch"])))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the whole state to one safetensors file, atomically; the C++ library reads it, too."""
+        self._settle(everything=True)
+        self._here.session.save(_path(path))
+
+    def load(self, path: str | os.PathLike[str]) -> LoadReport:
+        """Goes on from a file, as `load_state_dict`; files of the C++ library are read, too."""
+        return self._loaded(self._here.session.load(_path(path)))
+
+    def _loaded(self, report: LoadReport) -> LoadReport:
+        run = self._here
+        run.step.forget()
+        run.feed.drop()
+        if report.changes:
+            from ._errors import StateChangedWarning
+
+            warn(
+                "InfoBatch: the loaded state differs in " + "; ".join(report.changes),
+                StateChangedWarning,
+            )
+        return report
+
+    def _settle(self, everything: bool = False) -> None:
+        """What the engine must know before it is asked: rows that were pulled, and at the end of an epoch
+        (or always) the losses that are staged elsewhere."""
+        run = self._here
+        run.feed.sync()
+        run.step.settle(everything or run.feed.ended)
+
+    # --- the official package's names
+
+    def get_pruned_count(self) -> int:
+        """Samples that were left out so far, in the whole run."""
+        return self.statistics.pruned_total
+
+    def mean_score(self) -> Any:
+        """Mean of all scores, NaN while there is none."""
+        score = self.statistics.mean_score
+        return float("nan") if score is None else score
+
+    @property
+    def stop_prune(self) -> float:
+        """Epoch from which on nothing is left out: num_epochs * delta."""
+        return self.num_epochs * self.delta
+
+    # --- the data set
+
+    def __len__(self) -> int:
+        return self._size if isinstance(self.dataset, int) else len(self.dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.dataset, int):
+            raise TypeError(
+                "InfoBatch: made from a length, it has no items, got an index: give the loader the data set "
+                "itself, DataLoader(dataset, batch_sampler=ib.batch_sampler(B))"
+            )
+        return self.dataset[index]
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what is not found: an attribute of the data set within.
+        if name in _OWN_ATTRIBUTES or (name.startswith("__") and name != "__getitems__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.dataset, name)
+
+    def __repr__(self) -> str:
+        inner = "" if isinstance(self.dataset, int) else f"{type(self.dataset).__name__}, "
+        return f"InfoBatch({inner}size={self._size}, num_epochs={self.num_epochs})"
+
+    # --- copies
+
+    def __reduce__(self) -> Any:
+        return _plain_copy, (
+            self.dataset,
+            self.num_epochs,
+            self.prune_ratio,
+            self.delta,
+            self._size,
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> InfoBatch:
+        """An independent run that stands where this one stands. Iterations are not copied."""
+        from copy import deepcopy
+
+        run = self._here
+        self._settle(everything=True)
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        twin.dataset = deepcopy(self.dataset, memo)
+        twin.num_epochs, twin.prune_ratio, twin.delta = (
+            self.num_epochs,
+            self.prune_ratio,
+            self.delta,
+        )
+        twin._options, twin._own, twin._size = dict(self._options), dict(self._own), self._size
+        session = Session(self._size, plain(self._options), run.session.threads)
+        for name in run.session.column_names()[1:]:
+            dtype, array = run.session.column(name)
+            from ._session import address_of
+
+            session.set_column(name, dtype, address_of(array))
+        session.deserialize(run.session.serialize())
+        twin._start(session)
+        return twin
+
+
+def _plain_copy(dataset: Any, num_epochs: int, prune_ratio: float, delta: float, size: int) -> InfoBatch:
+    """What an InfoBatch is in another process: its data set."""
+    copy = InfoBatch.__new__(InfoBatch)
+    copy.dataset = dataset
+    copy.num_epochs, copy.prune_ratio, copy.delta, copy._size = num_epochs, prune_ratio, delta, size
+    copy._run = None
+    return copy
+
+
+def plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as JSON can say them: numbers of NumPy or torch as those of Python."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in options.items()}
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    from os import fspath
+
+    return fspath(path)
+
+
+__all__ = ["InfoBatch", "Options"]

@@ -1,0 +1,91 @@
+"""The samplers of a run: what a loader takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._delivery import BatchIterator, RowIterator, row_iterator
+
+if TYPE_CHECKING:
+    from .infobatch import InfoBatch
+
+
+class _RunSampler:
+    """What both samplers share."""
+
+    def __init__(self, owner: InfoBatch) -> None:
+        self.infobatch = owner
+
+    def set_epoch(self, epoch: int) -> None:
+        """As ``InfoBatch.set_epoch``; trainers call it on the sampler of a loader."""
+        self.infobatch.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """What of the run can be told in two numbers, to be compared on load. The run's state is
+        ``InfoBatch.state_dict``, and where an iteration stands is said by its iterator."""
+        session = self.infobatch._here.session
+        return {"size": session.size, "epochs": self.infobatch.num_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Compares; moves nothing."""
+        size = self.infobatch._here.session.size
+        if int(state_dict["size"]) != size:
+            raise ValueError(
+                f"InfoBatch.sampler: a state must be of a data set of {size} samples, got "
+                f"{state_dict['size']}"
+            )
+
+    def _length(self) -> int:
+        owner = self.infobatch
+        owner._settle()
+        return owner._here.session.length()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "InfoBatch.sampler: a sampler belongs to a run in this process and cannot be pickled; pickle "
+            "the InfoBatch (a plain data set then), or keep the run with state_dict or save"
+        )
+
+
+class Sampler(_RunSampler):
+    """The samples of each epoch in the order of its plan, one by one. See ``InfoBatch.sampler``.
+
+    Iterating begins an epoch with the first index: the next one, or the same as long as no loss came
+    back. ``len`` is the number of samples of the epoch that the next iteration delivers.
+    """
+
+    def __iter__(self) -> RowIterator:
+        return row_iterator(self.infobatch._here.feed)
+
+    def __len__(self) -> int:
+        return self._length()
+
+
+class BatchSampler(_RunSampler):
+    """The same in batches. See ``InfoBatch.batch_sampler``."""
+
+    def __init__(self, owner: InfoBatch, batch_size: int, drop_last: bool) -> None:
+        super().__init__(owner)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                f"InfoBatch.batch_sampler: batch_size must be an integer of at least 1, got {batch_size!r}"
+            )
+        if not isinstance(drop_last, bool):
+            raise ValueError(f"InfoBatch.batch_sampler: drop_last must be a bool, got {drop_last!r}")
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of the same run; trainers call ``loader.batch_sampler.sampler.set_epoch``."""
+        return self.infobatch.sampler
+
+    def __iter__(self) -> BatchIterator:
+        return BatchIterator(self.infobatch._here.feed, self.batch_size, self.drop_last)
+
+    def __len__(self) -> int:
+        samples = self._length()
+        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+
+
+__all__ = ["BatchSampler", "Sampler"]

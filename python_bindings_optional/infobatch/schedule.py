@@ -1,0 +1,78 @@
+"""Learning rates for epochs of changing length: they follow ``progress``, not a count of steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
+    from .infobatch import InfoBatch
+
+
+class _Steps(Protocol):
+    last_epoch: int
+
+    def step(self) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+def progress_lr(optimizer: Optimizer, infobatch: InfoBatch, factor: Callable[[float], float]) -> LambdaLR:
+    """A ``LambdaLR`` on the fraction of the run that is done. Call ``step()`` after each optimizer step.
+
+    Args:
+        optimizer: its learning rates are multiplied.
+        infobatch: the run.
+        factor: from progress in [0, 1] to a factor, e.g. ``lambda p: 0.5 * (1 + math.cos(math.pi * p))``.
+    """
+    from torch.optim.lr_scheduler import LambdaLR
+
+    return LambdaLR(optimizer, lambda step: factor(infobatch.progress))
+
+
+class FullRunScheduler:
+    """Drives a scheduler that counts steps, so that it ends where it should::
+
+        steps = ib.max_steps(batch_size)
+        schedule = FullRunScheduler(OneCycleLR(optimizer, 0.1, total_steps=steps), ib, steps)
+        ... optimizer.step(); schedule.step()
+
+    The scheduler is made for a run that sees every sample; where samples are left out, it takes more than
+    one of its steps at a time.
+
+    Args:
+        scheduler: of torch, stepped once a batch, made for ``total_steps``.
+        infobatch: the run.
+        total_steps: T >= 1 steps of the scheduler's whole run.
+    """
+
+    def __init__(self, scheduler: _Steps, infobatch: InfoBatch, total_steps: int) -> None:
+        if total_steps < 1:
+            raise ValueError(f"FullRunScheduler: total_steps must be at least 1, got {total_steps}")
+        self.scheduler = scheduler
+        self.infobatch = infobatch
+        self.total_steps = total_steps
+
+    def step(self) -> None:
+        """Moves the scheduler to where the run stands: round(progress * T), at most T - 1."""
+        due = min(round(self.infobatch.progress * self.total_steps), self.total_steps - 1)
+        while self.scheduler.last_epoch < due:
+            self.scheduler.step()
+
+    def get_last_lr(self) -> list[float]:
+        """The learning rates set last, one a group of parameters."""
+        return self.scheduler.get_last_lr()  # type: ignore[attr-defined,no-any-return]
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the scheduler."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.scheduler.load_state_dict(state_dict)
+
+
+__all__ = ["FullRunScheduler", "progress_lr"]
