@@ -31,12 +31,20 @@ class Feed:
     Args:
         session: the run.
         settle: called before an epoch begins, with True where losses must be handed over whatever comes.
+        renew: called when an epoch has begun.
         check: called before an epoch begins; raises where the data set is not the one of before.
     """
 
-    def __init__(self, session: Session, settle: Callable[[bool], None], check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        settle: Callable[[bool], None],
+        renew: Callable[[], None],
+        check: Callable[[], None],
+    ) -> None:
         self.session = session
         self._settle = settle
+        self._renew = renew
         self._check = check
         self.current: Iteration | None = None
         self.declared: bool | None = None
@@ -52,6 +60,7 @@ class Feed:
         self.drop()
         self.current = iteration
         self.plan = session.plan()
+        self._renew()
         session.deliver_warnings()
         return self.plan
 

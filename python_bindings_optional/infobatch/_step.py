@@ -212,10 +212,10 @@ class Step:
         if self._tensors is not None and everything:
             self._tensors.settle()
 
-    def forget(self) -> None:
-        """Losses that were not handed over yet belong to an epoch that is gone."""
+    def renew(self) -> None:
+        """An epoch begins, maybe anew: losses that were not handed over belong to one that is gone."""
         if self._tensors is not None:
-            self._tensors.forget()
+            self._tensors.renew()
 
     def progress(self) -> float:
         return self.session.progress if self._tensors is None else self._tensors.progress()

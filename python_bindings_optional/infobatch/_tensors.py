@@ -2,12 +2,15 @@
 
 In the order of delivery, a step reads a slice of the epoch's weights and writes a slice of its staged
 losses. On the CPU both are the engine's own arrays; on another device they are copies there, weights made
-once an epoch and losses brought back once, at its end. Nothing is copied to the host in a step.
+once an epoch and losses brought back once, at its end. By ids, see ``_tables``. Nothing is copied to the
+host in a step, and nothing waits for the device.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import count as count_up
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -15,6 +18,9 @@ from ._step import SCALAR_CURES, check_column, check_reduction
 
 if TYPE_CHECKING:
     from ._step import Step
+    from ._tables import Tables
+
+_numbers = count_up()
 
 _COLUMN_DTYPES = {
     torch.float32: "float32",
@@ -31,7 +37,9 @@ _COLUMN_DTYPES = {
 
 def from_lent(lent: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """A lent array as a tensor over the same memory, which it keeps alive."""
-    return torch.frombuffer(lent, dtype=dtype) if len(lent) else torch.empty(0, dtype=dtype)
+    if not len(lent):
+        return torch.empty(0, dtype=dtype, device="cpu")
+    return torch.frombuffer(lent, dtype=dtype)
 
 
 class TensorStep:
@@ -41,16 +49,24 @@ class TensorStep:
         step: what it belongs to: session, deliveries, the device that was declared.
     """
 
+    #: Every run by its name, for a step that is being compiled.
+    named: ClassVar[WeakValueDictionary[str, TensorStep]] = WeakValueDictionary()
+
     def __init__(self, step: Step) -> None:
         self._step = step
         self._session = step.session
         self._device = None if step.device is None else torch.device(step.device)
         self._generation = -1
-        self._weights = torch.empty(0)  # [K] of the epoch, on the device
-        self._staged = torch.empty(0)  # [K] losses by position, on the device
-        self._lent = torch.empty(0)  # the engine's staged losses
+        none = torch.empty(0, dtype=torch.float32, device="cpu")
+        self._weights = none  # [K] of the epoch, on the device
+        self._staged = none  # [K] losses by position, on the device
+        self._lent = none  # the engine's staged losses
         self._begin = 0  # staged on the device and not handed over: [_begin, _end)
         self._end = 0
+        self._in_order = -1  # the generation that was observed in order
+        self._tables: Tables | None = None
+        self.key = f"run {next(_numbers)}"
+        TensorStep.named[self.key] = self
 
     # --- the step
 
@@ -59,6 +75,12 @@ class TensorStep:
     ) -> torch.Tensor:
         if reduction != "mean":
             check_reduction(reduction)
+        if torch.compiler.is_compiling():
+            from . import _compiled
+
+            if ids is None:
+                return _compiled.update_in_order(self, losses, scores, reduction)
+            _compiled.prepare(self.key, str(losses.device))
         self._check(losses, "update", "losses")
         recorded = losses.detach()
         if scores is not None:
@@ -83,32 +105,44 @@ class TensorStep:
         return weighted.sum() / (weights.sum() * (losses.numel() / rows))
 
     def observe(self, scores: torch.Tensor, ids: Any = None) -> torch.Tensor:
-        self._check(scores, "observe", "scores")
-        return self._record(scores.detach(), ids, "observe").clone()
+        if torch.compiler.is_compiling():
+            from . import _compiled
 
-    def get_weights(self, ids: torch.Tensor) -> torch.Tensor:
-        numbers = _ids(ids, "get_weights").cpu()
-        weights = torch.empty(len(numbers))
+            if ids is None:
+                return _compiled.observe_in_order(self, scores)
+            _compiled.prepare(self.key, str(scores.device))
+        self._check(scores, "observe", "scores")
+        weights = self._record(scores.detach(), ids, "observe")
+        return weights if ids is not None else weights.clone()
+
+    def get_weights(self, ids: Any) -> torch.Tensor:
+        given = _ids(ids, "get_weights")
+        numbers = given.cpu()
+        weights = torch.empty(len(numbers), dtype=torch.float32, device="cpu")
         self._session.weights(numbers.data_ptr(), len(numbers), weights.data_ptr())
-        return weights.to(ids.device)
+        return weights.to(given.device)
 
     def _record(self, scores: torch.Tensor, ids: Any, what: str) -> torch.Tensor:
         """Writes scores down, and returns the weights of their samples."""
-        feed = self._step.feed
-        feed.sync()
+        compiling = torch.compiler.is_compiling()
+        if not compiling:
+            self._step.feed.sync()
         if scores.dim() > 1:
             if ids is None:
                 self._suspect(scores)
             scores = scores.flatten(1).mean(1, dtype=torch.promote_types(scores.dtype, torch.float32))
-        count = scores.shape[0]
         if ids is not None:
-            return self._record_ids(scores, ids, count, what)
-        if count and feed.current is not None and self._generation != self._session.generation:
+            return self._record_ids(scores, ids, what, compiling)
+        count = scores.shape[0]
+        if self._tables is not None and self._tables.dirty:
+            self.settle()  # so that the engine knows that this epoch goes by ids
+        if count and self._step.feed.current is not None and self._generation != self._session.generation:
             self._fetch(scores.device)
         begin = self._session.advance(count, what)
         end = begin + count
+        self._in_order = self._session.generation
         if count == 0:
-            return torch.empty(0, device=scores.device)
+            return torch.empty(0, dtype=torch.float32, device=scores.device)
         self._staged[begin:end].copy_(scores)
         if self._staged is not self._lent:
             if self._begin == self._end:
@@ -124,29 +158,68 @@ class TensorStep:
         if device.type == "cpu":
             staged = lent
         else:
-            weights = weights.to(device)
-            staged = torch.empty(len(lent), device=device)
+            with torch.inference_mode(False):
+                weights = weights.to(device)
+                staged = torch.empty(len(lent), dtype=torch.float32, device=device)
         self._lent, self._weights, self._staged = lent, weights, staged
         self._begin = self._end = 0
         self._device = device
         self._generation = self._session.generation
 
-    def _record_ids(self, scores: torch.Tensor, ids: Any, count: int, what: str) -> torch.Tensor:
+    # --- by ids
+
+    def _record_ids(self, scores: torch.Tensor, ids: Any, what: str, compiling: bool) -> torch.Tensor:
+        device = scores.device
         numbers = _ids(ids, what)
-        if len(numbers) != count:
+        if numbers.shape[0] != scores.shape[0]:
             raise ValueError(
-                f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
+                f"InfoBatch.{what}: ids must be one for each of {scores.shape[0]} losses, got "
+                f"{numbers.shape[0]}"
             )
-        if scores.device.type != "cpu":
-            raise ValueError(
-                f"InfoBatch.{what}: losses with ids must be on the CPU in this version, got "
-                f"{scores.device}: leave the ids out where batches come in order"
-            )
+        if not compiling:
+            if device.type == "cpu" and self._tables is None:
+                return self._observe_ids(scores, numbers, what)
+            self.make_tables(device)
+            if self._in_order == self._session.generation:
+                self._observe_ids(scores.cpu(), numbers, what)  # which refuses it
+        tables = self._tables
+        assert tables is not None
+        slots = tables.slots(numbers.to(device))
+        recording: Any  # the module whose `record` it is
+        if compiling:
+            from . import _compiled
+
+            recording = _compiled
+        else:
+            from . import _tables
+
+            recording = _tables
+        recording.record(tables.losses, tables.row, slots, scores)
+        tables.dirty = True
+        return tables.weights.index_select(0, slots)
+
+    def _observe_ids(self, scores: torch.Tensor, ids: torch.Tensor, what: str) -> torch.Tensor:
+        """On the CPU the engine does it, and refuses at once what is wrong."""
         values = scores.to(torch.float32).contiguous()
-        weights = torch.empty(count)
-        numbers = numbers.cpu()
+        numbers = ids.cpu()
+        count = len(values)
+        weights = torch.empty(count, dtype=torch.float32, device="cpu")
         self._session.observe_ids(values.data_ptr(), numbers.data_ptr(), count, weights.data_ptr(), what)
         return weights
+
+    def make_tables(self, device: torch.device) -> None:
+        """The tables by id: from then on they are what ids go to."""
+        if self._tables is not None:
+            return
+        from ._tables import Tables
+
+        tables = Tables(self._session, device)
+        feed = self._step.feed
+        tables.begin(self._session.plan() if feed.current is None else feed.plan)
+        self._tables = tables
+        self._device = device
+
+    # --- what is refused
 
     def _check(self, values: Any, what: str, name: str) -> None:
         if not isinstance(values, torch.Tensor):
@@ -181,6 +254,12 @@ class TensorStep:
 
     def settle(self) -> None:
         """Brings losses that are staged on the device to the engine: one copy."""
+        tables = self._tables
+        if tables is not None and tables.dirty:
+            if tables.device.type == "meta":
+                tables.clear()
+            else:
+                tables.collect()
         if self._begin == self._end or self._generation != self._session.generation:
             return
         if self._staged.device.type != "meta":  # whose losses have no values: they stay unseen
@@ -188,12 +267,24 @@ class TensorStep:
             self._lent[part].copy_(self._staged[part])
         self._begin = self._end
 
-    def forget(self) -> None:
+    def renew(self) -> None:
+        """An epoch begins, maybe anew: what is staged on the device is of no use any more."""
         self._begin = self._end = 0
-        self._generation = -1
+        if self._tables is not None:
+            feed = self._step.feed
+            try:
+                self._tables.begin(self._session.plan() if feed.current is None else feed.plan)
+            except BaseException:
+                self._tables = None  # half of an epoch's weights would be wrong ones
+                raise
 
     def progress(self) -> float:
-        return self._session.progress
+        """Of an epoch by ids on a device, what was handed out counts: what came back is known later."""
+        session, feed = self._session, self._step.feed
+        if self._tables is None or not self._tables.dirty or feed.current is None:
+            return session.progress
+        length = max(len(feed.plan), 1)
+        return (session.epoch + feed.current.position() / length) / int(session.options["epochs"])
 
     # --- columns, state
 
@@ -232,7 +323,7 @@ def _bytes_of(data: torch.Tensor) -> Any:
 
 
 def _ids(ids: Any, what: str) -> torch.Tensor:
-    numbers = torch.as_tensor(ids)
+    numbers = ids if isinstance(ids, torch.Tensor) else torch.as_tensor(ids, device="cpu")
     if numbers.dim() != 1 or numbers.is_floating_point() or numbers.dtype == torch.bool:
         raise ValueError(
             f"InfoBatch.{what}: ids must be [B] integers, got shape {list(numbers.shape)}, {numbers.dtype}"

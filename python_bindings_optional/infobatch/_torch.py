@@ -15,6 +15,8 @@ from .samplers import BatchSampler, Sampler
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ._session import Session
+    from ._step import Step
     from .infobatch import _Run
 
 
@@ -43,6 +45,11 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
     def _new_sampler(self) -> Sampler:
         return TorchSampler(self)
 
+    def _new_step(self, session: Session) -> Step:
+        step = super()._new_step(session)
+        step.tensors  # noqa: B018 - made here, so that a compiled step finds it
+        return step
+
     def batch_sampler(self, batch_size: int, drop_last: bool = False) -> BatchSampler:
         self._here  # noqa: B018 - raises in a copy
         return TorchBatchSampler(self, batch_size, drop_last)
@@ -50,6 +57,8 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
     @property
     def _here(self) -> _Run:
         run = self._run
+        if run is not None and torch.compiler.is_compiling():  # which does not know os.getpid
+            return run
         if run is None or self._process != os.getpid():
             return self._elsewhere()
         return run
@@ -81,13 +90,13 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
 
     def mean_score(self) -> torch.Tensor:
         """Mean of all scores, a scalar tensor; NaN while there is none."""
-        return torch.tensor(super().mean_score(), dtype=torch.float32)
+        return torch.tensor(super().mean_score(), dtype=torch.float32, device="cpu")
 
     def get_weights(self, ids: Any) -> torch.Tensor:
         """The weights of samples in the epoch's plan, [B] float32; see `InfoBatch.get_weights`."""
         run = self._here
         run.feed.sync()
-        return run.step.tensors.get_weights(torch.as_tensor(ids))
+        return run.step.tensors.get_weights(ids)
 
     @property
     def scores(self) -> torch.Tensor:

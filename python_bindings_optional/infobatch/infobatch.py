@@ -181,7 +181,7 @@ class InfoBatch:
 
     def _start(self, session: Session) -> None:
         step = self._new_step(session)
-        feed = Feed(session, step.settle, self._check_size)
+        feed = Feed(session, step.settle, step.renew, self._check_size)
         step.feed = feed
         self._run = _Run(session, feed, step)
         self._sampler = self._new_sampler()
@@ -338,14 +338,15 @@ class InfoBatch:
         run.step.settle(True)
         run.session.set_epoch(int(epoch))
         run.feed.drop()
+        run.step.renew()
 
     def discard_epoch(self) -> None:
         """Forgets everything that this epoch observed and begins it anew: undoes the steps of a
         learning-rate finder or a warm-up."""
         run = self._here
         run.session.discard_epoch()
-        run.step.forget()
         run.feed.drop()
+        run.step.renew()
 
     @property
     def plan(self) -> Plan:
@@ -450,8 +451,8 @@ class InfoBatch:
 
     def _loaded(self, report: LoadReport) -> LoadReport:
         run = self._here
-        run.step.forget()
         run.feed.drop()
+        run.step.renew()
         if report.changes:
             from ._errors import StateChangedWarning
 
