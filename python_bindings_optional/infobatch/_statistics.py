@@ -33,9 +33,9 @@ class Statistics:
     candidates: int
     #: Chance of a candidate to be left out in this epoch (a fixed budget solves for it).
     prune_ratio: float
-    #: Samples of the epoch that were observed so far.
+    #: Samples that had a score when the epoch was planned.
     observed: int
-    #: Mean of all scores, the threshold; None while there is no score.
+    #: Mean of the scores when the epoch was planned, the threshold; None: there was no score.
     mean_score: float | None
     #: Samples that training without pruning would have taken so far.
     samples_full: int

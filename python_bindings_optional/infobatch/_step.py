@@ -251,10 +251,20 @@ class Step:
         values = (kind * size)(*listed)  # a name of its own: an address keeps nothing alive
         self.session.set_column(name, dtype, address_of(values))
 
+    def mean(self, lent: Any) -> float:
+        """Mean of the values of a lent array of float32 that are no NaN; NaN where there is none."""
+        np = numpy()
+        if np is None:
+            values = [value for value in lent if value == value]
+            return sum(values) / len(values) if values else float("nan")
+        values = np.frombuffer(lent, np.float32)
+        values = values[~np.isnan(values)]
+        return float(values.mean(dtype=np.float64)) if len(values) else float("nan")
+
     # --- state
 
     def pack(self, state: bytes) -> Any:
-        if "torch" in sys.modules:
+        if sys.modules.get("torch") is not None:
             return self.tensors.pack(state)
         return state
 

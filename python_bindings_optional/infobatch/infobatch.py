@@ -140,7 +140,7 @@ class InfoBatch:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Where torch is loaded, an object that is one of torch's data sets, too.
-        if cls is InfoBatch and "torch" in sys.modules:
+        if cls is InfoBatch and sys.modules.get("torch") is not None:
             from ._torch import TorchInfoBatch
 
             return cast("Self", object.__new__(TorchInfoBatch))
@@ -476,9 +476,12 @@ class InfoBatch:
         return self.statistics.pruned_total
 
     def mean_score(self) -> Any:
-        """Mean of all scores, NaN while there is none."""
-        score = self.statistics.mean_score
-        return float("nan") if score is None else score
+        """Mean of all scores, NaN while there is none. O(N); that of the running epoch's threshold is in
+        `statistics`."""
+        run = self._here
+        self._settle()
+        run.session.length()  # an epoch that is over: its losses enter
+        return run.step.mean(run.session.scores())
 
     @property
     def stop_prune(self) -> float:
@@ -556,7 +559,14 @@ def _plain_copy(dataset: Any, num_epochs: int, prune_ratio: float, delta: float,
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:
     """Options as JSON can say them: numbers of NumPy or torch as those of Python."""
-    return {name: value.item() if hasattr(value, "item") else value for name, value in options.items()}
+    from math import isfinite
+
+    found = {name: value.item() if hasattr(value, "item") else value for name, value in options.items()}
+    for name, value in found.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not isfinite(number):
+                raise ValueError(f"InfoBatch: {name} must be finite, got {number}")
+    return found
 
 
 def _path(path: str | os.PathLike[str]) -> str:
