@@ -105,6 +105,12 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
         run = self._here
         return run.step.tensors.view(run.session.scores(), "float32")
 
+    def column(self, name: str) -> torch.Tensor:
+        """A column as it lies in memory, [N], to be read only; "score" is the engine's."""
+        run = self._here
+        dtype, array = run.session.column(name)
+        return run.step.tensors.view(array, dtype)
+
     # A stateful loader asks the data set in each of its workers for a state: there it is that of the data
     # set within, if it has one.
 
