@@ -3,13 +3,22 @@
 Bad arguments raise ``ValueError`` (``TypeError`` for a wrong type), sample ids outside the data set or the
 plan ``IndexError``, calls that do not fit the state of the run ``RuntimeError``. Whatever a call raises, it
 has changed nothing and can be made again.
+
+Each warning comes once a run, at the line of the program that called the package::
+
+    warnings.simplefilter("error", infobatch.UpdateForgottenWarning)
+
+>>> import infobatch
+>>> issubclass(infobatch.UpdateForgottenWarning, infobatch.InfoBatchWarning)
+True
 """
 
 from __future__ import annotations
 
 
 class FileError(RuntimeError):
-    """A file of a saved state cannot be read or written, or is damaged."""
+    """A file of a saved state cannot be read or written, or a state is damaged. Nothing has changed: a save
+    leaves the old file, a load the run as it was."""
 
 
 class InfoBatchWarning(UserWarning):
@@ -17,28 +26,36 @@ class InfoBatchWarning(UserWarning):
 
 
 class NeverPrunesWarning(InfoBatchWarning):
-    """No epoch of the run leaves samples out: too few epochs, or too much warm-up."""
+    """No epoch of the run leaves samples out: fewer than 3 epochs, too much ``warmup``, or too small a
+    ``delta``. With the first epoch."""
 
 
 class UpdateForgottenWarning(InfoBatchWarning):
-    """An epoch was handed out to the end and no loss came back: the third line is missing."""
+    """An epoch was handed out to the end and no loss came back, so nothing can be left out: the third line is
+    missing, or an epoch that is smaller than one batch was dropped. With the epoch behind it."""
 
 
 class UnsoundEpochWarning(InfoBatchWarning):
-    """Losses of an epoch were dropped, because they may belong to other samples."""
+    """Losses of an epoch were dropped, because they may belong to other samples: the loop broke off or lost a
+    batch, or the loader drops its short last batch and nobody said so. Those samples keep their scores. Pass
+    ids, or declare ``drop_last``."""
 
 
 class NonFiniteLossWarning(InfoBatchWarning):
-    """Losses were NaN or infinite; their samples count as never observed."""
+    """Losses were NaN or infinite; their samples count as never observed: kept, with weight 1, until a finite
+    loss comes."""
 
 
 class BudgetShortfallWarning(InfoBatchWarning):
-    """``target_saved`` could not be reached."""
+    """``target_saved`` was not reached: too few candidates for ``max_prune_ratio``. With the last epoch that
+    leaves samples out."""
 
 
 class NotFlushedWarning(InfoBatchWarning):
-    """The file system cannot flush a saved state to the disk."""
+    """The file system cannot flush a saved state to the disk: the file is written, and a power failure may
+    still lose it."""
 
 
 class StateChangedWarning(InfoBatchWarning):
-    """A loaded state was made with other options that may differ; the text lists them."""
+    """A loaded state was made with other epochs, delta, ``drop_last`` or ``lookahead``, which may differ; the
+    text lists them."""

@@ -87,9 +87,17 @@ class Plan:
 
     Attributes:
         epoch: the epoch it belongs to, 0-based.
-        ids: [K] int64, the samples in the order of delivery. A ``memoryview``; ``numpy.asarray(plan.ids)``
-            and ``torch.frombuffer(plan.ids, dtype=torch.int64)`` do not copy.
-        weights: [K] float32, beside the ids.
+        ids: [K] int64, the samples in the order of delivery, a read-only ``memoryview``.
+        weights: [K] float32, beside the ids: 1, or the inverse of the chance to be kept.
+
+    ``numpy.asarray(plan.ids)`` does not copy; ``torch.tensor(plan.ids)`` does.
+
+    >>> from infobatch import InfoBatch
+    >>> plan = InfoBatch(4, num_epochs=8).plan
+    >>> plan
+    Plan(epoch=0, size=4)
+    >>> sorted(plan.ids), list(plan.weights)
+    ([0, 1, 2, 3], [1.0, 1.0, 1.0, 1.0])
     """
 
     def __init__(self, handle: c_void_p) -> None:
@@ -108,11 +116,13 @@ class Plan:
 
     @property
     def ids(self) -> memoryview[int]:
+        """[K] int64, the samples in the order of delivery, read-only."""
         ids: memoryview[int] = read_only(self.id_array)
         return ids
 
     @property
     def weights(self) -> memoryview[float]:
+        """[K] float32, their weights, read-only."""
         weights: memoryview[float] = read_only(self.weight_array)
         return weights
 

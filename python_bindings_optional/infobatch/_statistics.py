@@ -15,13 +15,23 @@ class Statistics:
     """Figures of the running (or just finished) epoch, and of the run so far. Counts are samples.
 
     Printed, it says what one wants to know: epoch, samples kept and left out, share saved, mean score.
+
+    >>> from infobatch import InfoBatch
+    >>> ib = InfoBatch(100, num_epochs=8, keep="exact")
+    >>> for ids in ib.batch_sampler(50):
+    ...     loss = ib.update([float(i) for i in ids])
+    >>> ids = next(iter(ib.batch_sampler(50)))
+    >>> print(ib.statistics)
+    epoch 1: 75 of 100 samples kept, 25 left out; 12.5% saved so far; mean score 49.5
+    >>> ib.statistics.candidates, ib.statistics.prune_ratio, ib.statistics.pruned_total
+    (50, 0.5, 25)
     """
 
     #: The epoch, 0-based.
     epoch: int
     #: Samples of the data set, N.
     size: int
-    #: The epoch's plan is made.
+    #: The epoch's plan is made; until then its figures are 0.
     planned: bool
     #: The epoch leaves samples out (it is neither warm-up nor annealed).
     prunes: bool
@@ -33,25 +43,25 @@ class Statistics:
     candidates: int
     #: Chance of a candidate to be left out in this epoch (a fixed budget solves for it).
     prune_ratio: float
-    #: Samples that had a score when the epoch was planned.
+    #: Samples with a score when the epoch was planned.
     observed: int
-    #: Mean of the scores when the epoch was planned, the threshold; None: there was no score.
+    #: Mean of their scores, the threshold; unit: the loss. None while there is no score.
     mean_score: float | None
-    #: Samples that training without pruning would have taken so far.
+    #: Samples that training without pruning would have taken so far, this epoch included: N an epoch.
     samples_full: int
-    #: Samples planned so far.
+    #: Samples planned so far, this epoch included.
     samples_planned: int
     #: Share of the samples so far that was left out, in [0, 1).
     saved: float
     #: The share of the whole run that ``target_saved`` promises; None without one.
     promised_saved: float | None
-    #: The share of the whole run that was left out so far.
+    #: Samples left out so far, as a share of the whole run, E * N.
     actual_saved: float
     #: Losses that were not finite, in this epoch.
     non_finite_epoch: int
     #: The same in the whole run.
     non_finite_total: int
-    #: Samples of a last batch that ``whole_batches`` could not make whole; 0: there is none.
+    #: Samples of the plan's last batch where ``whole_batches`` could not make it whole; 0: there is none.
     short_batch: int
     #: Losses of unsound epochs that did not enter the scores, in the whole run.
     dropped_total: int
@@ -62,6 +72,8 @@ class Statistics:
         return self.samples_full - self.samples_planned
 
     def __str__(self) -> str:
+        if not self.planned:
+            return f"epoch {self.epoch}: not planned yet; {self.size} samples; {self.saved:.1%} saved so far"
         score = "none yet" if self.mean_score is None else f"{self.mean_score:.4g}"
         text = (
             f"epoch {self.epoch}: {self.kept} of {self.size} samples kept, {self.pruned} left out; "
@@ -78,7 +90,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Where a load goes on, and which options differ from the saved ones (and may)."""
+    """Where a load goes on, and which options differ from the saved ones (and may).
+
+    >>> from infobatch import InfoBatch
+    >>> saved = InfoBatch(100, num_epochs=8, seed=1).state_dict()
+    >>> InfoBatch(100, num_epochs=8, seed=1).load_state_dict(saved)
+    LoadReport(epoch=0, position=0, changes=())
+    """
 
     #: The epoch that goes on, 0-based.
     epoch: int

@@ -24,6 +24,9 @@ class Indexed:
     Args:
         dataset: what has a length and items; an InfoBatch counts as the data set that it wraps.
 
+    Raises:
+        TypeError: a data set without a length.
+
     >>> Indexed("abc")[1]
     (1, 'b')
     """

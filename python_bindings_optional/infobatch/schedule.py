@@ -28,6 +28,22 @@ def progress_lr(optimizer: Optimizer, infobatch: InfoBatch, factor: Callable[[fl
         optimizer: its learning rates are multiplied.
         infobatch: the run.
         factor: from progress in [0, 1] to a factor, e.g. ``lambda p: 0.5 * (1 + math.cos(math.pi * p))``.
+
+    Returns:
+        The scheduler. Behind a load it needs no state of its own: the next ``step`` asks the run.
+
+    >>> import torch
+    >>> from infobatch import InfoBatch
+    >>> ib = InfoBatch(40, num_epochs=4)
+    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    >>> schedule = progress_lr(optimizer, ib, lambda progress: 1 - progress)
+    >>> for ids in ib.batch_sampler(20):
+    ...     loss = ib.update([1.0] * len(ids))
+    ...     optimizer.step()
+    ...     schedule.step()
+    ...     print(round(schedule.get_last_lr()[0], 4))
+    0.0875
+    0.075
     """
     from torch.optim.lr_scheduler import LambdaLR
 
@@ -48,6 +64,27 @@ class FullRunScheduler:
         scheduler: of torch, stepped once a batch, made for ``total_steps``.
         infobatch: the run.
         total_steps: T >= 1 steps of the scheduler's whole run.
+
+    Raises:
+        ValueError: fewer than one step.
+
+    >>> import torch
+    >>> from infobatch import InfoBatch
+    >>> ib = InfoBatch(40, num_epochs=4)
+    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    >>> steps = ib.max_steps(10)
+    >>> linear = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps - 1)
+    >>> schedule = FullRunScheduler(linear, ib, steps)
+    >>> for epoch in range(4):
+    ...     for ids in ib.batch_sampler(10):
+    ...         loss = ib.update([float(i) for i in ids])
+    ...         optimizer.step()
+    ...         schedule.step()
+    ...     print(epoch, round(schedule.get_last_lr()[0], 4))
+    0 0.7333
+    1 0.4667
+    2 0.2
+    3 0.0
     """
 
     def __init__(self, scheduler: _Steps, infobatch: InfoBatch, total_steps: int) -> None:
@@ -68,10 +105,11 @@ class FullRunScheduler:
         return self.scheduler.get_last_lr()  # type: ignore[attr-defined,no-any-return]
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the scheduler."""
+        """That of the scheduler. Save it at the same step as the run's."""
         return self.scheduler.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with the scheduler's state; load the run's, too."""
         self.scheduler.load_state_dict(state_dict)
 
 
