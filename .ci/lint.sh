@@ -28,15 +28,15 @@ else
   "$venv/bin/clang-format" --dry-run --Werror "${sources[@]}" || complain "format differs: make format"
 fi
 
-# Python: the package and its tests; the types of the package alone.
+# Python: the package, its tests and examples; the types of the package alone.
 package=python_bindings_optional/infobatch
 export RUFF_CACHE_DIR=.cache/ruff
 if [[ ${1:-} == --fix ]]; then
-  "$venv/bin/ruff" format --quiet "$package" tests/python
+  "$venv/bin/ruff" format --quiet "$package" tests/python examples/python
 else
-  "$venv/bin/ruff" format --quiet --diff "$package" tests/python || complain "format of Python differs: make format"
+  "$venv/bin/ruff" format --quiet --diff "$package" tests/python examples/python || complain "format of Python differs: make format"
 fi
-"$venv/bin/ruff" check --quiet "$package" tests/python || complain "ruff"
+"$venv/bin/ruff" check --quiet "$package" tests/python examples/python || complain "ruff"
 # torch and NumPy may be missing; what they declare is followed where set-up installed them.
 types_of=$venv/bin/python options=(--no-warn-unused-ignores)
 if [[ -d $(echo .venv/lib/python3.*/site-packages/torch) ]]; then types_of=.venv/bin/python options=(); fi
@@ -66,5 +66,5 @@ if grep -nE '[[:space:]]+$' -- "${sources[@]}"; then complain "white space at th
 for script in $(files 'scripts/*.sh' '.ci/*.sh' .ci/run); do bash -n "$script" || complain "$script: syntax"; done
 
 ((failures == 0)) || { printf 'lint: %d checks failed\n' "$failures" >&2; exit 1; }
-mapfile -t modules < <(files "$package/*.py" 'tests/python/*.py')
+mapfile -t modules < <(files "$package/*.py" 'tests/python/*.py' 'examples/python/*.py')
 echo "lint: ${#sources[@]} C and C++ files, ${#modules[@]} Python files, all checks passed"

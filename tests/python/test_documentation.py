@@ -1,0 +1,184 @@
+"""What the documentation shows is true: docstrings are run, and so is what the guides show."""
+
+import dataclasses
+import doctest
+import importlib
+import importlib.util
+import inspect
+import io
+import re
+import textwrap
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import infobatch
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = list(importlib.import_module("infobatch.infobatch").Options.__annotations__)
+GUIDE = ROOT / "docs" / "python.md"
+PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+NEEDS_TORCH = {"_tensors", "_torch", "ops"}  # import it
+SHOWS_TORCH = {"schedule"}  # their examples do
+
+MODULES = [
+    pytest.param(path.stem, marks=pytest.mark.torch if path.stem in NEEDS_TORCH | SHOWS_TORCH else ())
+    for path in sorted(Path(infobatch.__file__).parent.glob("*.py"))
+]
+
+# Where torch and NumPy are loaded makes no difference to what an example prints: it must not.
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module("infobatch" if name == "__init__" else f"infobatch.{name}")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings_show_what_happens(name: str) -> None:
+    found = doctest.testmod(module(name), optionflags=FLAGS)
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(Path(infobatch.__file__).parent.glob("*.py"))])
+def test_every_module_says_what_it_is(name: str) -> None:
+    source = (Path(infobatch.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    assert source.startswith('"""')
+
+
+def public() -> list[tuple[str, object]]:
+    """Every name of the package that can be had here; what needs torch only where there is one."""
+    found: list[tuple[str, object]] = []
+    for name in infobatch.__all__:
+        if name == "scale_gradient" and importlib.util.find_spec("torch") is None:
+            continue
+        found.append((name, getattr(infobatch, name)))
+    return found
+
+
+def members() -> list[tuple[str, object]]:
+    """The public classes and functions, and the methods and properties of the classes."""
+    from infobatch.samplers import BatchSampler, Sampler
+
+    found = [(name, value) for name, value in public() if name != "__version__"]
+    for name, value in [*found, ("Sampler", Sampler), ("BatchSampler", BatchSampler)]:
+        if not inspect.isclass(value) or issubclass(value, Warning | Exception):
+            continue
+        fields = (
+            {field.name for field in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
+        )
+        found += [
+            (f"{name}.{attribute}", member)
+            for attribute, member in vars(value).items()
+            if not attribute.startswith("_")
+            and attribute not in fields
+            and not isinstance(member, str | type(None))
+        ]
+    return found
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    missing = [name for name, value in members() if not (inspect.getdoc(value) or "").strip()]
+    assert missing == []
+    # An exception of the package must not show the docstring of the class it derives from.
+    inherited = [
+        name for name, value in public() if inspect.isclass(value) and not value.__dict__.get("__doc__")
+    ]
+    assert inherited == []
+
+
+def test_public_classes_and_functions_show_an_example() -> None:
+    without = [
+        name
+        for name, value in public()
+        if callable(value)
+        and not (inspect.isclass(value) and issubclass(value, Warning | Exception))
+        and not doctest.DocTestFinder(recurse=False).find(value, name)[0].examples
+    ]
+    assert without == []
+
+
+def section(heading: str) -> str:
+    """The text of a section of the guide."""
+    text = GUIDE.read_text(encoding="utf-8")
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def rows(heading: str) -> list[str]:
+    """The names in the first column of a section's table, in backquotes."""
+    columns = re.findall(r"^\| (.*?) \|", section(heading), flags=re.MULTILINE)
+    return [name for column in columns for name in re.findall(r"`(\w+)`", column)]
+
+
+def test_the_table_of_options_is_that_of_the_package() -> None:
+    assert sorted(rows("Options")) == sorted(OPTIONS)
+    docstring = inspect.getdoc(infobatch.InfoBatch) or ""
+    assert [name for name in OPTIONS if f"``{name}``" not in docstring] == []
+
+
+def test_the_table_of_warnings_is_that_of_the_package() -> None:
+    assert sorted([*rows("Warnings"), "InfoBatchWarning"]) == sorted(
+        name for name in infobatch.__all__ if name.endswith("Warning")
+    )
+
+
+def test_the_table_of_statistics_is_that_of_the_package() -> None:
+    fields = [field.name for field in dataclasses.fields(infobatch.Statistics)]
+    assert sorted(rows("Statistics")) == sorted([*fields, "pruned_total"])
+
+
+def test_the_table_of_names_is_true() -> None:
+    names = {
+        re.match(r"\w+", name).group()
+        for name in re.findall(
+            r"`(\w+)", "\n".join(re.findall(r"^\| (.*?) \|", section("New code"), flags=re.MULTILINE))
+        )
+    }
+    here = {name for name in vars(infobatch.InfoBatch) if not name.startswith("_")} | set(infobatch.__all__)
+    assert names - here == set()
+    official = {"get_pruned_count", "mean_score", "stop_prune"}  # in the section about that package
+    methods = {name for name in vars(infobatch.InfoBatch) if not name.startswith("_")}
+    assert methods - names - official == set()
+
+
+def blocks(page: Path) -> list[tuple[int, str, str, str]]:
+    """Python blocks of a page: line, info string behind "python", code, and the text block behind it."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    pattern = r"^```python([^\n]*)\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?"
+    for match in re.finditer(pattern, text, flags=re.MULTILINE | re.DOTALL):
+        line = text.count("\n", 0, match.start()) + 1
+        found.append((line, match[1].strip(), textwrap.dedent(match[2]), match[3] or ""))
+    return found
+
+
+BLOCKS = [
+    pytest.param(
+        code, info, printed, id=f"{page.name}:{line}", marks=pytest.mark.torch if "torch" in info else ()
+    )
+    for page in dict.fromkeys(PAGES)
+    for line, info, code, printed in blocks(page)
+]
+
+
+def test_the_pages_have_blocks() -> None:
+    assert {block.id.partition(":")[0] for block in BLOCKS} >= {"python.md", "README.md"}
+    assert sum("run" in block.values[1] for block in BLOCKS) >= 2
+
+
+@pytest.mark.parametrize(("code", "info", "printed"), BLOCKS)
+def test_a_block_is_python_and_where_it_says_so_runs(
+    code: str, info: str, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = compile(code, "block", "exec")
+    if "run" not in info.split():
+        return
+    monkeypatch.chdir(tmp_path)
+    output = io.StringIO()
+    with redirect_stdout(output), warnings.catch_warnings():
+        exec(program, {"__name__": "block"})
+    assert output.getvalue() == printed
