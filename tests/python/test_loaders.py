@@ -769,7 +769,8 @@ def test_rule_12_nothing_of_torch_is_patched() -> None:
 import torch, torch.utils.data as data
 from torch.utils.data import _utils, dataloader, sampler
 owners = [torch, torch.Tensor, torch.autograd.Function, torch.nn.Module, torch.optim.Optimizer, data,
-          dataloader, sampler, _utils, _utils.fetch, _utils.worker, _utils.collate, _utils.fetch._MapDatasetFetcher,
+          dataloader, sampler, _utils, _utils.fetch, _utils.worker, _utils.collate,
+          _utils.fetch._MapDatasetFetcher,
           *(value for value in vars(dataloader).values() if isinstance(value, type)),
           *(value for value in vars(sampler).values() if isinstance(value, type))]
 def attributes():
