@@ -4,7 +4,8 @@ Bad arguments raise ``ValueError`` (``TypeError`` for a wrong type), sample ids 
 plan ``IndexError``, calls that do not fit the state of the run ``RuntimeError``. Whatever a call raises, it
 has changed nothing and can be made again.
 
-Each warning comes once a run, at the line of the program that called the package::
+Each warning comes once a run (``StateChangedWarning`` with every such load), at the line of the program that
+called the package::
 
     warnings.simplefilter("error", infobatch.UpdateForgottenWarning)
 
