@@ -11,6 +11,7 @@ come back. Two ways of pulling:
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from itertools import chain
 from operator import length_hint
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from ._session import Plan, Session
 
@@ -48,6 +50,7 @@ class Feed:
         self._check = check
         self.current: Iteration | None = None
         self.declared: bool | None = None
+        self._reorders = False
 
     def start(self, iteration: Iteration) -> Plan:
         """An iteration begins: the next epoch, or the same one while nothing was observed."""
@@ -58,6 +61,7 @@ class Feed:
         iteration.check_expected()
         session.begin()
         self.drop()
+        self._reorders = reorders()
         self.current = iteration
         self.plan = session.plan()
         self._renew()
@@ -80,6 +84,15 @@ class Feed:
         """All of the plan was handed out."""
         return self.current is not None and self.current.ended()
 
+    def require_order(self, what: str) -> None:
+        """Raises where batches may change places, so that only ids say whose losses these are."""
+        if self._reorders:
+            raise RuntimeError(
+                f"{self.session.name}.{what}: batches must come in the order of delivery where no ids are "
+                "given, got a loader with in_order=False: pass the ids, update(losses, ids), with "
+                "Indexed(dataset) putting them into the batch; or leave in_order=True"
+            )
+
     def require(self, iteration: Iteration) -> None:
         if self.current is not iteration:
             raise RuntimeError(
@@ -87,6 +100,16 @@ class Feed:
                 "from an earlier one: two loaders share this run, or set_epoch, discard_epoch or a load "
                 "came in between. Iterate anew; two loaders at once need an InfoBatch each"
             )
+
+
+def reorders() -> bool:
+    """Whether what pulls is a loader of torch with ``in_order=False``, seen from its frames."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_next_index":  # the method of its iterators that pulls
+            return getattr(frame.f_locals.get("self"), "_in_order", True) is False
+        frame = frame.f_back
+    return False
 
 
 class Finished(Exception):

@@ -13,7 +13,9 @@ def others(path: list[str]) -> list[str]:
     found = []
     for entry in path:
         folder = os.path.join(entry or os.getcwd(), "infobatch")
-        if os.path.isfile(os.path.join(folder, "__init__.py")):
+        if not os.path.isfile(os.path.join(folder, "__init__.py")):
+            continue
+        if not os.path.isfile(os.path.join(folder, "_others.py")):  # else another copy of this one
             folder = os.path.realpath(folder)
             if folder != os.path.realpath(here) and folder not in found:
                 found.append(folder)

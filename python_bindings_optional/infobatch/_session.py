@@ -188,8 +188,8 @@ class Session:
                 fail(status, self.name)
             if found.text is None:
                 return
-            text = found.text.decode("utf-8", "replace")
-            warn(text, _CATEGORIES.get(found.kind, _errors.InfoBatchWarning))
+            text = found.text.decode("utf-8", "replace").removeprefix("update: ")
+            warn(f"{self.name}: {text}", _CATEGORIES.get(found.kind, _errors.InfoBatchWarning))
 
     def _call(self, function: str, what: str, *arguments: Any) -> None:
         if status := getattr(lib, function)(self.handle, *arguments):
@@ -235,13 +235,13 @@ class Session:
     def next(self, count: int) -> tuple[int, int]:
         """Hands out a batch: where it begins in the plan, and its size; 0 at the end."""
         if status := self._next(self.handle, count, self._slice_reference):
-            fail(status, f"{self.name}.__next__")
+            fail(status, f"{self.name}.sampler")
         return self._slice.begin, self._slice.count
 
     def next_rows(self, count: int) -> tuple[int, int]:
         """Notes that ``count`` rows more were handed out: where they begin, and how many there were."""
         if status := self._next_rows(self.handle, count, self._slice_reference):
-            fail(status, f"{self.name}.__next__")
+            fail(status, f"{self.name}.sampler")
         return self._slice.begin, self._slice.count
 
     def advance(self, count: int, what: str = "update") -> int:

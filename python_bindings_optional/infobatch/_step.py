@@ -155,6 +155,7 @@ class Step:
             )
             return weights
         arrays = self.lent.get() if count and self.feed.current is not None else None
+        self.feed.require_order(what)
         begin = self.session.advance(count, what)
         if arrays is None:
             return np.empty(0, np.float32)
@@ -199,6 +200,7 @@ class Step:
             )
             return weights.tolist()
         arrays = self.lent.get() if count and self.feed.current is not None else None
+        self.feed.require_order(what)
         begin = self.session.advance(count, what)
         if arrays is None:
             return []

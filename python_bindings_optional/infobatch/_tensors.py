@@ -138,6 +138,7 @@ class TensorStep:
             self.settle()  # so that the engine knows that this epoch goes by ids
         if count and self._step.feed.current is not None and self._generation != self._session.generation:
             self._fetch(scores.device)
+        self._step.feed.require_order(what)
         begin = self._session.advance(count, what)
         end = begin + count
         self._in_order = self._session.generation

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from ._delivery import Feed
 from ._session import Session, warn
-from .samplers import BatchSampler, Sampler
+from .samplers import BatchSampler, Sampler, integer
 
 if TYPE_CHECKING:
     import os
@@ -168,6 +168,13 @@ class InfoBatch:
         if unknown:
             known = ", ".join(sorted(_ENGINE_OPTIONS + _OWN_OPTIONS))
             raise TypeError(f"InfoBatch: an option must be one of {known}, got {', '.join(sorted(unknown))}")
+        if (
+            hasattr(dataset, "__index__")
+            and not isinstance(dataset, bool)
+            and not hasattr(dataset, "__len__")
+        ):
+            dataset = integer(dataset, "the length of a data set", "InfoBatch")
+        num_epochs = integer(num_epochs, "num_epochs", "InfoBatch")
         size = self._size_of(dataset)
         given = cast("dict[str, Any]", dict(options))
         own = {name: given.pop(name, None) for name in _OWN_OPTIONS}
@@ -213,8 +220,10 @@ class InfoBatch:
     def _size_of(dataset: Any) -> int:
         if isinstance(dataset, int) and not isinstance(dataset, bool):
             return dataset
-        if isinstance(dataset, bool) or not all(
-            hasattr(dataset, name) for name in ("__len__", "__getitem__")
+        if (
+            isinstance(dataset, bool)
+            or not hasattr(dataset, "__len__")
+            or not hasattr(dataset, "__getitem__")
         ):
             raise TypeError(
                 "InfoBatch: a data set must have a length and items, or be the length itself, got "
@@ -366,7 +375,7 @@ class InfoBatch:
         run = self._here
         run.feed.sync()
         run.step.settle(True)
-        run.session.set_epoch(int(epoch))
+        run.session.set_epoch(integer(epoch, "epoch", "InfoBatch.set_epoch"))
         run.feed.drop()
         run.step.renew()
 
@@ -581,6 +590,10 @@ class InfoBatch:
         # Called only for what is not found: an attribute of the data set within.
         if name in _OWN_ATTRIBUTES or (name.startswith("__") and name != "__getitems__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if isinstance(self.dataset, int):
+            raise AttributeError(
+                f"{type(self).__name__!r} object, made from a length, has no attribute {name!r}"
+            )
         return getattr(self.dataset, name)
 
     def __repr__(self) -> str:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from ._delivery import BatchIterator, RowIterator, row_iterator
 
 if TYPE_CHECKING:
     from .infobatch import InfoBatch
+
+
+def integer(value: Any, name: str, function: str, least: int | None = None) -> int:
+    """An integer of Python, NumPy or torch as one of Python; 1.0 and True are none."""
+    if not isinstance(value, bool):
+        try:
+            number = index(value)
+        except TypeError:
+            pass
+        else:
+            if least is None or number >= least:
+                return number
+    rule = "an integer" if least is None else f"an integer of at least {least}"
+    raise ValueError(f"{function}: {name} must be {rule}, got {value!r}")
 
 
 class _RunSampler:
@@ -88,10 +103,7 @@ class BatchSampler(_RunSampler):
 
     def __init__(self, owner: InfoBatch, batch_size: int, drop_last: bool) -> None:
         super().__init__(owner)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(
-                f"InfoBatch.batch_sampler: batch_size must be an integer of at least 1, got {batch_size!r}"
-            )
+        batch_size = integer(batch_size, "batch_size", "InfoBatch.batch_sampler", least=1)
         if not isinstance(drop_last, bool):
             raise ValueError(f"InfoBatch.batch_sampler: drop_last must be a bool, got {drop_last!r}")
         self.batch_size = batch_size

@@ -543,6 +543,32 @@ def test_an_infobatch_of_a_length_has_no_items() -> None:
         ib[0]
 
 
+def test_integers_of_numpy_are_integers() -> None:
+    class Five:
+        def __index__(self) -> int:
+            return 5
+
+    ib = InfoBatch(Five(), Five())  # type: ignore[arg-type]
+    assert (len(ib), ib.num_epochs) == (5, 5)
+    assert len(next(iter(ib.batch_sampler(Five())))) == 5  # type: ignore[arg-type]
+    ib.set_epoch(Five())  # type: ignore[arg-type]
+    assert ib.epoch == 5
+
+
+@pytest.mark.parametrize("wrong", ["a", 1.7, None, True])
+def test_an_epoch_is_an_integer(wrong: Any) -> None:
+    ib = InfoBatch(10, 5)
+    with pytest.raises(ValueError, match=r"InfoBatch.set_epoch: epoch must be an integer, got"):
+        ib.set_epoch(wrong)
+    assert ib.epoch == 0
+
+
+def test_made_from_a_length_it_has_no_attributes_of_a_number() -> None:
+    ib = InfoBatch(10, 5)
+    with pytest.raises(AttributeError, match=r"InfoBatch' object, made from a length, has no attribute 'real'"):
+        ib.real  # noqa: B018
+
+
 def test_an_empty_data_set_has_empty_epochs() -> None:
     ib = InfoBatch(0, 4)
     assert len(ib.sampler) == 0

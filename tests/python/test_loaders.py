@@ -494,6 +494,25 @@ def test_with_ids_a_loader_that_does_not_keep_the_order_is_right() -> None:
         record.check(ib)
 
 
+@both
+@pytest.mark.parametrize("persistent", [False, True])
+def test_without_ids_a_loader_that_does_not_keep_the_order_is_refused(by: str, persistent: bool) -> None:
+    ib = InfoBatch(Pictures(600), 5, seed=1)
+
+    def epoch(**options: Any) -> None:
+        for _, targets in loader_of(ib, by, **options):
+            ib.update(targets / 100)
+
+    with nothing_to_warn_of():
+        epoch(in_order=False)  # without workers batches keep their order whatever a loader says
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="in_order=False: pass the ids"):
+                epoch(num_workers=2, in_order=False, persistent_workers=persistent)
+            assert ib.epoch == 1
+        epoch(num_workers=2)
+        assert ib.epoch == 2
+
+
 def test_observe_and_scale_gradient_weigh_a_loss_that_exists_only_reduced() -> None:
     ib = InfoBatch(96, 8, seed=1)
     for epoch in range(2):
