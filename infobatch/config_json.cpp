@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -49,6 +50,22 @@ bool read(const JsonValue& json, std::vector<double>& out) {
   }
   out = std::move(content);
   return true;
+}
+
+/// What a field takes, in words.
+const char* kind_of(const std::string&) { return "a string"; }
+const char* kind_of(const std::vector<double>&) { return "an array of numbers"; }
+
+template <typename T>
+const char* kind_of(const T&) {
+  if (std::is_same_v<T, bool>) return "true or false";
+  if (std::is_floating_point_v<T>) return "a number";
+  return std::is_signed_v<T> ? "an integer of 64 bits" : "an integer in [0, 2^64)";
+}
+
+template <typename T>
+const char* kind_of(const std::optional<T>&) {
+  return kind_of(T{});
 }
 
 /// Calls `visit(name, field)` for every field, in the order of the declaration.
@@ -108,7 +125,7 @@ std::vector<std::string> read_config(const std::string& text, Config& config) {
     names.push_back(name);
     const JsonValue* value = json.find(name);
     if (value != nullptr && !read(*value, field)) {
-      found.push_back(message(name, " has the wrong type, got ", detail::shown(*value)));
+      found.push_back(message(name, " must be ", kind_of(field), ", got ", detail::shown(*value)));
     }
   });
   std::sort(names.begin(), names.end());

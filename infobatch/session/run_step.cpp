@@ -83,6 +83,17 @@ std::string suspected(const std::string& suspicion) {
           "): a row or a part of a batch was lost, or parts of other sizes. ",
           cures));
     case UpdateFault::kOtherBatch:
+      throw StateError(
+          message("update: what the loader took since the update before must be one batch of ",
+                  facts.batch > 0 ? facts.batch : facts.part,
+                  " rows, got ",
+                  batch,
+                  " rows and ",
+                  count,
+                  " losses (epoch ",
+                  epoch,
+                  "): a batch was skipped, or a row was lost. ",
+                  cures));
     case UpdateFault::kOtherSize:
       throw StateError(
           message("update: every update must bring one batch of the loader, ",
@@ -229,9 +240,10 @@ inline Session::Impl::Epoch& Session::Impl::check_observation(std::int64_t count
                              count,
                              " losses without ids"));
   }
-  const std::int64_t batch = target.delivery.oldest();
-  const UpdateFault fault = facts.rows ? check_rows_update(facts, count, target.delivery.pulled())
-                                       : check_update(facts, count, batch);
+  // Samples of the oldest batch; where batches are not known, rows since the update before.
+  const std::int64_t batch = facts.rows ? target.delivery.pulled() : target.delivery.oldest();
+  const UpdateFault fault =
+      facts.rows ? check_rows_update(facts, count, batch) : check_update(facts, count, batch);
   if (fault != UpdateFault::kNone && count > 0) {
     refuse_update(fault, facts, target.number, count, batch, target.suspicion, wording);
   }

@@ -83,18 +83,22 @@ TEST_CASE("JSON of the wrong kind is refused, all problems at once", "[engine][c
   REQUIRE_THAT(refusal("{\"epochs\": 10,}"), ContainsSubstring("malformed"));
   REQUIRE_THAT(refusal("{\"epoch\": 10}"), ContainsSubstring("unknown key \"epoch\""));
   REQUIRE_THAT(refusal("{\"epochs\": 1.5}"),
-               ContainsSubstring("epochs has the wrong type, got 1.5"));
+               ContainsSubstring("epochs must be an integer of 64 bits, got 1.5"));
   REQUIRE_THAT(refusal("{\"epochs\": true}"), ContainsSubstring("got true"));
-  REQUIRE_THAT(refusal("{\"epochs\": 18446744073709551615}"), ContainsSubstring("wrong type"));
-  REQUIRE_THAT(refusal("{\"seed\": -1}"), ContainsSubstring("seed has the wrong type, got -1"));
-  REQUIRE_THAT(refusal("{\"rescale\": 1}"), ContainsSubstring("rescale has the wrong type"));
-  REQUIRE_THAT(refusal("{\"policy\": 3}"), ContainsSubstring("policy has the wrong type"));
-  REQUIRE_THAT(refusal("{\"quantiles\": [0.1, \"x\"]}"), ContainsSubstring("quantiles"));
-  REQUIRE_THAT(refusal("{\"target_saved\": \"x\"}"), ContainsSubstring("target_saved"));
+  REQUIRE_THAT(refusal("{\"epochs\": 18446744073709551615}"),
+               ContainsSubstring("epochs must be an integer of 64 bits"));
+  REQUIRE_THAT(refusal("{\"seed\": -1}"),
+               ContainsSubstring("seed must be an integer in [0, 2^64), got -1"));
+  REQUIRE_THAT(refusal("{\"rescale\": 1}"), ContainsSubstring("rescale must be true or false"));
+  REQUIRE_THAT(refusal("{\"policy\": 3}"), ContainsSubstring("policy must be a string"));
+  REQUIRE_THAT(refusal("{\"quantiles\": [0.1, \"x\"]}"),
+               ContainsSubstring("quantiles must be an array of numbers"));
+  REQUIRE_THAT(refusal("{\"target_saved\": \"x\"}"),
+               ContainsSubstring("target_saved must be a number"));
   const std::string all = refusal("{\"a\": 1, \"epochs\": 0, \"keep\": [], \"delta\": 7}");
   for (const char* part : {"unknown key \"a\"",
                            "epochs must be in",
-                           "keep has the wrong type",
+                           "keep must be a string",
                            "delta must be in (0, 1], got 7"}) {
     REQUIRE_THAT(all, ContainsSubstring(part));
   }
@@ -127,10 +131,10 @@ TEST_CASE("a wrong value of any depth or length is refused in a short line", "[e
   const std::string deep =
       "{\"epochs\": " + std::string(100000, '[') + std::string(100000, ']') + "}";
   const std::string text = refusal(deep);
-  REQUIRE_THAT(text, ContainsSubstring("epochs has the wrong type, got an array"));
+  REQUIRE_THAT(text, ContainsSubstring("epochs must be an integer of 64 bits, got an array"));
   REQUIRE(text.size() < 200);
   const std::string long_text = refusal("{\"epochs\": \"" + std::string(100000, 'x') + "\"}");
-  REQUIRE_THAT(long_text, ContainsSubstring("epochs has the wrong type, got \"xxx"));
+  REQUIRE_THAT(long_text, ContainsSubstring("epochs must be an integer of 64 bits, got \"xxx"));
   REQUIRE(long_text.size() < 300);
 }
 

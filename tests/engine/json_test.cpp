@@ -367,7 +367,7 @@ TEST_CASE("the problems of a config given as JSON are listed", "[engine][config]
           std::vector<std::string>{"the text must be a JSON object, got malformed JSON at byte 2"});
   REQUIRE(problems("[]") == std::vector<std::string>{"the text must be a JSON object, got array"});
   REQUIRE(problems("{\"epochs\": 0, \"x\": 1, \"keep\": 7, \"policy\": \"\\ud83d\\ude00\"}") ==
-          std::vector<std::string>{"keep has the wrong type, got 7",
+          std::vector<std::string>{"keep must be a string, got 7",
                                    "unknown key \"x\"",
                                    "epochs must be in [1, 4294967295], got 0",
                                    "policy must be one of " + detail::join(policy_names(), ", ") +
