@@ -19,6 +19,10 @@ mapfile -t wheels < <(ls build/wheels/infobatch-*_"$(uname -m)".whl 2>/dev/null)
 ((${#wheels[@]} == 1)) || fail "build/wheels holds ${#wheels[@]} wheels for $(uname -m); scripts/wheels.sh makes the one"
 wheel=${wheels[0]}
 
+# What exchanges states with the package, where the C++ tests are built.
+programs=()
+if [[ -x $build_folder/tests/infobatch_python_exchange ]]; then programs=(--programs "$build_folder/tests"); fi
+
 run() { # <virtual environment> <name of the results> [pytest arguments]
   local folder=$1 name=$2 sum
   sum=$(cksum <"$wheel")
@@ -30,7 +34,7 @@ run() { # <virtual environment> <name of the results> [pytest arguments]
   fi
   say "Python tests in $folder, $(basename "$wheel")"
   "$folder/bin/python" -m pytest -q --junitxml="$PWD/build/python-test-results-$name.xml" \
-    ${OFFICIAL:+--official "$OFFICIAL"} "${@:3}" tests/python
+    ${OFFICIAL:+--official "$OFFICIAL"} "${programs[@]}" "${@:3}" tests/python
 }
 status=0
 run "$numpy_venv" numpy "$@" || status=1

@@ -1,4 +1,4 @@
-"""What all Python tests share: the option --official, and tests that need what may be absent."""
+"""What all Python tests share: their options, and tests that need what may be absent."""
 
 import importlib.util
 from pathlib import Path
@@ -13,6 +13,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="folder of a checkout of the official InfoBatch package, to compare with",
     )
+    parser.addoption(
+        "--programs",
+        metavar="PATH",
+        type=Path,
+        help="folder of the C++ tests' programs, to exchange states with (build/release/tests)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = config.getoption("--official")
     if folder is not None and not (folder / "infobatch").is_dir():
         raise pytest.UsageError(f"--official: {folder} must be a folder that holds infobatch/")
+    programs = config.getoption("--programs")
+    if programs is not None and not (programs / "infobatch_python_exchange").is_file():
+        raise pytest.UsageError(
+            f"--programs: {programs} must be a folder that holds infobatch_python_exchange"
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,3 +51,12 @@ def official(request: pytest.FixtureRequest) -> Path:
     if folder is None:
         pytest.skip("the official package is not given (--official PATH, OFFICIAL=PATH make test)")
     return folder.resolve()
+
+
+@pytest.fixture
+def exchange(request: pytest.FixtureRequest) -> Path:
+    """The C++ program that exchanges states; the test is skipped where none is given."""
+    folder: Path | None = request.config.getoption("--programs")
+    if folder is None:
+        pytest.skip("the C++ programs are not given (--programs build/release/tests)")
+    return folder.resolve() / "infobatch_python_exchange"
