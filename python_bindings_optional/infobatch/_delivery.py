@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from itertools import chain
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +33,7 @@ class Feed:
     Args:
         session: the run.
         settle: called before an epoch begins, with True where losses must be handed over whatever comes.
+        release: called after that, still before: nothing shall hold arrays of the epoch that was.
         renew: called when an epoch has begun.
         check: called before an epoch begins; raises where the data set is not the one of before.
     """
@@ -41,13 +42,17 @@ class Feed:
         self,
         session: Session,
         settle: Callable[[bool], None],
+        release: Callable[[], None],
         renew: Callable[[], None],
         check: Callable[[], None],
     ) -> None:
         self.session = session
         self._settle = settle
+        self._release = release
         self._renew = renew
         self._check = check
+        self._plan: Plan | None = None
+        self._ids: memoryview[int] | None = None
         self.current: Iteration | None = None
         self.declared: bool | None = None
         self._reorders = False
@@ -59,14 +64,30 @@ class Feed:
         self._settle(True)
         session = self.session
         iteration.check_expected()
+        # A plan that nobody holds gives its memory to a next one. New memory costs more than the plan.
+        self._plan = self._ids = None
+        self._release()
         session.begin()
         self.drop()
         self._reorders = reorders()
         self.current = iteration
-        self.plan = session.plan()
         self._renew()
         session.deliver_warnings()
         return self.plan
+
+    @property
+    def plan(self) -> Plan:
+        """That of the iteration under way."""
+        if self._plan is None:
+            self._plan = self.session.plan()
+        return self._plan
+
+    @property
+    def ids(self) -> memoryview[int]:
+        """Those of the plan."""
+        if self._ids is None:
+            self._ids = self.plan.ids
+        return self._ids
 
     def sync(self) -> None:
         """Tells the engine of rows that were pulled since it was told last."""
@@ -274,7 +295,7 @@ class BatchIterator(Iteration):
         self._drop_last = drop_last
         self._end = 0
         self._done = False
-        self._ids: Any = None
+        self._size = 0
 
     def __iter__(self) -> BatchIterator:
         return self
@@ -285,7 +306,7 @@ class BatchIterator(Iteration):
             raise StopIteration
         if not self.begun:
             try:
-                self._ids = feed.start(self).ids
+                self._size = len(feed.start(self))
             except Finished:
                 self._done = True
                 raise StopIteration from None
@@ -300,14 +321,13 @@ class BatchIterator(Iteration):
         if count == 0 or (count < self._batch_size and self._drop_last):
             self._done = True
             raise StopIteration
-        ids: list[int] = self._ids[begin : begin + count].tolist()
-        return ids
+        return feed.ids[begin : begin + count].tolist()
 
     def position(self) -> int:
         return self._end
 
     def ended(self) -> bool:
-        return self.begun and (self._done or self._end >= len(self._ids))
+        return self.begun and (self._done or self._end >= self._size)
 
 
 __all__ = ["BatchIterator", "Feed", "Iteration", "RowIterator", "Rows", "row_iterator"]

@@ -80,6 +80,14 @@ def warn(text: str, category: type[Warning]) -> None:
     warnings.warn(text, category, stacklevel=level)
 
 
+class _PlanMemory:
+    """What keeps the arrays of a plan alive: they refer to it, and it to none of them, so the engine gets
+    the memory back with the last of them, not with the next collection of cycles."""
+
+    def __init__(self, handle: c_void_p) -> None:
+        weakref.finalize(self, lib.ib_plan_release, handle).atexit = False
+
+
 class Plan:
     """The plan of one epoch: which samples, in which order, with which weights. Immutable.
 
@@ -101,8 +109,7 @@ class Plan:
     """
 
     def __init__(self, handle: c_void_p) -> None:
-        self._release = weakref.finalize(self, lib.ib_plan_release, handle)
-        self._release.atexit = False
+        memory = _PlanMemory(handle)
         view = CSlice()
         epoch = c_int64()
         if status := lib.ib_plan_view(handle, byref(view)):
@@ -111,8 +118,8 @@ class Plan:
             fail(status, "Plan")
         self.epoch: int = epoch.value
         self.size: int = view.count
-        self.id_array = lend(c_int64, view.ids, view.count, self)
-        self.weight_array = lend(c_float, view.weights, view.count, self)
+        self.id_array = lend(c_int64, view.ids, view.count, memory)
+        self.weight_array = lend(c_float, view.weights, view.count, memory)
 
     @property
     def ids(self) -> memoryview[int]:

@@ -59,6 +59,10 @@ class Lent:
             self._generation = session.generation
         return self._arrays
 
+    def release(self) -> None:
+        """Holds them no longer; they are fetched again when they are asked for."""
+        self._arrays = None
+
 
 class Step:
     """What `InfoBatch` does with losses.
@@ -213,6 +217,10 @@ class Step:
         """Hands over losses that are staged on another device."""
         if self._tensors is not None and everything:
             self._tensors.settle()
+
+    def release(self) -> None:
+        """An epoch is about to begin: holds nothing of the one that was."""
+        self.lent.release()
 
     def renew(self) -> None:
         """An epoch begins, maybe anew: losses that were not handed over belong to one that is gone."""

@@ -198,7 +198,7 @@ class InfoBatch:
 
     def _start(self, session: Session) -> None:
         step = self._new_step(session)
-        feed = Feed(session, step.settle, step.renew, self._check_size)
+        feed = Feed(session, step.settle, step.release, step.renew, self._check_size)
         step.feed = feed
         self._run = _Run(session, feed, step)
         self._sampler = self._new_sampler()
