@@ -221,6 +221,8 @@ class Step:
     def release(self) -> None:
         """An epoch is about to begin: holds nothing of the one that was."""
         self.lent.release()
+        if self._tensors is not None:
+            self._tensors.release()
 
     def renew(self) -> None:
         """An epoch begins, maybe anew: losses that were not handed over belong to one that is gone."""

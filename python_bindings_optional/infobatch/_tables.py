@@ -42,7 +42,8 @@ class Tables:
             self.weights = torch.zeros(size, dtype=torch.float32, device=device)
             self.losses = torch.zeros(size, dtype=torch.int64, device=device)
             self.row = torch.full((), _ROW, dtype=torch.int64, device=device)
-        self._plan: Plan | None = None
+        #: That of the running epoch.
+        self.plan: Plan | None = None
         #: Losses came since `collect`.
         self.dirty = False
 
@@ -52,7 +53,7 @@ class Tables:
         ids, weights = _arrays(plan)
         host[ids + 1] = weights
         self.weights.copy_(host)
-        self._plan = plan
+        self.plan = plan
         self.clear()
 
     def clear(self) -> None:
@@ -71,7 +72,7 @@ class Tables:
         Raises:
             IndexError: ids outside the plan were observed. Their losses are dropped, all others are in.
         """
-        plan = self._plan
+        plan = self.plan
         assert plan is not None
         bits = self.losses.to(torch.int32)  # the lower half
         bits = torch.where(bits == UNSEEN_BITS, _NAN_BITS, bits)

@@ -56,11 +56,11 @@ class TensorStep:
         self._step = step
         self._session = step.session
         self._device = None if step.device is None else torch.device(step.device)
-        self._generation = -1
-        none = torch.empty(0, dtype=torch.float32, device="cpu")
-        self._weights = none  # [K] of the epoch, on the device
-        self._staged = none  # [K] losses by position, on the device
-        self._lent = none  # the engine's staged losses
+        self._none = torch.empty(0, dtype=torch.float32, device="cpu")
+        self._weights = self._none  # [K] of the epoch, on the device
+        self._staged = self._none  # [K] losses by position, on the device
+        self._lent = self._none  # the engine's staged losses
+        self._generation = -1  # of the epoch that these arrays belong to
         self._begin = 0  # staged on the device and not handed over: [_begin, _end)
         self._end = 0
         self._in_order = -1  # the generation that was observed in order
@@ -267,6 +267,13 @@ class TensorStep:
             part = slice(self._begin, self._end)
             self._lent[part].copy_(self._staged[part])
         self._begin = self._end
+
+    def release(self) -> None:
+        """Holds no arrays of the epoch that was, whose losses are handed over."""
+        self._weights = self._staged = self._lent = self._none
+        self._generation = -1
+        if self._tables is not None:
+            self._tables.plan = None
 
     def renew(self) -> None:
         """An epoch begins, maybe anew: what is staged on the device is of no use any more."""

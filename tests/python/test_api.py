@@ -565,7 +565,9 @@ def test_an_epoch_is_an_integer(wrong: Any) -> None:
 
 def test_made_from_a_length_it_has_no_attributes_of_a_number() -> None:
     ib = InfoBatch(10, 5)
-    with pytest.raises(AttributeError, match=r"InfoBatch' object, made from a length, has no attribute 'real'"):
+    with pytest.raises(
+        AttributeError, match=r"InfoBatch' object, made from a length, has no attribute 'real'"
+    ):
         ib.real  # noqa: B018
 
 
