@@ -58,7 +58,9 @@ def save(state: dict[str, Any], path: Path) -> None:
     os.replace(beside, path)
 
 
-def train(folder: Path, log_name: str, kind: str, workers: int, saves: bool) -> None:
+def train(folder: Path, log_name: str, kind: str, workers: int, saves: bool, slow_from: int = 0) -> None:
+    """Trains to the end. From step `slow_from` on it waits between steps, so that a kill that comes late
+    finds it."""
     torch.manual_seed(5)
     ib = InfoBatch(Samples(SIZE), EPOCHS, seed=11)
     model = torch.nn.Linear(2, 1)
@@ -73,6 +75,7 @@ def train(folder: Path, log_name: str, kind: str, workers: int, saves: bool) -> 
         if "loader" in state:
             loader.load_state_dict(state["loader"])
     log = os.open(folder / log_name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    steps = 0
     while ib.epoch < EPOCHS:
         for inputs, targets in loader:
             losses = (model(inputs)[:, 0] - targets / SIZE) ** 2
@@ -92,6 +95,9 @@ def train(folder: Path, log_name: str, kind: str, workers: int, saves: bool) -> 
             if kind.startswith("stateful_"):
                 state["loader"] = loader.state_dict()
             save(state, path)
+            steps += 1
+            if steps >= slow_from:
+                time.sleep(0.01)
 
 
 def start(*arguments: Any) -> int:
@@ -121,8 +127,9 @@ def kill_again_and_again(folder: Path, rng: random.Random, kind: str, workers: i
     """Returns how often, when a training has come to its end."""
     log, kills = folder / "log", 0
     while True:
-        enough = lines(log) + rng.randint(1, 12)
-        child = start(folder, "log", kind, workers, True)
+        steps = rng.randint(1, 12)
+        enough = lines(log) + steps
+        child = start(folder, "log", kind, workers, True, steps)
         while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and lines(log) < enough:
             time.sleep(0.0005)
         if ended[0] == 0:
