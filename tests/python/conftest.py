@@ -24,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torch: needs torch; skipped where it is not installed")
     config.addinivalue_line("markers", "numpy: needs NumPy; skipped where it is not installed")
+    config.addinivalue_line(
+        "markers", "jax: needs JAX; comes last, for a process with its threads may not fork"
+    )
     folder = config.getoption("--official")
     if folder is not None and not (folder / "infobatch").is_dir():
         raise pytest.UsageError(f"--official: {folder} must be a folder that holds infobatch/")
@@ -35,9 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What is registered as a device of torch stays one, and torch then takes it for this machine's.
+    # What changes the process for good comes last: JAX starts threads, beside which forks are warned of, and
+    # what is registered as a device of torch is taken for this machine's from then on.
+    items.sort(key=lambda item: item.get_closest_marker("jax") is not None)
     items.sort(key=lambda item: item.path.name == "test_devices.py")
-    for name in ("torch", "numpy"):
+    for name in ("torch", "numpy", "jax"):
         if importlib.util.find_spec(name) is None:
             for item in items:
                 if item.get_closest_marker(name):

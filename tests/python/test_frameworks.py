@@ -174,11 +174,13 @@ def test_indexed_gives_ids_also_without_torch() -> None:
 # --- JAX
 
 
+@pytest.mark.jax
 def test_a_jax_loop_weighs_by_itself_and_scores_rightly() -> None:
     """jax.grad of the weighted loss needs the weights before the step: `get_weights`, then `observe`."""
-    jax = pytest.importorskip("jax")
+    import jax
+    import jax.numpy as jnp
+
     jax.config.update("jax_platforms", "cpu")
-    jnp = jax.numpy
     inputs, targets = samples(200)
     inputs, targets = jnp.asarray(inputs, jnp.float32), jnp.asarray(targets, jnp.float32)
 
@@ -213,10 +215,11 @@ def test_a_jax_loop_weighs_by_itself_and_scores_rightly() -> None:
     assert losses_of(parameters, inputs, targets).mean() < (targets**2).mean()
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
 def test_losses_of_jax_are_recorded_whatever_their_dtype(kind: str) -> None:
-    jax = pytest.importorskip("jax")
-    jnp = jax.numpy
+    import jax.numpy as jnp
+
     ib = InfoBatch(60, 8, seed=1)
     record = Record()
     for epoch in range(2):
