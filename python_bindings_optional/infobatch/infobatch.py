@@ -345,8 +345,9 @@ class InfoBatch:
         return self._here.step.observe(scores, ids)
 
     def get_weights(self, ids: Any) -> Any:
-        """The weights of samples in the epoch's plan, [B] float32: 1, or the inverse of the keep
-        probability. For a step that weighs the losses itself (JAX), before `observe`.
+        """The weights of samples in the plan of the running (or just finished) epoch, [B] float32: 1, or
+        the inverse of the keep probability. For a step that weighs the losses itself (JAX), before
+        `observe`.
 
         Raises:
             IndexError: an id outside the data set or the plan.

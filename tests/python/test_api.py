@@ -18,6 +18,7 @@ from loops import (
     Numbers,
     Record,
     epoch_of_lists,
+    loss_of,
     losses_of,
     nothing_to_warn_of,
     observed,
@@ -615,13 +616,11 @@ def test_a_forgotten_third_line_warns_once() -> None:
 
 def test_rule_10_losses_that_are_not_finite_warn_once_and_are_counted() -> None:
     ib = InfoBatch(100, 8, seed=1)
+    broken = {3: float("nan"), 4: float("inf")}
     for ids in ib.batch_sampler(10):
-        ib.update(
-            [
-                float("nan") if i == 3 else float("inf") if i == 4 else loss
-                for i, loss in zip(ids, losses_of(ids, 0), strict=True)
-            ]
-        )
+        losses = [broken.get(i, loss_of(i, 0)) for i in ids]
+        mean = ib.update(losses)
+        assert mean == pytest.approx(sum(losses) / 10, nan_ok=True)  # not masked
     with pytest.warns(infobatch.NonFiniteLossWarning):
         length = len(ib.sampler)
     assert 3 not in observed(ib)
@@ -724,6 +723,9 @@ def test_attributes_and_items_are_those_of_the_data_set_within() -> None:
         ib.nothing_of_the_kind  # noqa: B018
     assert repr(ib) == "InfoBatch(Numbers, size=100, num_epochs=8)"
     assert not hasattr(ib, "__getitems__")
+    # Special methods are not passed on: an InfoBatch of a list is no list, of an array no array.
+    assert hasattr([], "__contains__")
+    assert not hasattr(InfoBatch([1, 2, 3], 8), "__contains__")
 
 
 # --- copies

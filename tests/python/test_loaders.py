@@ -284,6 +284,43 @@ def test_the_default_seed_is_that_of_torch_and_is_only_read() -> None:
     assert sorted(InfoBatch(10, 8).sampler) == list(range(10))
 
 
+def test_an_infobatch_that_was_made_before_torch_was_imported_works_with_it() -> None:
+    program = """
+import sys
+from infobatch import InfoBatch
+assert "torch" not in sys.modules
+ib = InfoBatch(list(range(200)), 5, seed=1)
+import copy, io, torch
+from torch.utils.data import DataLoader
+def epoch(ib, **options):
+    plan = list(ib.plan.ids)
+    seen = []
+    for ids in DataLoader(ib, 16, sampler=ib.sampler, **options):
+        ib.update(ids / 64 * torch.ones(1, requires_grad=True)).backward()
+        seen += ids.tolist()
+    assert seen == plan
+epoch(ib)
+epoch(ib, num_workers=2)
+file = io.BytesIO()
+torch.save(ib.state_dict(), file)
+file.seek(0)
+other = InfoBatch(list(range(200)), 5, seed=1)
+assert isinstance(other, torch.utils.data.Dataset)
+other.load_state_dict(torch.load(file, weights_only=True))
+twin = copy.deepcopy(ib)
+for run in (ib, other, twin):
+    epoch(run)
+    len(run.sampler)
+    assert [float(score) for score in run.scores] == [i / 64 for i in range(200)]
+assert list(ib.sampler) == list(other.sampler) == list(twin.sampler)
+print("right")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "right\n"), done.stderr
+
+
 # --- accumulation
 
 

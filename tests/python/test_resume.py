@@ -113,6 +113,21 @@ def test_taking_the_state_changes_nothing() -> None:
     assert weighted(looking=True) == weighted(looking=False)
 
 
+def test_a_state_knows_of_rows_that_were_just_pulled() -> None:
+    """A loader of somebody else's pulls them without a word: they are in flight, and the state says so."""
+    states = []
+    for asked in (False, True):
+        ib = InfoBatch(60, 5, seed=9)
+        batches = batches_of_rows(ib.sampler, 7)
+        for _ in range(3):
+            ib.update(losses_of(next(batches), 0))
+        next(batches)
+        if asked:
+            assert ib.statistics.epoch == 0  # which tells the engine of them
+        states.append(bytes(ib.state_dict()["infobatch"]))
+    assert states[0] == states[1]
+
+
 def test_a_resumed_run_may_go_on_with_another_batch_size() -> None:
     first = InfoBatch(120, 5, seed=9)
     epoch_of_lists(first, 16)
