@@ -182,8 +182,32 @@ def test_an_iterator_that_is_restored_goes_on_with_its_run() -> None:
             other.load_state_dict(ib.state_dict())
             restored = make(other)
             restored.load_state_dict(position)
+            if position["position"] == position["length"]:
+                assert list(restored) == []  # its epoch is over, and the next one is another iteration's
+                restored = make(other)
             run_by(make, other, restored, log)
             assert log == whole, f"stopped behind step {stop}"
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["batches", "rows"])
+def test_an_epoch_observed_by_ids_goes_on_with_what_is_still_due(rows: bool) -> None:
+    first = InfoBatch(60, 5, seed=9)
+    plan = list(first.plan.ids)
+    batches = batches_of(first, rows, 10)
+    held = [next(batches) for _ in range(4)]
+    observed_ids = [*held[2][::-1], *held[0][3:6]]  # batches out of order, and a part of one
+    first.update(losses_of(observed_ids[:10], 0), observed_ids[:10])
+    first.update(losses_of(observed_ids[10:], 0), observed_ids[10:])
+    second = InfoBatch(60, 5, seed=9)
+    second.load_state_dict(first.state_dict())
+    due = []
+    for ids in batches_of(second, rows, 10):
+        second.update(losses_of(ids, 0), ids)
+        due += ids
+    assert due == [i for i in plan if i not in observed_ids]
+    assert second.epoch == 1
+    len(second.sampler)
+    assert observed(second) == dict(zip(plan, losses_of(plan, 0), strict=True))
 
 
 def test_the_states_of_samplers_are_compared_and_move_nothing() -> None:
