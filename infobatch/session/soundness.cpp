@@ -105,7 +105,10 @@ Trusted trusted_of(const EpochFacts& facts) {
   Trusted trusted;
   if (facts.start > 0 && facts.handed == facts.start) {
     trusted.end = facts.sure;  // what was out when it was saved was not handed out again
-  } else if (ending_of(facts) != Ending::kOpen || facts.observed == facts.handed) {
+  } else if (ending_of(facts) != Ending::kOpen ||
+             (facts.observed == facts.handed && facts.lag == 0)) {
+    // A loader that runs ahead has something out wherever a loop breaks off. Where nothing is, there
+    // were more updates than batches.
     trusted.end = facts.observed;
   } else {
     trusted.end = std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);
