@@ -110,6 +110,9 @@ const Kernels* portable_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 
+/// Whether the processor, and the system with it, runs what the files of this level are compiled
+/// for.
+bool processor_runs(SimdLevel level);
 /// The best level that this processor runs.
 SimdLevel best_simd_level();
 /// The kernels in use: the best, unless set_simd_level chose others.

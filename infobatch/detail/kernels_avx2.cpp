@@ -307,12 +307,6 @@ double weighted_sum(const float* losses, const float* weights, std::int64_t coun
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-bool processor_fits() {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
-         __builtin_cpu_supports("popcnt");
-}
-
 Kernels make_kernels() {
   Kernels kernels = *portable_kernels();
   kernels.fill_words = fill_words;
@@ -332,7 +326,7 @@ Kernels make_kernels() {
 }  // namespace
 
 const Kernels* avx2_kernels() {
-  static const bool fits = processor_fits();
+  static const bool fits = processor_runs(SimdLevel::kAvx2);
   if (!fits) return nullptr;
   static const Kernels kernels = make_kernels();
   return &kernels;

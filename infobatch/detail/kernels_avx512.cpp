@@ -489,13 +489,6 @@ double weighted_sum(const float* losses, const float* weights, std::int64_t coun
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-bool processor_fits() {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
-}
-
 }  // namespace
 
 const Kernels* avx512_kernels() {
@@ -511,7 +504,7 @@ const Kernels* avx512_kernels() {
                                   emit,
                                   stage_losses,
                                   weighted_sum};
-  static const bool fits = processor_fits();
+  static const bool fits = processor_runs(SimdLevel::kAvx512);
   return fits ? &kernels : nullptr;
 }
 
