@@ -580,12 +580,15 @@ class InfoBatch:
         return self._size if isinstance(self.dataset, int) else len(self.dataset)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(self.dataset, int):
-            raise TypeError(
-                "InfoBatch: made from a length, it has no items, got an index: give the loader the data set "
-                "itself, DataLoader(dataset, batch_sampler=ib.batch_sampler(B))"
-            )
-        return self.dataset[index]
+        try:  # the way of every sample: nothing is asked before
+            return self.dataset[index]
+        except TypeError:
+            if not isinstance(self.dataset, int):
+                raise
+        raise TypeError(
+            "InfoBatch: made from a length, it has no items, got an index: give the loader the data set "
+            "itself, DataLoader(dataset, batch_sampler=ib.batch_sampler(B))"
+        )
 
     def __getattr__(self, name: str) -> Any:
         # Called only for what is not found: an attribute of the data set within.
