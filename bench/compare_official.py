@@ -48,6 +48,7 @@ EPOCHS = 1_000_000
 BATCH = 1024
 FEED = 1 << 18
 STEPS = 200  # of a turn
+CLOCKS = {"wall": "wall clock", "cpu": "CPU"}
 SETTLED = 10  # batches of a loader that are not counted: four workers fetch eight ahead
 
 Span = tuple[float, float]  # seconds: wall clock, processor time of the main thread
@@ -327,7 +328,7 @@ def measure(args: argparse.Namespace) -> None:
             beside.write_text(json.dumps(report.as_dict(), indent=1), encoding="utf-8")
             beside.replace(args.json)
     print()
-    print_table(report.as_dict())
+    print_table(report.as_dict(), args.clocks)
 
 
 def versions() -> dict[str, str]:
@@ -342,8 +343,8 @@ def versions() -> dict[str, str]:
     return {"infobatch": infobatch.__version__, "torch": torch.__version__, "processor": processor}
 
 
-def print_table(report: dict[str, Any]) -> None:
-    """One table a figure and clock; the ratio is of the official package to the better of ours."""
+def print_table(report: dict[str, Any], clocks: list[str]) -> None:
+    """One table a figure; the ratio is of the official package to the better of ours."""
     rows = report["rows"]
     print(
         f"{report['config']['threads']} thread(s) of {report['versions']['processor']}, torch "
@@ -357,17 +358,14 @@ def print_table(report: dict[str, Any]) -> None:
         if base is None:
             heads.append("ratio")
         print(f"| {figure}, {unit} | N | " + " | ".join(heads) + " |\n" + "|---" * (2 + len(heads)) + "|")
-        clocks = (
-            {"wall": "wall clock"} if figure.startswith("update") else {"wall": "wall clock", "cpu": "CPU"}
-        )
-        for clock, name in clocks.items():
+        for clock in clocks:
             for size in dict.fromkeys(row["size"] for row in mine):
                 found = {row["arm"]: row[clock] for row in mine if row["size"] == size}
                 cells = [_number(found[arm]) for arm in arms]
                 if base is None:
                     ours = min(value for arm, value in found.items() if arm.startswith("ours"))
                     cells.append(f"{found['official'] / ours:.3g}x")
-                print(f"| {name} | {size:,} | " + " | ".join(cells) + " |")
+                print(f"| {CLOCKS[clock]} | {size:,} | " + " | ".join(cells) + " |")
         print()
 
 
@@ -384,9 +382,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=400, help="of an epoch that a loader is timed over")
     parser.add_argument("--seconds", type=float, default=8, help="spent on each figure of each size")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument(
+        "--clocks", nargs="+", choices=list(CLOCKS), default=list(CLOCKS), help="of the tables"
+    )
     args = parser.parse_args()
     if args.table is not None:
-        print_table(json.loads(args.table.read_text(encoding="utf-8")))
+        print_table(json.loads(args.table.read_text(encoding="utf-8")), args.clocks)
         return
     if args.official is None:
         parser.error("--official must be given")
