@@ -1,7 +1,7 @@
 """Stands in for torchvision where the official CIFAR example runs in the tests.
 
 It has what that example uses and nothing else: a CIFAR-100 of made pictures, a quarter of the real size on
-each side, so that eight epochs of ResNet-18 take less than a minute on two cores, and the transforms. Nothing
+each side, so that eight epochs of ResNet-18 take half a minute of one core, and the transforms. Nothing
 of torch is changed. The example does not print its learning rate: when it ends, the stand-in does.
 """
 

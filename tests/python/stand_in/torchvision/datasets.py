@@ -17,7 +17,7 @@ class CIFAR100(torch.utils.data.Dataset):
         size = 2000 if train else 500
         self.targets = torch.arange(size).remainder(CLASSES).tolist()
         noise = torch.randn(size, SIDE, SIDE, 3, generator=draws)
-        strength = 0.5 * torch.rand(size, 1, 1, 1, generator=draws)
+        strength = 0.3 * torch.rand(size, 1, 1, 1, generator=draws)
         pictures = classes[torch.tensor(self.targets)] + strength * noise
         self.data = (255 * pictures.clamp(0, 1)).to(torch.uint8)
         self.transform = transform
