@@ -16,7 +16,7 @@ void Delivery::start_at(EpochFacts& facts, std::int64_t position) noexcept {
   facts.start = facts.handed = position;
   facts.updates = facts.batch = facts.last = facts.offset = facts.lag = 0;
   facts.part = facts.short_part = 0;
-  facts.rows = facts.came_back = facts.lag_cut = false;
+  facts.rows = facts.came_back = facts.lag_cut = facts.slipped = false;
 }
 
 void Delivery::hand_out_rows(EpochFacts& facts, std::int64_t count) noexcept {

@@ -57,12 +57,15 @@ class Delivery {
 
 // Handing out a batch is all that `next` does in the midst of an epoch: inline.
 
-/// Check (a), which the session has made: what was observed so far is verified.
+/// Check (a), which the session has made: what was observed so far is verified, if as many samples
+/// are out as ever.
 inline void Delivery::check_lag(EpochFacts& facts) noexcept {
   if (facts.updates == 0) {
     facts.lag = std::max(facts.lag, facts.handed - facts.observed);
   } else if (facts.by == ObservedBy::kOrder && !facts.lookahead) {
-    facts.verified = facts.observed;
+    // Fewer are out than the loader uses to have out: more updates than batches, from somewhere on.
+    if (facts.handed - facts.observed < facts.lag) facts.slipped = true;
+    if (!facts.slipped) facts.verified = facts.observed;
   }
 }
 

@@ -53,6 +53,10 @@ std::string Session::Impl::serialize() const {
     figures.observed = std::count_if(losses, losses + run.log.end(), seen);
   }
   figures.split = facts.split;
+  if (facts.by == ObservedBy::kOrder) {
+    const bool known = facts.rows && facts.part > 0;
+    figures.row_batch = known ? facts.part : facts.batch_before;
+  }
   figures.proven = proven_of(facts);
   figures.lag_batches = unproven_lag_batches(facts);
   if (facts.by == ObservedBy::kOrder) {
@@ -196,6 +200,7 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   run.facts.sure = figures.sure;
   run.facts.doubt_end = figures.doubt_end;
   run.facts.split = figures.split;
+  run.facts.batch_before = figures.row_batch;
   const bool by_ids = figures.by == ObservedBy::kIds;
   const bool all_seen = figures.observed == run.facts.kept;
   run.skips_covered = by_ids;

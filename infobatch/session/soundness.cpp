@@ -39,8 +39,9 @@ bool tail_may_be_dropped(const EpochFacts& facts) {
 bool lacks_short_batch(const EpochFacts& facts) {
   const std::int64_t missing = facts.kept - facts.observed;
   if (facts.rows) {
-    if (facts.batch == 0 || facts.part != facts.batch) return false;
-    return missing == (facts.kept - facts.start) % facts.batch;
+    const std::int64_t batch = facts.batch > 0 ? facts.batch : facts.batch_before;
+    const bool whole = facts.part == batch || (facts.part == 0 && facts.start > 0);
+    return batch > 0 && whole && missing == (facts.kept - facts.start) % batch;
   }
   return facts.last < facts.batch && missing == facts.last && facts.offset == 0;
 }
@@ -107,8 +108,8 @@ Trusted trusted_of(const EpochFacts& facts) {
     trusted.end = facts.sure;  // what was out when it was saved was not handed out again
   } else if (ending_of(facts) != Ending::kOpen ||
              (facts.observed == facts.handed && facts.lag == 0)) {
-    // A loader that runs ahead has something out wherever a loop breaks off. Where nothing is, there
-    // were more updates than batches.
+    // A loader that runs ahead has something out wherever a loop breaks off. Where nothing is,
+    // there were more updates than batches.
     trusted.end = facts.observed;
   } else {
     trusted.end = std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);

@@ -42,12 +42,14 @@ struct EpochFacts {
 
   // Check (a). `lag`: most samples handed out and not observed just before a hand-out.
   std::int64_t lag = 0;
-  bool lag_cut = false;          ///< all was handed out before the first update: `lag` may be short
-  std::int64_t known_lag = -1;   ///< that of the last epoch that came to its end; -1: there is none
+  bool lag_cut = false;         ///< all was handed out before the first update: `lag` may be short
+  bool slipped = false;         ///< fewer were out at a hand-out: nothing is verified from there on
+  std::int64_t known_lag = -1;  ///< that of the last epoch that came to its end; -1: there is none
   std::int64_t known_batch = 0;  ///< size of its batches
   std::int64_t verified = 0;     ///< [0, verified) was observed up to the last check that passed
 
   // Behind a load.
+  std::int64_t batch_before = 0;        ///< rows of a batch before the load; 0: not known
   std::int64_t proven = 0;              ///< [0, proven) was beyond doubt when it was saved
   std::int64_t lag_batches_before = 0;  ///< unproven lag before the load, in batches
   std::int64_t sure = 0;       ///< [0, sure) would have entered, had the epoch been closed then

@@ -13,7 +13,7 @@
 namespace infobatch::detail {
 namespace {
 
-constexpr int kSchema = 2;
+constexpr int kSchema = 3;
 constexpr std::int64_t kMostSamples = std::int64_t{1} << 61;  // that sums over a run may reach
 constexpr int kDeepest = 8;
 constexpr const char* kFormat = "infobatch-state";
@@ -69,6 +69,7 @@ std::string figures_text(const StateFigures& figures) {
   out.member("observed_by", kObservedBy[static_cast<int>(figures.by)])
       .member("observed", figures.observed)
       .member("split", figures.split)
+      .member("row_batch", figures.row_batch)
       .member("proven", figures.proven)
       .member("lag_batches", figures.lag_batches)
       .member("sure", figures.sure)
@@ -160,6 +161,7 @@ StateFigures read_figures(const std::string& text) {
   figures.by = read_observed_by(json);
   figures.observed = get_count(json, "observed", kept);
   figures.split = get<bool>(json, "split");
+  figures.row_batch = get_count(json, "row_batch", figures.size);
   figures.proven = get_count(json, "proven", figures.observed);
   figures.lag_batches = get_count(json, "lag_batches", figures.size);
   figures.sure = get_count(json, "sure", figures.observed);

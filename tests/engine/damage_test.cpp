@@ -299,9 +299,9 @@ TEST_CASE("what is wrong with a state is said", "[engine][damage]") {
   score[score.size() - 50] ^= 1;
   REQUIRE_THAT(complaint(score), ContainsSubstring("another checksum"));
   REQUIRE_THAT(message_of<InvalidArgument>([&] {
-                 session.deserialize(replaced(whole, "\"schema\":\"2\"", "\"schema\":\"1\""));
+                 session.deserialize(replaced(whole, "\"schema\":\"3\"", "\"schema\":\"1\""));
                }),
-               ContainsSubstring("load: schema must be 2, that of this version; older and "
+               ContainsSubstring("load: schema must be 3, that of this version; older and "
                                  "newer states are not read; got \"1\""));
 }
 

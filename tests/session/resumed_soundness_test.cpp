@@ -3,6 +3,7 @@
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -221,4 +222,57 @@ TEST_CASE(
     session.discard_epoch();
     REQUIRE(score_bits(session) == before);
   }
+}
+
+TEST_CASE("rows resumed near the end: the short batch that the loader drops is known as one",
+          "[session][resume]") {
+  // 42 rows in batches of 8, the last two dropped. Stopped behind each whole batch.
+  for (const int ahead : {0, 2}) {
+    for (const bool declared : {false, true}) {
+      for (int stop = 1; stop <= 5; ++stop) {
+        CAPTURE(ahead, declared, stop);
+        Config config = config_of(10, 0.0);
+        if (declared) config.drop_last = true;
+        auto session = std::make_unique<Session>(42, config, 1);
+        session->begin();
+        std::int64_t handed = 0;
+        for (int step = 1; step <= stop; ++step) {
+          while (handed < 42 && handed < (step + ahead) * kBatch) {
+            handed += session->next_rows(std::min<std::int64_t>(kBatch, 42 - handed)).count;
+          }
+          session->observe(std::vector<float>(kBatch, 1.0f).data(), kBatch);
+        }
+        const std::string state = session->serialize();
+        session = std::make_unique<Session>(42, config, 1);
+        session->deserialize(state);
+        // The rest, as often as a loop asks for an epoch's batches.
+        for (int turn = 0; turn < 3 && session->epoch() == 0; ++turn) {
+          session->begin();
+          std::int64_t out = 0;
+          while (true) {
+            const std::int64_t count = session->next_rows(kBatch).count;
+            out += count;
+            if (count < kBatch) break;
+          }
+          for (; out >= kBatch; out -= kBatch) {
+            session->observe(std::vector<float>(kBatch, 1.0f).data(), kBatch);
+          }
+        }
+        REQUIRE(session->epoch() == 1);
+        session->begin();
+        REQUIRE(session->statistics().dropped_total == 0);
+        REQUIRE(session->progress() > 0.0999);
+      }
+    }
+  }
+}
+
+TEST_CASE("an epoch that is over is done, whatever its loader dropped", "[session]") {
+  Session session(42, config_of(10, 0.0), 1);
+  session.begin();
+  for (Slice slice = session.next(kBatch); slice.count == kBatch; slice = session.next(kBatch)) {
+    session.observe(std::vector<float>(kBatch, 1.0f).data(), kBatch);
+  }
+  REQUIRE(session.epoch() == 1);
+  REQUIRE(session.progress() == 0.1);
 }
