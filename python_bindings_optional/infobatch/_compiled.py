@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from ._tensors import TensorStep
 
 
-def _prepare(key: str, device: str) -> bool:
-    """Runs while a step is traced, once: a run's tables must exist before a graph can refer to them."""
+def _prepare(device: str) -> bool:
+    """Runs while a step is traced, once: tables must exist before a graph can refer to them. Those of every
+    run are made, because a graph that named its run would serve that one alone."""
     from ._tensors import TensorStep
 
-    TensorStep.named[key].make_tables(torch.device(device))
+    TensorStep.compiled_on = torch.device(device)
+    for step in list(TensorStep.all):
+        step.make_tables(TensorStep.compiled_on)
     return True
 
 
@@ -45,7 +48,7 @@ _outside: Any = torch.compiler.disable
 _constant: Any = torch.compiler.assume_constant_result
 _operator: Any = torch.library.custom_op
 
-prepare: Callable[[str, str], bool] = _constant(_prepare)
+prepare: Callable[[str], bool] = _constant(_prepare)
 update_in_order: Callable[[TensorStep, torch.Tensor, Any, str], torch.Tensor] = _outside(_update_in_order)
 observe_in_order: Callable[[TensorStep, torch.Tensor], torch.Tensor] = _outside(_observe_in_order)
 

@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from itertools import chain
 from operator import length_hint
+from threading import Lock
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class Rows(Iteration):
         self._piece: Iterator[int] = iter(())
         self._told = 0  # position up to which the engine knows
         self._size = 0
-        self._stopped = False
+        self._telling = Lock()
 
     def pieces(self) -> Iterator[Iterator[int]]:
         feed = self.feed
@@ -252,10 +253,13 @@ class Rows(Iteration):
         return self._base - length_hint(self._piece)
 
     def sync(self) -> None:
-        pulled = self.position() - self._told
-        if pulled > 0:
-            self.feed.session.next_rows(pulled)
-            self._told += pulled
+        if self.position() <= self._told:
+            return
+        with self._telling:  # threads that ask at once tell it once
+            pulled = self.position() - self._told
+            if pulled > 0:
+                self.feed.session.next_rows(pulled)
+                self._told += pulled
 
     def stop(self) -> None:
         deque(self._piece, maxlen=0)  # so that the next pull asks `pieces`, which refuses

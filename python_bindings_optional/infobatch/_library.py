@@ -163,6 +163,7 @@ _SHORT = (
     "ib_session_next",
     "ib_session_next_rows",
     "ib_session_advance",
+    "ib_session_position",
     "ib_session_take_warning",
 )
 
@@ -186,6 +187,8 @@ class _Functions:
                 f"infobatch: the library {path} cannot be loaded ({error}). Wheels exist for Linux on "
                 "x86-64 and aarch64 (glibc 2.17 or newer); elsewhere build from source: pip install ."
             ) from error
+        if not hasattr(long_calls, "ib_abi_version"):
+            raise ImportError(f"infobatch: {path} must be the library of this package, got another one")
         long_calls.ib_abi_version.restype = c_int32
         found = long_calls.ib_abi_version()
         if found != ABI_VERSION:

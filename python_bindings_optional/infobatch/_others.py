@@ -12,7 +12,9 @@ def others(path: list[str]) -> list[str]:
     here = os.path.dirname(os.path.abspath(__file__))
     found = []
     for entry in path:
-        folder = os.path.join(entry or os.getcwd(), "infobatch")
+        if not isinstance(entry, str):
+            continue
+        folder = os.path.join(entry or os.curdir, "infobatch")
         if not os.path.isfile(os.path.join(folder, "__init__.py")):
             continue
         if not os.path.isfile(os.path.join(folder, "_others.py")):  # else another copy of this one

@@ -54,7 +54,7 @@ _CATEGORIES: dict[int, type[Warning]] = {
     5: _errors.NotFlushedWarning,
 }
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
 def lend(kind: Any, address: int | None, count: int, owner: object) -> Any:
@@ -71,11 +71,15 @@ def read_only(lent: Any) -> Any:
 
 
 def warn(text: str, category: type[Warning]) -> None:
-    """Warns at the line of the program that called the package, however deep it is in here."""
+    """Warns at the line of the program, however deep it is in here or in a loader of torch's."""
     import sys
 
+    inside = [_PACKAGE]
+    for name in ("torch", "torchdata"):
+        module = sys.modules.get(name)
+        inside += [os.path.join(path, "") for path in getattr(module, "__path__", [])]
     level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(tuple(inside)):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, category, stacklevel=level)
 
@@ -168,9 +172,6 @@ class Session:
         self.size = size
         #: How often an epoch has begun, or was left: what was lent before is old.
         self.generation = 0
-        self._slice = CSlice()
-        self._slice_reference = byref(self._slice)
-        self._warning = CWarning(ctypes.sizeof(CWarning))
         wording = CWording(
             ctypes.sizeof(CWording),
             f"{name}.update(losses)".encode(),
@@ -186,10 +187,11 @@ class Session:
         self._advance = lib.ib_session_advance
         self._next = lib.ib_session_next
         self._next_rows = lib.ib_session_next_rows
+        self._position = lib.ib_session_position
 
     def deliver_warnings(self) -> None:
         """Warns of what the engine has found. Behind every call that may end an epoch."""
-        found = self._warning
+        found = CWarning(ctypes.sizeof(CWarning))
         while True:
             if status := lib.ib_session_take_warning(self.handle, byref(found)):
                 fail(status, self.name)
@@ -239,23 +241,28 @@ class Session:
 
     # --- the step
 
+    # What a call fills in is its own: calls may come from several threads at once.
+
     def next(self, count: int) -> tuple[int, int]:
         """Hands out a batch: where it begins in the plan, and its size; 0 at the end."""
-        if status := self._next(self.handle, count, self._slice_reference):
+        found = CSlice()
+        if status := self._next(self.handle, count, byref(found)):
             fail(status, f"{self.name}.sampler")
-        return self._slice.begin, self._slice.count
+        return found.begin, found.count
 
     def next_rows(self, count: int) -> tuple[int, int]:
         """Notes that ``count`` rows more were handed out: where they begin, and how many there were."""
-        if status := self._next_rows(self.handle, count, self._slice_reference):
+        found = CSlice()
+        if status := self._next_rows(self.handle, count, byref(found)):
             fail(status, f"{self.name}.sampler")
-        return self._slice.begin, self._slice.count
+        return found.begin, found.count
 
     def advance(self, count: int, what: str = "update") -> int:
         """Checks an update of ``count`` losses, moves the cursor, and returns where it stood."""
-        if status := self._advance(self.handle, count, self._slice_reference):
+        found = CSlice()
+        if status := self._advance(self.handle, count, byref(found)):
             fail(status, f"{self.name}.{what}")
-        begin: int = self._slice.begin
+        begin: int = found.begin
         return begin
 
     def observe_ids(self, losses: int, ids: int, count: int, weights: int, what: str = "update") -> None:
@@ -292,7 +299,11 @@ class Session:
 
     @property
     def position(self) -> int:
-        return self._number("ib_session_position", "position")
+        """Samples of the epoch that were observed: where the next update in order begins."""
+        found = c_int64()
+        if status := self._position(self.handle, byref(found)):
+            fail(status, f"{self.name}.position")
+        return found.value
 
     def max_steps(self, batch_size: int) -> int:
         return self._number("ib_session_max_steps", "max_steps", batch_size)

@@ -106,28 +106,27 @@ class Step:
                     f"InfoBatch.update: scores must be one for each of {len(values)} losses, got "
                     f"{len(recorded)}"
                 )
-        weights = self._record(np, recorded, ids, "update")
-        wide = np.float64 if values.dtype == np.float64 else np.float32
-        weighted = values.astype(wide) * weights.reshape(-1, *[1] * (values.ndim - 1))
-        if reduction == "none":
-            return weighted
-        total = float(weighted.sum(dtype=np.float64))
-        if reduction == "sum":
-            return total
-        of = (
-            weights.sum(dtype=np.float64) * weighted[0].size
-            if reduction == "weighted_mean" and len(weighted)
-            else weighted.size
-        )
-        return total / float(of) if of else float("nan")
+        if ids is not None:
+            return _reduce(np, values, self._observe_ids(np, recorded, ids, "update"), reduction)
+        # All that can fail comes before the cursor moves, so that a call that fails can be made again.
+        begin, arrays = self._due(len(recorded), "update")
+        reduced = _reduce(np, values, _weights(np, arrays, begin, len(recorded)), reduction)
+        self._take(np, arrays, begin, recorded, "update")
+        return reduced
 
     def observe(self, scores: Any, ids: Any) -> Any:
         if is_tensor(scores):
             return self.tensors.observe(scores, ids)
         np = numpy()
         if np is None:
-            return self._record_list(_floats(scores, "observe"), ids, "observe")
-        return self._record(np, _per_sample(np, _losses(np, scores, "observe", "scores")), ids, "observe")
+            return self._observe_in_list(_floats(scores, "observe"), ids)
+        recorded = _per_sample(np, _losses(np, scores, "observe", "scores"))
+        if ids is not None:
+            return self._observe_ids(np, recorded, ids, "observe")
+        begin, arrays = self._due(len(recorded), "observe")
+        weights = _weights(np, arrays, begin, len(recorded)).copy()
+        self._take(np, arrays, begin, recorded, "observe")
+        return weights
 
     def get_weights(self, ids: Any) -> Any:
         if is_tensor(ids):
@@ -143,29 +142,40 @@ class Step:
         self.session.weights(numbers.ctypes.data, len(numbers), weights.ctypes.data)
         return weights
 
-    def _record(self, np: Any, scores: Any, ids: Any, what: str) -> Any:
-        """Writes scores down and returns the weights of their samples, a copy."""
+    def _due(self, count: int, what: str) -> tuple[int, EpochArrays | None]:
+        """Where the next losses in order belong, and the epoch's arrays. Raises where none are due."""
+        session, feed = self.session, self.feed
+        feed.sync()
+        feed.require_order(what)
+        begin = session.position
+        arrays = self.lent.get() if count and feed.current is not None else None
+        if arrays is None or begin + count > len(arrays.losses):
+            session.advance(count, what)  # which says what is wrong
+            if count > 0:
+                raise RuntimeError(
+                    f"{session.name}.{what}: losses must belong to an iteration, got {count} without one"
+                )
+        return begin, arrays
+
+    def _take(self, np: Any, arrays: EpochArrays | None, begin: int, scores: Any, what: str) -> None:
+        """Writes losses down and moves the cursor, in this order: what was written and not taken is
+        written again."""
+        if arrays is None:
+            return
+        np.frombuffer(arrays.losses, np.float32)[begin : begin + len(scores)] = scores
+        self.session.advance(len(scores), what)
+
+    def _observe_ids(self, np: Any, scores: Any, ids: Any, what: str) -> Any:
         self.feed.sync()
         count = len(scores)
-        if ids is not None:
-            numbers = _ids(np, ids, what)
-            if len(numbers) != count:
-                raise ValueError(
-                    f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
-                )
-            weights = np.empty(count, np.float32)
-            self.session.observe_ids(
-                scores.ctypes.data, numbers.ctypes.data, count, weights.ctypes.data, what
+        numbers = _ids(np, ids, what)
+        if len(numbers) != count:
+            raise ValueError(
+                f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
             )
-            return weights
-        arrays = self.lent.get() if count and self.feed.current is not None else None
-        self.feed.require_order(what)
-        begin = self.session.advance(count, what)
-        if arrays is None:
-            return np.empty(0, np.float32)
-        staged = np.frombuffer(arrays.losses, np.float32)
-        staged[begin : begin + count] = scores
-        return np.frombuffer(arrays.plan.weight_array, np.float32)[begin : begin + count].copy()
+        weights = np.empty(count, np.float32)
+        self.session.observe_ids(scores.ctypes.data, numbers.ctypes.data, count, weights.ctypes.data, what)
+        return weights
 
     # --- the same without NumPy
 
@@ -176,40 +186,40 @@ class Step:
             raise ValueError(
                 f"InfoBatch.update: scores must be one for each of {len(values)} losses, got {len(recorded)}"
             )
-        weights = self._record_list(recorded, ids, "update")
-        weighted = [weight * value for weight, value in zip(weights, values, strict=True)]
-        if reduction == "none":
-            return weighted
-        if reduction == "sum":
-            return sum(weighted)
-        of = sum(weights) if reduction == "weighted_mean" else len(weighted)
-        return sum(weighted) / of if of else float("nan")
+        if ids is not None:
+            return _reduce_list(values, self._observe_list(recorded, ids, "update"), reduction)
+        begin, arrays = self._due(len(recorded), "update")
+        reduced = _reduce_list(values, _weights_list(arrays, begin, len(recorded)), reduction)
+        self._take_list(arrays, begin, recorded, "update")
+        return reduced
 
-    def _record_list(self, scores: array[float], ids: Any, what: str) -> list[float]:
+    def _observe_in_list(self, scores: array[float], ids: Any) -> list[float]:
+        if ids is not None:
+            return self._observe_list(scores, ids, "observe")
+        begin, arrays = self._due(len(scores), "observe")
+        weights = _weights_list(arrays, begin, len(scores))
+        self._take_list(arrays, begin, scores, "observe")
+        return weights
+
+    def _observe_list(self, scores: array[float], ids: Any, what: str) -> list[float]:
         self.feed.sync()
         count = len(scores)
-        if ids is not None:
-            numbers = array("q", ids)
-            if len(numbers) != count:
-                raise ValueError(
-                    f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
-                )
-            weights = array("f", bytes(4 * count))
-            self.session.observe_ids(
-                scores.buffer_info()[0],
-                numbers.buffer_info()[0],
-                count,
-                weights.buffer_info()[0],
-                what,
+        numbers = array("q", ids)
+        if len(numbers) != count:
+            raise ValueError(
+                f"InfoBatch.{what}: ids must be one for each of {count} losses, got {len(numbers)}"
             )
-            return weights.tolist()
-        arrays = self.lent.get() if count and self.feed.current is not None else None
-        self.feed.require_order(what)
-        begin = self.session.advance(count, what)
+        weights = array("f", bytes(4 * count))
+        self.session.observe_ids(
+            scores.buffer_info()[0], numbers.buffer_info()[0], count, weights.buffer_info()[0], what
+        )
+        return weights.tolist()
+
+    def _take_list(self, arrays: EpochArrays | None, begin: int, scores: array[float], what: str) -> None:
         if arrays is None:
-            return []
-        arrays.losses[begin : begin + count] = scores.tolist()
-        return list(arrays.plan.weights[begin : begin + count])
+            return
+        arrays.losses[begin : begin + len(scores)] = scores.tolist()
+        self.session.advance(len(scores), what)
 
     # --- what the engine has to know
 
@@ -284,6 +294,40 @@ class Step:
         if is_tensor(packed):
             return self.tensors.unpack(packed)
         return bytes(packed)
+
+
+def _weights(np: Any, arrays: EpochArrays | None, begin: int, count: int) -> Any:
+    if arrays is None:
+        return np.empty(0, np.float32)
+    return np.frombuffer(arrays.plan.weight_array, np.float32)[begin : begin + count]
+
+
+def _reduce(np: Any, values: Any, weights: Any, reduction: str) -> Any:
+    wide = np.float64 if values.dtype == np.float64 else np.float32
+    weighted = values.astype(wide) * weights.reshape(-1, *[1] * (values.ndim - 1))
+    if reduction == "none":
+        return weighted
+    total = float(weighted.sum(dtype=np.float64))
+    if reduction == "sum":
+        return total
+    of: float = weighted.size
+    if reduction == "weighted_mean" and len(weighted):
+        of = float(weights.sum(dtype=np.float64)) * weighted[0].size
+    return total / of if of else float("nan")
+
+
+def _weights_list(arrays: EpochArrays | None, begin: int, count: int) -> list[float]:
+    return [] if arrays is None else list(arrays.plan.weights[begin : begin + count])
+
+
+def _reduce_list(values: array[float], weights: list[float], reduction: str) -> Any:
+    weighted = [weight * value for weight, value in zip(weights, values, strict=True)]
+    if reduction == "none":
+        return weighted
+    if reduction == "sum":
+        return sum(weighted)
+    of = sum(weights) if reduction == "weighted_mean" else len(weighted)
+    return sum(weighted) / of if of else float("nan")
 
 
 def check_column(name: str, dtype: str, shape: tuple[int, ...], size: int) -> None:

@@ -8,19 +8,18 @@ host in a step, and nothing waits for the device.
 
 from __future__ import annotations
 
-from itertools import count as count_up
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 import torch
 
+from ._library import UNSEEN_BITS
 from ._step import SCALAR_CURES, check_column, check_reduction
 
 if TYPE_CHECKING:
     from ._step import Step
     from ._tables import Tables
 
-_numbers = count_up()
 
 _COLUMN_DTYPES = {
     torch.float32: "float32",
@@ -49,8 +48,11 @@ class TensorStep:
         step: what it belongs to: session, deliveries, the device that was declared.
     """
 
-    #: Every run by its name, for a step that is being compiled.
-    named: ClassVar[WeakValueDictionary[str, TensorStep]] = WeakValueDictionary()
+    #: Every run, for a step that is being compiled.
+    all: ClassVar[WeakSet[TensorStep]] = WeakSet()
+    #: Where a step was compiled. Later runs make their tables when they begin, so that its graph serves
+    #: them: a graph that had to make them would be one for each run.
+    compiled_on: ClassVar[torch.device | None] = None
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -65,8 +67,8 @@ class TensorStep:
         self._end = 0
         self._in_order = -1  # the generation that was observed in order
         self._tables: Tables | None = None
-        self.key = f"run {next(_numbers)}"
-        TensorStep.named[self.key] = self
+        self._by_table = False  # ids go to the tables, once some did
+        TensorStep.all.add(self)
 
     # --- the step
 
@@ -80,29 +82,30 @@ class TensorStep:
 
             if ids is None:
                 return _compiled.update_in_order(self, losses, scores, reduction)
-            _compiled.prepare(self.key, str(losses.device))
+            _compiled.prepare(str(losses.device))
         self._check(losses, "update", "losses")
         recorded = losses.detach()
         if scores is not None:
             self._check(scores, "update", "scores")
             recorded = scores.detach()
+            if recorded.device != losses.device:
+                raise ValueError(
+                    f"InfoBatch.update: scores must be on the device of the losses, {losses.device}, got "
+                    f"{recorded.device}"
+                )
             if recorded.shape[0] != losses.shape[0]:
                 raise ValueError(
                     f"InfoBatch.update: scores must be one for each of {losses.shape[0]} losses, got "
                     f"{recorded.shape[0]}"
                 )
-        weights = self._record(recorded, ids, "update")
-        if losses.dim() > 1:
-            weights = weights.view(-1, *[1] * (losses.dim() - 1))
-        weighted = losses * weights  # float16 and bfloat16 losses become float32 here
-        if reduction == "mean":
-            return weighted.mean()
-        if reduction == "sum":
-            return weighted.sum()
-        if reduction == "none":
-            return weighted
-        rows = max(weights.shape[0], 1)
-        return weighted.sum() / (weights.sum() * (losses.numel() / rows))
+        recorded = self._per_sample(recorded, ids)
+        if ids is not None:
+            return _reduce(losses, self._record_ids(recorded, ids, "update"), reduction)
+        # All that can fail comes before the cursor moves, so that a call that fails can be made again.
+        begin, weights = self._due(recorded, "update")
+        reduced = _reduce(losses, weights, reduction)
+        self._take(recorded, begin, "update")
+        return reduced
 
     def observe(self, scores: torch.Tensor, ids: Any = None) -> torch.Tensor:
         if torch.compiler.is_compiling():
@@ -110,10 +113,15 @@ class TensorStep:
 
             if ids is None:
                 return _compiled.observe_in_order(self, scores)
-            _compiled.prepare(self.key, str(scores.device))
+            _compiled.prepare(str(scores.device))
         self._check(scores, "observe", "scores")
-        weights = self._record(scores.detach(), ids, "observe")
-        return weights if ids is not None else weights.clone()
+        recorded = self._per_sample(scores.detach(), ids)
+        if ids is not None:
+            return self._record_ids(recorded, ids, "observe")
+        begin, weights = self._due(recorded, "observe")
+        weights = weights.clone()
+        self._take(recorded, begin, "observe")
+        return weights
 
     def get_weights(self, ids: Any) -> torch.Tensor:
         given = _ids(ids, "get_weights")
@@ -122,54 +130,70 @@ class TensorStep:
         self._session.weights(numbers.data_ptr(), len(numbers), weights.data_ptr())
         return weights.to(given.device)
 
-    def _record(self, scores: torch.Tensor, ids: Any, what: str) -> torch.Tensor:
-        """Writes scores down, and returns the weights of their samples."""
-        compiling = torch.compiler.is_compiling()
-        if not compiling:
-            self._step.feed.sync()
-        if scores.dim() > 1:
-            if ids is None:
-                self._suspect(scores)
-            scores = scores.flatten(1).mean(1, dtype=torch.promote_types(scores.dtype, torch.float32))
-        if ids is not None:
-            return self._record_ids(scores, ids, what, compiling)
-        count = scores.shape[0]
+    def _per_sample(self, scores: torch.Tensor, ids: Any) -> torch.Tensor:
+        """[B]: the mean over what trails."""
+        if scores.dim() == 1:
+            return scores
+        if ids is None:
+            self._suspect(scores)
+        return scores.flatten(1).mean(1, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+    def _due(self, scores: torch.Tensor, what: str) -> tuple[int, torch.Tensor]:
+        """Where the next losses in order belong, and their weights. Raises where none are due."""
+        feed, session = self._step.feed, self._session
+        feed.sync()
         if self._tables is not None and self._tables.dirty:
             self.settle()  # so that the engine knows that this epoch goes by ids
-        if count and self._step.feed.current is not None and self._generation != self._session.generation:
-            self._fetch(scores.device)
-        self._step.feed.require_order(what)
-        begin = self._session.advance(count, what)
-        end = begin + count
-        self._in_order = self._session.generation
-        if count == 0:
-            return torch.empty(0, dtype=torch.float32, device=scores.device)
-        self._staged[begin:end].copy_(scores)
-        if self._staged is not self._lent:
-            if self._begin == self._end:
-                self._begin = begin
-            self._end = end
-        return self._weights[begin:end]
+        count = scores.shape[0]
+        feed.require_order(what)
+        begin = session.position
+        if feed.current is not None and self._generation != session.generation:
+            self._fetch(scores.device, begin)
+        if self._generation != session.generation or begin + count > self._weights.shape[0]:
+            session.advance(count, what)  # which says what is wrong
+            if count > 0:
+                raise RuntimeError(
+                    f"{session.name}.{what}: losses must belong to an iteration, got {count} without one"
+                )
+        return begin, self._weights[begin : begin + count]
 
-    def _fetch(self, device: torch.device) -> None:
-        """The arrays of the epoch that has begun, on the device of the losses."""
+    def _take(self, scores: torch.Tensor, begin: int, what: str) -> None:
+        """Writes losses down and moves the cursor, in this order: what was written and not taken is
+        written again."""
+        count = scores.shape[0]
+        if count == 0:
+            return
+        end = begin + count
+        self._staged[begin:end].copy_(scores)
+        self._session.advance(count, what)
+        self._in_order = self._generation
+        if self._staged is not self._lent:
+            self._end = end
+
+    def _fetch(self, device: torch.device, begin: int) -> None:
+        """The arrays of the epoch that has begun, on the device of the losses. Before `begin` it was
+        observed already."""
         arrays = self._step.lent.get()
-        lent = from_lent(arrays.losses)
-        weights = from_lent(arrays.plan.weight_array)
-        if device.type == "cpu":
-            staged = lent
-        else:
-            with torch.inference_mode(False):
+        with torch.inference_mode(False):
+            lent = from_lent(arrays.losses)
+            weights = from_lent(arrays.plan.weight_array)
+            if device.type == "cpu":
+                staged = lent
+            else:
                 weights = weights.to(device)
-                staged = torch.empty(len(lent), dtype=torch.float32, device=device)
+                bits = torch.full(weights.shape, UNSEEN_BITS, dtype=torch.int32, device=device)
+                staged = bits.view(torch.float32)
         self._lent, self._weights, self._staged = lent, weights, staged
-        self._begin = self._end = 0
+        self._begin = self._end = begin
         self._device = device
         self._generation = self._session.generation
 
     # --- by ids
 
-    def _record_ids(self, scores: torch.Tensor, ids: Any, what: str, compiling: bool) -> torch.Tensor:
+    def _record_ids(self, scores: torch.Tensor, ids: Any, what: str) -> torch.Tensor:
+        compiling = torch.compiler.is_compiling()
+        if not compiling:
+            self._step.feed.sync()
         device = scores.device
         numbers = _ids(ids, what)
         if numbers.shape[0] != scores.shape[0]:
@@ -178,11 +202,15 @@ class TensorStep:
                 f"{numbers.shape[0]}"
             )
         if not compiling:
-            if device.type == "cpu" and self._tables is None:
+            if device.type == "cpu" and not self._by_table:
                 return self._observe_ids(scores, numbers, what)
+            if self._tables is not None and self._tables.device != device:
+                self._tables = None  # made for a compiled step elsewhere, and never used
             self.make_tables(device)
+            self._device = device
             if self._in_order == self._session.generation:
                 self._observe_ids(scores.cpu(), numbers, what)  # which refuses it
+        self._by_table = True
         tables = self._tables
         assert tables is not None
         slots = tables.slots(numbers.to(device))
@@ -201,16 +229,17 @@ class TensorStep:
 
     def _observe_ids(self, scores: torch.Tensor, ids: torch.Tensor, what: str) -> torch.Tensor:
         """On the CPU the engine does it, and refuses at once what is wrong."""
-        values = scores.to(torch.float32).contiguous()
-        numbers = ids.cpu()
+        values = scores.to(torch.float32).contiguous().resolve_neg()
+        numbers = ids.cpu().resolve_neg()
         count = len(values)
         weights = torch.empty(count, dtype=torch.float32, device="cpu")
         self._session.observe_ids(values.data_ptr(), numbers.data_ptr(), count, weights.data_ptr(), what)
         return weights
 
     def make_tables(self, device: torch.device) -> None:
-        """The tables by id: from then on they are what ids go to."""
-        if self._tables is not None:
+        """The tables by id: from then on they are what ids go to. None on another device than the
+        run's."""
+        if self._tables is not None or not self._is_own(device):
             return
         from ._tables import Tables
 
@@ -218,7 +247,6 @@ class TensorStep:
         feed = self._step.feed
         tables.begin(self._session.plan() if feed.current is None else feed.plan)
         self._tables = tables
-        self._device = device
 
     # --- what is refused
 
@@ -233,13 +261,19 @@ class TensorStep:
             raise ValueError(f"InfoBatch.{what}: {name} must be floating, got {values.dtype}")
         if values.layout != torch.strided:
             raise ValueError(f"InfoBatch.{what}: {name} must be dense, got {values.layout}")
-        if self._device is not None and values.device != self._device:
-            if self._device.index is None and values.device.type == self._device.type:
-                return
+        if not self._is_own(values.device):
             raise ValueError(
                 f"InfoBatch.{what}: {name} must stay on the device of the run, {self._device}, got "
                 f"{values.device}: say device= when the run is made"
             )
+
+    def _is_own(self, device: torch.device) -> bool:
+        own = self._device
+        if own is None and self._tables is not None and torch.compiler.is_compiling():
+            own = self._tables.device
+        if own is None or device == own:
+            return True
+        return device.type == own.type and (own.index is None or own.type == "cpu")
 
     def _suspect(self, scores: torch.Tensor) -> None:
         """Losses whose first dimension is not the batch are told as such when they are refused."""
@@ -278,7 +312,10 @@ class TensorStep:
     def renew(self) -> None:
         """An epoch begins, maybe anew: what is staged on the device is of no use any more."""
         self._begin = self._end = 0
-        if self._tables is not None:
+        compiled_on = TensorStep.compiled_on
+        if self._tables is None and compiled_on is not None and self._device is None:
+            self.make_tables(compiled_on)
+        elif self._tables is not None:
             feed = self._step.feed
             try:
                 self._tables.begin(self._session.plan() if feed.current is None else feed.plan)
@@ -297,7 +334,7 @@ class TensorStep:
     # --- columns, state
 
     def set_column(self, name: str, values: torch.Tensor, size: int) -> None:
-        data = values.detach().cpu().contiguous()
+        data = values.detach().cpu().contiguous().resolve_neg()
         dtype = _COLUMN_DTYPES.get(data.dtype, str(data.dtype))
         check_column(name, dtype, tuple(data.shape), size)
         self._session.set_column(name, dtype, data.data_ptr())
@@ -330,9 +367,34 @@ def _bytes_of(data: torch.Tensor) -> Any:
     return raw
 
 
+def _reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str) -> torch.Tensor:
+    if losses.dim() > 1:
+        weights = weights.view(-1, *[1] * (losses.dim() - 1))
+    weighted = losses * weights  # float16 and bfloat16 losses become float32 here
+    if reduction == "mean":
+        return weighted.mean()
+    if reduction == "sum":
+        return weighted.sum()
+    if reduction == "none":
+        return weighted
+    rows = max(weights.shape[0], 1)
+    return weighted.sum() / (weights.sum() * (losses.numel() / rows))
+
+
 def _ids(ids: Any, what: str) -> torch.Tensor:
-    numbers = ids if isinstance(ids, torch.Tensor) else torch.as_tensor(ids, device="cpu")
-    if numbers.dim() != 1 or numbers.is_floating_point() or numbers.dtype == torch.bool:
+    if isinstance(ids, torch.Tensor):
+        numbers = ids
+    else:
+        try:
+            numbers = torch.as_tensor(ids, device="cpu")
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"InfoBatch.{what}: ids must be [B] integers, got {type(ids).__name__} ({error})"
+            ) from error
+        if numbers.numel() == 0:
+            numbers = numbers.to(torch.int64)
+    no_integers = numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool
+    if numbers.dim() != 1 or no_integers:
         raise ValueError(
             f"InfoBatch.{what}: ids must be [B] integers, got shape {list(numbers.shape)}, {numbers.dtype}"
         )

@@ -31,8 +31,6 @@ class TorchBatchSampler(BatchSampler, data.Sampler[list[int]]):
 class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
     __doc__ = InfoBatch.__doc__
 
-    _process = -1
-
     @staticmethod
     def _size_of(dataset: Any) -> int:
         if isinstance(dataset, data.IterableDataset):
@@ -57,23 +55,18 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
     @property
     def _here(self) -> _Run:
         run = self._run
-        if run is not None and torch.compiler.is_compiling():  # which does not know os.getpid
-            return run
-        if run is None or self._process != os.getpid():
-            return self._elsewhere()
-        return run
+        if run is not None and (torch.compiler.is_compiling() or self._process == os.getpid()):
+            return run  # what is compiled does not know os.getpid
+        return self._elsewhere()
 
     def _elsewhere(self) -> _Run:
-        """Seen from another process than before: a worker of a loader has only the data set."""
         worker = data.get_worker_info()
         if worker is not None and self._run is not None:
             raise RuntimeError(
                 f"InfoBatch: in worker {worker.id} of a loader this is a plain data set; the run stays in "
                 "the process that trains. Call update there"
             )
-        run = InfoBatch._here.fget(self)  # type: ignore[attr-defined]
-        self._process = os.getpid()
-        return run  # type: ignore[no-any-return]
+        return super()._elsewhere()
 
     def update(
         self,
@@ -130,3 +123,17 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
 
     state_dict.__doc__ = InfoBatch.state_dict.__doc__
     load_state_dict.__doc__ = InfoBatch.load_state_dict.__doc__
+
+
+_MADE: dict[type[InfoBatch], type[InfoBatch]] = {InfoBatch: TorchInfoBatch}
+
+
+def with_torch(cls: type[InfoBatch]) -> type[InfoBatch]:
+    """The class with what torch adds: InfoBatch and subclasses of it know nothing of torch."""
+    if issubclass(cls, TorchInfoBatch):
+        return cls
+    if cls not in _MADE:
+        names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+        bases: Any = (cls, TorchInfoBatch)
+        _MADE[cls] = type(cls.__name__, bases, names)
+    return _MADE[cls]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    _DataSet = Dataset[tuple[int, Any]]
+else:
+    _DataSet = object
 
 
 class _Sized(Protocol):
@@ -10,7 +17,7 @@ class _Sized(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-class Indexed:
+class Indexed(_DataSet):
     """Puts the index of a sample before it: ``Indexed(dataset)[i] == (i, dataset[i])``.
 
     A loader collates them as usual, so a batch is ``(ids, batch)``::

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -10,7 +11,10 @@ from ._session import Session, warn
 from .samplers import BatchSampler, Sampler, integer
 
 if TYPE_CHECKING:
-    import os
+    from torch.utils.data import Dataset
+
+    # For type checkers it is a data set of torch's, as it is where torch is loaded.
+    _DataSet = Dataset[Any]
     from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self, Unpack
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from ._session import Plan
     from ._statistics import LoadReport, Statistics
     from ._step import Step
+else:
+    _DataSet = object
 
 
 class Options(TypedDict, total=False):
@@ -58,6 +64,9 @@ _ENGINE_OPTIONS = (
 )
 _OWN_OPTIONS = ("threads", "device", "columns")
 
+# Attributes that stay in the process that trains.
+_OF_THE_RUN = frozenset({"_run", "_sampler", "_process", "_written_as"})
+
 # Attributes of an InfoBatch itself: never asked of the data set within.
 _OWN_ATTRIBUTES = frozenset(
     {
@@ -83,7 +92,7 @@ class _Run:
         self.step = step
 
 
-class InfoBatch:
+class InfoBatch(_DataSet):
     """Skips samples that the network has already learned, without changing what training converges to.
 
     The three lines, unchanged from the official package::
@@ -147,14 +156,21 @@ class InfoBatch:
     """
 
     _run: _Run | None
+    _process = -1
+    #: The class as it was asked for: with torch an object is of one made from it.
+    _written_as: type[InfoBatch]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         # Where torch is loaded, an object that is one of torch's data sets, too.
-        if cls is InfoBatch and sys.modules.get("torch") is not None:
-            from ._torch import TorchInfoBatch
+        if sys.modules.get("torch") is not None:
+            from ._torch import with_torch
 
-            return cast("Self", object.__new__(TorchInfoBatch))
-        return object.__new__(cls)
+            made = object.__new__(with_torch(cls))
+            made._written_as = cls
+            return cast("Self", made)
+        plain = object.__new__(cls)
+        plain._written_as = cls
+        return plain
 
     def __init__(
         self,
@@ -184,7 +200,8 @@ class InfoBatch:
             if name in given:
                 given[name] = [float(value) for value in given[name]]
         engine = {"epochs": num_epochs, "prune_ratio": prune_ratio, "delta": delta, **given}
-        session = Session(size, plain(engine), own["threads"] or 0)
+        threads = integer(own["threads"] or 0, "threads", "InfoBatch", least=0)
+        session = Session(size, plain(engine), min(threads, 2**31 - 1))
         self.dataset = dataset
         self.num_epochs = num_epochs
         self.prune_ratio = prune_ratio
@@ -201,6 +218,7 @@ class InfoBatch:
         feed = Feed(session, step.settle, step.release, step.renew, self._check_size)
         step.feed = feed
         self._run = _Run(session, feed, step)
+        self._process = os.getpid()
         self._sampler = self._new_sampler()
 
     def _new_step(self, session: Session) -> Step:
@@ -245,12 +263,20 @@ class InfoBatch:
     def _here(self) -> _Run:
         """The run, in the process that trains."""
         run = self._run
+        if run is not None and self._process == os.getpid():
+            return run
+        return self._elsewhere()
+
+    def _elsewhere(self) -> _Run:
+        """Seen from another process than the one that made it."""
+        run = self._run
         if run is None:
             raise RuntimeError(
                 "InfoBatch: this copy is a plain data set: it was pickled, as for the workers of a loader, "
                 "and the run stays in the process that trains. Call update there; keep a run with "
                 "state_dict or save; copy it with copy.deepcopy"
             )
+        self._process = os.getpid()  # a fork that goes on with the run
         return run
 
     # --- line 2
@@ -415,14 +441,14 @@ class InfoBatch:
         >>> InfoBatch(100, num_epochs=8).max_steps(30)
         32
         """
-        return self._here.session.max_steps(batch_size)
+        size = integer(batch_size, "batch_size", "InfoBatch.max_steps", least=1)
+        return self._here.session.max_steps(size)
 
     @property
     def statistics(self) -> Statistics:
         """Figures of the running (or just finished) epoch and of the run. Changes nothing."""
-        run = self._here
-        run.feed.sync()
-        return run.session.statistics()
+        self._settle()  # so that figures of an epoch that is over have its losses
+        return self._here.session.statistics()
 
     @property
     def scores(self) -> Any:
@@ -509,11 +535,9 @@ class InfoBatch:
             FileError: a damaged state.
         """
         run = self._here
-        if "infobatch" not in state_dict:
-            raise ValueError(
-                "InfoBatch.load_state_dict: a state must have the key 'infobatch', got "
-                f"{sorted(map(str, state_dict))}"
-            )
+        if not hasattr(state_dict, "keys") or "infobatch" not in state_dict:
+            found = sorted(map(str, state_dict)) if hasattr(state_dict, "keys") else repr(state_dict)
+            raise ValueError(f"InfoBatch.load_state_dict: a state must have the key 'infobatch', got {found}")
         return self._loaded(run.session.deserialize(run.step.unpack(state_dict["infobatch"])))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -580,10 +604,11 @@ class InfoBatch:
         return self._size if isinstance(self.dataset, int) else len(self.dataset)
 
     def __getitem__(self, index: Any) -> Any:
+        dataset: Any = self.dataset
         try:  # the way of every sample: nothing is asked before
-            return self.dataset[index]
+            return dataset[index]
         except TypeError:
-            if not isinstance(self.dataset, int):
+            if not isinstance(dataset, int):
                 raise
         raise TypeError(
             "InfoBatch: made from a length, it has no items, got an index: give the loader the data set "
@@ -607,13 +632,8 @@ class InfoBatch:
     # --- copies
 
     def __reduce__(self) -> Any:
-        return _plain_copy, (
-            self.dataset,
-            self.num_epochs,
-            self.prune_ratio,
-            self.delta,
-            self._size,
-        )
+        own = {name: value for name, value in self.__dict__.items() if name not in _OF_THE_RUN}
+        return _plain_copy, (self._written_as, own)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> InfoBatch:
         """An independent run that stands where this one stands. Iterations are not copied."""
@@ -622,14 +642,11 @@ class InfoBatch:
         run = self._here
         self._settle(everything=True)
         twin = object.__new__(type(self))
+        twin._written_as = self._written_as
         memo[id(self)] = twin
-        twin.dataset = deepcopy(self.dataset, memo)
-        twin.num_epochs, twin.prune_ratio, twin.delta = (
-            self.num_epochs,
-            self.prune_ratio,
-            self.delta,
-        )
-        twin._options, twin._own, twin._size = dict(self._options), dict(self._own), self._size
+        for name, value in self.__dict__.items():
+            if name not in _OF_THE_RUN:
+                twin.__dict__[name] = deepcopy(value, memo)
         session = Session(self._size, plain(self._options), run.session.threads)
         for name in run.session.column_names()[1:]:
             dtype, array = run.session.column(name)
@@ -641,11 +658,10 @@ class InfoBatch:
         return twin
 
 
-def _plain_copy(dataset: Any, num_epochs: int, prune_ratio: float, delta: float, size: int) -> InfoBatch:
-    """What an InfoBatch is in another process: its data set."""
-    copy = InfoBatch.__new__(InfoBatch)
-    copy.dataset = dataset
-    copy.num_epochs, copy.prune_ratio, copy.delta, copy._size = num_epochs, prune_ratio, delta, size
+def _plain_copy(cls: type[InfoBatch], own: dict[str, Any]) -> InfoBatch:
+    """What an InfoBatch is in another process: its data set, and the attributes of a subclass."""
+    copy = cls.__new__(cls)
+    copy.__dict__.update(own)
     copy._run = None
     return copy
 
@@ -665,7 +681,10 @@ def plain(options: dict[str, Any]) -> dict[str, Any]:
 def _path(path: str | os.PathLike[str]) -> str:
     from os import fspath
 
-    return fspath(path)
+    name = fspath(path)
+    if "\0" in name:
+        raise ValueError(f"InfoBatch: a path must have no null character, got {name!r}")
+    return name
 
 
 __all__ = ["InfoBatch", "Options"]

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from ._delivery import BatchIterator, RowIterator, row_iterator
 
 if TYPE_CHECKING:
+    from torch.utils import data
+
     from .infobatch import InfoBatch
+
+    # For type checkers they are samplers of torch's, as they are where torch is loaded.
+    _RowSampler = data.Sampler[int]
+    _ListSampler = data.Sampler[list[int]]
+else:
+    _RowSampler = _ListSampler = object
 
 
 def integer(value: Any, name: str, function: str, least: int | None = None) -> int:
@@ -19,7 +27,7 @@ def integer(value: Any, name: str, function: str, least: int | None = None) -> i
         except TypeError:
             pass
         else:
-            if least is None or number >= least:
+            if (least is None or number >= least) and -(2**63) <= number < 2**63:
                 return number
     rule = "an integer" if least is None else f"an integer of at least {least}"
     raise ValueError(f"{function}: {name} must be {rule}, got {value!r}")
@@ -70,7 +78,7 @@ class _RunSampler:
         )
 
 
-class Sampler(_RunSampler):
+class Sampler(_RunSampler, _RowSampler):
     """The samples of each epoch in the order of its plan, one by one. See ``InfoBatch.sampler``.
 
     Iterating begins an epoch with the first index: the next one, or the same as long as no loss came
@@ -90,7 +98,7 @@ class Sampler(_RunSampler):
         return self._length()
 
 
-class BatchSampler(_RunSampler):
+class BatchSampler(_RunSampler, _ListSampler):
     """The same in batches, lists of indices. See ``InfoBatch.batch_sampler``.
 
     ``len`` is the number of batches of the epoch.

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 
 class _Steps(Protocol):
-    last_epoch: int
-
     def step(self) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
@@ -97,8 +95,16 @@ class FullRunScheduler:
     def step(self) -> None:
         """Moves the scheduler to where the run stands: round(progress * T), at most T - 1."""
         due = min(round(self.infobatch.progress * self.total_steps), self.total_steps - 1)
-        while self.scheduler.last_epoch < due:
+        while self._made() < due:
             self.scheduler.step()
+
+    def _made(self) -> int:
+        """Steps that the scheduler has made; a ChainedScheduler's are counted by its parts."""
+        counts: Any = self.scheduler
+        while not hasattr(counts, "last_epoch"):
+            counts = counts._schedulers[0]
+        made: int = counts.last_epoch
+        return made
 
     def get_last_lr(self) -> list[float]:
         """The learning rates set last, one a group of parameters."""

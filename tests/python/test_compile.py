@@ -107,12 +107,12 @@ def test_the_graph_copies_nothing_to_the_host() -> None:
 def test_a_copy_in_a_compiled_step_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     from infobatch._tensors import TensorStep
 
-    record: Callable[..., Any] = TensorStep._record
+    record: Callable[..., Any] = TensorStep._per_sample
 
     def slow(self: TensorStep, losses: Any, *arguments: Any) -> Any:
         return record(self, losses.cpu(), *arguments)
 
-    monkeypatch.setattr(TensorStep, "_record", slow)
+    monkeypatch.setattr(TensorStep, "_per_sample", slow)
     with pytest.raises(AssertionError):
         test_the_graph_copies_nothing_to_the_host()
 
@@ -120,14 +120,14 @@ def test_a_copy_in_a_compiled_step_would_be_noticed(monkeypatch: pytest.MonkeyPa
 def test_a_value_read_in_a_compiled_step_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     from infobatch._tensors import TensorStep
 
-    record: Callable[..., Any] = TensorStep._record
+    record: Callable[..., Any] = TensorStep._per_sample
 
     def slow(self: TensorStep, losses: Any, *arguments: Any) -> Any:
         if losses.isfinite().all():
             return record(self, losses, *arguments)
         return losses
 
-    monkeypatch.setattr(TensorStep, "_record", slow)
+    monkeypatch.setattr(TensorStep, "_per_sample", slow)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         train(lambda step: torch.compile(step, backend="eager", fullgraph=True))
 
@@ -201,3 +201,46 @@ def test_a_resumed_run_goes_on_in_a_graph() -> None:
     second = InfoBatch(SIZE, EPOCHS, seed=3)
     second.load_state_dict(first.state_dict())
     assert begun + rest(second) == whole
+
+
+def test_one_graph_serves_all_runs_of_a_process() -> None:
+    graphs = Graphs()
+
+    @torch.compile(backend=graphs, fullgraph=True)
+    def step(ib: Any, losses: Any, ids: Any) -> Any:
+        return ib.update(losses, ids)
+
+    for seed in range(12):  # more than torch compiles anew
+        ib = InfoBatch(SIZE, EPOCHS, seed=seed)
+        for batch in ib.batch_sampler(BATCH):
+            ids = torch.tensor(batch)
+            step(ib, ids / SIZE + seed, ids)
+        len(ib.sampler)
+        torch.testing.assert_close(ib.scores, torch.arange(SIZE) / SIZE + seed)
+    assert len(graphs.found) <= 3
+
+
+def test_a_declared_device_holds_in_compiled_steps() -> None:
+    ib = InfoBatch(SIZE, EPOCHS, device="meta")
+    ids = torch.tensor(next(iter(ib.batch_sampler(BATCH))))
+    with pytest.raises((ValueError, torch._dynamo.exc.Unsupported)):
+        torch.compile(ib.update, backend="eager", fullgraph=True)(ids / SIZE, ids)
+    ib.discard_epoch()
+    assert all(score != score for score in ib.scores)
+
+
+def test_statistics_know_of_losses_of_a_compiled_step_when_their_epoch_is_over() -> None:
+    ib = InfoBatch(SIZE, EPOCHS)
+    step = torch.compile(ib.update, backend="eager", fullgraph=True)
+    for batch in ib.batch_sampler(BATCH):
+        ids = torch.tensor(batch)
+        step(torch.where(ids == 7, torch.nan, ids / SIZE), ids)
+    assert ib.statistics.non_finite_epoch == 1
+    with pytest.warns(infobatch.NonFiniteLossWarning):
+        len(ib.sampler)
+
+
+def test_a_table_is_written_in_place_and_not_copied_in_a_step() -> None:
+    graphs = Graphs()
+    train(lambda step: torch.compile(step, backend=graphs, fullgraph=True))
+    assert [call for call in graphs.calls() if "infobatch" in call and "record" in call]

@@ -114,13 +114,13 @@ def test_a_step_that_waits_would_be_noticed(
 ) -> None:
     from infobatch._tensors import TensorStep
 
-    record: Callable[..., Any] = TensorStep._record
+    record: Callable[..., Any] = TensorStep._per_sample
 
     def slow(self: TensorStep, losses: Any, *arguments: Any) -> Any:
         MISTAKES[mistake](losses)
         return record(self, losses, *arguments)
 
-    monkeypatch.setattr(TensorStep, "_record", slow)
+    monkeypatch.setattr(TensorStep, "_per_sample", slow)
     with pytest.raises(Waits):
         train(InfoBatch(SIZE, EPOCHS), by_ids, gpu)
 
@@ -286,13 +286,13 @@ def test_a_step_on_a_fake_cuda_device_neither_waits_nor_copies(by_ids: bool) -> 
 def test_a_copy_on_a_fake_cuda_device_would_be_noticed(by_ids: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from infobatch._tensors import TensorStep
 
-    record: Callable[..., Any] = TensorStep._record
+    record: Callable[..., Any] = TensorStep._per_sample
 
     def slow(self: TensorStep, losses: Any, *arguments: Any) -> Any:
         losses.cpu()
         return record(self, losses, *arguments)
 
-    monkeypatch.setattr(TensorStep, "_record", slow)
+    monkeypatch.setattr(TensorStep, "_per_sample", slow)
     with pytest.raises(Waits):
         fake_step(by_ids)
 

@@ -750,6 +750,21 @@ def test_a_scheduler_that_counts_steps_ends_where_it_should(by: str) -> None:
         infobatch.FullRunScheduler(cycle, ib, 0)
 
 
+def test_chained_schedulers_end_where_they_should() -> None:
+    ib = InfoBatch(96, 8)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    steps = ib.max_steps(24)
+    parts = [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9) for _ in range(2)]
+    chained = torch.optim.lr_scheduler.ChainedScheduler(parts, optimizer)
+    schedule = infobatch.FullRunScheduler(chained, ib, steps)
+    for _ in range(8):
+        for ids in ib.batch_sampler(24):
+            ib.update(torch.tensor(ids) / 1000)
+            optimizer.step()
+            schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.9 ** (2 * (steps - 1)))
+
+
 def test_progress_lr_follows_the_fraction_of_the_run_that_is_done() -> None:
     ib = InfoBatch(Numbers(96), 8, seed=1)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=2.0)
