@@ -71,7 +71,9 @@ double Session::Impl::progress() const {
   const Epoch& run = reported();
   const auto kept = static_cast<double>(run.facts.kept);
   double share = run.facts.begun ? 1.0 : 0.0;  // an empty epoch is over when it has begun
-  if (kept > 0.0) share = over(run) ? 1.0 : static_cast<double>(run.facts.observed) / kept;
+  if (kept > 0.0) share = static_cast<double>(run.facts.observed) / kept;
+  // A tail that is declared to be dropped does not come any more.
+  if (run.facts.drop_last.value_or(false) && over(run)) share = 1.0;
   return std::min(1.0,
                   (static_cast<double>(run.number) + share) / static_cast<double>(config.epochs));
 }

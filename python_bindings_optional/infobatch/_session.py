@@ -272,10 +272,11 @@ class Session:
     def weights(self, ids: int, count: int, weights: int, what: str = "get_weights") -> None:
         self._call("ib_session_weights", what, ids, count, weights)
 
-    def epoch_arrays(self) -> EpochArrays:
+    def epoch_arrays(self, plan: Plan) -> EpochArrays:
+        """Those of the epoch that has begun, whose plan is `plan`: the engine's may be of the next one."""
         arrays = CEpochArrays(ctypes.sizeof(CEpochArrays))
         self._call("ib_session_epoch_arrays", "update", byref(arrays))
-        return EpochArrays(self.plan(), lend(c_float, arrays.losses, arrays.size, self))
+        return EpochArrays(plan, lend(c_float, arrays.losses, arrays.size, self))
 
     def stage(self, losses: int, begin: int, count: int) -> None:
         self._call("ib_session_stage", "update", losses, begin, count)

@@ -13,6 +13,7 @@ from ._session import COLUMN_TYPES, EpochArrays, Session, address_of, read_only
 
 if TYPE_CHECKING:
     from ._delivery import Feed
+    from ._session import Plan
     from ._tensors import TensorStep
 
 REDUCTIONS = ("mean", "sum", "none", "weighted_mean")
@@ -52,10 +53,10 @@ class Lent:
         self._generation = -1
         self._arrays: EpochArrays | None = None
 
-    def get(self) -> EpochArrays:
+    def get(self, plan: Plan) -> EpochArrays:
         session = self._session
         if self._arrays is None or self._generation != session.generation:
-            self._arrays = session.epoch_arrays()
+            self._arrays = session.epoch_arrays(plan)
             self._generation = session.generation
         return self._arrays
 
@@ -148,7 +149,7 @@ class Step:
         feed.sync()
         feed.require_order(what)
         begin = session.position
-        arrays = self.lent.get() if count and feed.current is not None else None
+        arrays = self.lent.get(feed.plan) if count and feed.current is not None else None
         if arrays is None or begin + count > len(arrays.losses):
             session.advance(count, what)  # which says what is wrong
             if count > 0:

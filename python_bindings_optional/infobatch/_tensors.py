@@ -173,7 +173,7 @@ class TensorStep:
     def _fetch(self, device: torch.device, begin: int) -> None:
         """The arrays of the epoch that has begun, on the device of the losses. Before `begin` it was
         observed already."""
-        arrays = self._step.lent.get()
+        arrays = self._step.lent.get(self._step.feed.plan)
         with torch.inference_mode(False):
             lent = from_lent(arrays.losses)
             weights = from_lent(arrays.plan.weight_array)
