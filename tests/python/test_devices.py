@@ -279,7 +279,12 @@ def fake_step(by_ids: bool) -> None:
 
 @pytest.mark.parametrize("by_ids", [False, True], ids=["in order", "by ids"])
 def test_a_step_on_a_fake_cuda_device_neither_waits_nor_copies(by_ids: bool) -> None:
-    fake_step(by_ids)
+    try:
+        fake_step(by_ids)
+    except RuntimeError as error:
+        if "NVIDIA driver" in str(error) or "CUDA driver" in str(error):
+            pytest.skip(f"torch {torch.__version__} needs a driver for tensors without values, too")
+        raise
 
 
 @pytest.mark.parametrize("by_ids", [False, True], ids=["in order", "by ids"])

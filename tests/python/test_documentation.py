@@ -22,7 +22,7 @@ OPTIONS = list(importlib.import_module("infobatch.infobatch").Options.__annotati
 GUIDE = ROOT / "docs" / "python.md"
 PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-NEEDS_TORCH = {"_tensors", "_torch", "ops"}  # import it
+NEEDS_TORCH = {"_compiled", "_tables", "_tensors", "_torch", "ops"}  # import it
 SHOWS_TORCH = {"schedule"}  # their examples do
 
 MODULES = [
