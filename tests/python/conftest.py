@@ -38,10 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What changes the process for good comes last: JAX starts threads, beside which forks are warned of, and
-    # what is registered as a device of torch is taken for this machine's from then on.
+    # JAX starts threads, beside which forks are warned of: it comes last.
     items.sort(key=lambda item: item.get_closest_marker("jax") is not None)
-    items.sort(key=lambda item: item.path.name == "test_devices.py")
     for name in ("torch", "numpy", "jax"):
         if importlib.util.find_spec(name) is None:
             for item in items:
