@@ -72,8 +72,12 @@ double Session::Impl::progress() const {
   const auto kept = static_cast<double>(run.facts.kept);
   double share = run.facts.begun ? 1.0 : 0.0;  // an empty epoch is over when it has begun
   if (kept > 0.0) share = static_cast<double>(run.facts.observed) / kept;
-  // A tail that is declared to be dropped does not come any more.
-  if (run.facts.drop_last.value_or(false) && over(run)) share = 1.0;
+  // A tail that is declared to be dropped does not come any more. Where a part of it comes all the
+  // same, the epoch is open again, but progress does not go back: a learning rate follows it.
+  const bool tail_was_due = !run.facts.rows && run.facts.handed == run.facts.kept &&
+                            run.facts.last < run.facts.batch &&
+                            run.facts.observed + run.facts.last >= run.facts.kept;
+  if (run.facts.drop_last.value_or(false) && (over(run) || tail_was_due)) share = 1.0;
   return std::min(1.0,
                   (static_cast<double>(run.number) + share) / static_cast<double>(config.epochs));
 }

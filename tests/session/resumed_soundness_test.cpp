@@ -277,3 +277,21 @@ TEST_CASE("an epoch whose tail is declared to be dropped is done without it", "[
   REQUIRE(session.epoch() == 1);
   REQUIRE(session.progress() == 0.1);
 }
+
+TEST_CASE("a part of a tail that was declared to be dropped takes no progress back", "[session]") {
+  Config config = config_of(10, 0.0);
+  config.drop_last = true;
+  Session session(45, config, 1);
+  const std::vector<float> losses(kBatch, 1.0f);
+  session.begin();
+  for (int batch = 0; batch < 5; ++batch) {
+    session.next(kBatch);
+    session.observe(losses.data(), kBatch / 2);
+    session.observe(losses.data(), kBatch / 2);
+  }
+  const Slice tail = session.next(kBatch);
+  REQUIRE(tail.count > 1);
+  REQUIRE(session.progress() == 0.1);
+  session.observe(losses.data(), tail.count - 1);
+  REQUIRE(session.progress() == 0.1);
+}
