@@ -15,8 +15,6 @@ neither torch nor NumPy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ._errors import (
     BudgetShortfallWarning,
     FileError,
@@ -33,7 +31,10 @@ from ._others import warn_of_others as _warn_of_others
 from .indexed import Indexed
 from .infobatch import InfoBatch
 
+TYPE_CHECKING = False  # as type checkers know it; typing itself takes longer to load than the package
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._session import Plan
     from ._statistics import LoadReport, Statistics
     from .ops import scale_gradient

@@ -12,12 +12,13 @@ come back. Two ways of pulling:
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from itertools import chain
 from operator import length_hint
 from threading import Lock
-from typing import TYPE_CHECKING, cast
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -138,7 +139,7 @@ class Finished(Exception):
     """A saved iteration had come to its end: nothing is left of it."""
 
 
-class Iteration:
+class Iteration(ABC):
     """One iteration: what both ways of pulling share."""
 
     def __init__(self, feed: Feed) -> None:
@@ -146,14 +147,21 @@ class Iteration:
         self.expected: dict[str, int] | None = None
         self.begun = False
 
-    def sync(self) -> None: ...
-    def stop(self) -> None: ...
+    @abstractmethod
+    def sync(self) -> None:
+        """Tells the engine what was pulled."""
 
+    @abstractmethod
+    def stop(self) -> None:
+        """It was overtaken: the next pull raises."""
+
+    @abstractmethod
     def ended(self) -> bool:
-        raise NotImplementedError
+        """All of the plan was handed out."""
 
+    @abstractmethod
     def position(self) -> int:
-        raise NotImplementedError
+        """Samples of the plan that were handed out."""
 
     def state_dict(self) -> dict[str, int]:
         """Where this iteration stands: plain integers, so safe for ``torch.load(weights_only=True)``."""
@@ -285,7 +293,7 @@ class RowIterator(chain[int]):
 def row_iterator(feed: Feed) -> RowIterator:
     """A new iteration by rows. Nothing happens before its first pull."""
     rows = Rows(feed)
-    iterator = cast("RowIterator", RowIterator.from_iterable(rows.pieces()))
+    iterator: RowIterator = RowIterator.from_iterable(rows.pieces())  # type: ignore[assignment]
     iterator.rows = rows
     return iterator
 
@@ -326,6 +334,12 @@ class BatchIterator(Iteration):
             self._done = True
             raise StopIteration
         return feed.ids[begin : begin + count].tolist()
+
+    def sync(self) -> None:
+        pass  # each pull is a call of the engine
+
+    def stop(self) -> None:
+        pass  # each pull asks whether it is the one under way
 
     def position(self) -> int:
         return self._end

@@ -20,9 +20,12 @@ from ctypes import (
     c_size_t,
     c_void_p,
 )
-from typing import Any, NoReturn
 
 from ._errors import FileError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 ABI_VERSION = 1
 
@@ -118,16 +121,13 @@ _plan = c_void_p
 
 # name -> argument types; all of them return an ib_status.
 _STATUS = {
-    "ib_config_problems_json": [c_char_p, c_int64, c_int32, POINTER(c_char_p)],
     "ib_session_create_json": [c_int64, c_char_p, c_int32, POINTER(_session)],
-    "ib_session_config_json": [_session, POINTER(c_char_p)],
     "ib_session_hold_warnings": [_session],
     "ib_session_take_warning": [_session, POINTER(CWarning)],
     "ib_session_set_wording": [_session, POINTER(CWording)],
     "ib_session_set_column": [_session, c_char_p, c_int32, c_void_p],
     "ib_session_column": [_session, c_char_p, POINTER(CColumn)],
     "ib_session_column_names": [_session, POINTER(POINTER(c_char_p))],
-    "ib_session_size": [_session, POINTER(c_int64)],
     "ib_session_epoch": [_session, POINTER(c_int64)],
     "ib_session_set_epoch": [_session, c_int64],
     "ib_session_length": [_session, POINTER(c_int64)],
@@ -143,7 +143,6 @@ _STATUS = {
     "ib_session_weights": [_session, c_void_p, c_int64, c_void_p],
     "ib_session_epoch_arrays": [_session, POINTER(CEpochArrays)],
     "ib_session_advance": [_session, c_int64, POINTER(CSlice)],
-    "ib_session_stage": [_session, c_void_p, c_int64, c_int64],
     "ib_session_progress": [_session, POINTER(c_double)],
     "ib_session_position": [_session, POINTER(c_int64)],
     "ib_session_max_steps": [_session, c_int64, POINTER(c_int64)],
@@ -163,7 +162,6 @@ _SHORT = (
     "ib_session_next",
     "ib_session_next_rows",
     "ib_session_advance",
-    "ib_session_position",
     "ib_session_take_warning",
 )
 

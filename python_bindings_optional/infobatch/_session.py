@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import warnings
 import weakref
 from ctypes import byref, c_char_p, c_double, c_float, c_int64, c_size_t, c_void_p
-from typing import TYPE_CHECKING, Any
 
 from . import _errors
 from ._library import (
@@ -24,7 +22,10 @@ from ._library import (
     lib,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._statistics import LoadReport, Statistics
 
 #: dtype name of a column -> ib_column_type and the ctypes type of its bits.
@@ -159,6 +160,8 @@ class Session:
     """
 
     def __init__(self, size: int, options: dict[str, Any], threads: int = 0, name: str = "InfoBatch") -> None:
+        import json
+
         self.name = name
         self.options = options
         self.threads = threads
@@ -187,7 +190,6 @@ class Session:
         self._advance = lib.ib_session_advance
         self._next = lib.ib_session_next
         self._next_rows = lib.ib_session_next_rows
-        self._position = lib.ib_session_position
 
     def deliver_warnings(self) -> None:
         """Warns of what the engine has found. Behind every call that may end an epoch."""
@@ -257,13 +259,10 @@ class Session:
             fail(status, f"{self.name}.sampler")
         return found.begin, found.count
 
-    def advance(self, count: int, what: str = "update") -> int:
-        """Checks an update of ``count`` losses, moves the cursor, and returns where it stood."""
-        found = CSlice()
-        if status := self._advance(self.handle, count, byref(found)):
+    def advance(self, count: int, what: str = "update") -> None:
+        """Checks an update of ``count`` losses, and moves the cursor."""
+        if status := self._advance(self.handle, count, None):
             fail(status, f"{self.name}.{what}")
-        begin: int = found.begin
-        return begin
 
     def observe_ids(self, losses: int, ids: int, count: int, weights: int, what: str = "update") -> None:
         """The engine's observation by ids, from addresses of float32, int64 and float32 arrays."""
@@ -277,9 +276,6 @@ class Session:
         arrays = CEpochArrays(ctypes.sizeof(CEpochArrays))
         self._call("ib_session_epoch_arrays", "update", byref(arrays))
         return EpochArrays(plan, lend(c_float, arrays.losses, arrays.size, self))
-
-    def stage(self, losses: int, begin: int, count: int) -> None:
-        self._call("ib_session_stage", "update", losses, begin, count)
 
     def pending(self) -> int:
         return self._number("ib_session_pending", "pending")
@@ -301,10 +297,7 @@ class Session:
     @property
     def position(self) -> int:
         """Samples of the epoch that were observed: where the next update in order begins."""
-        found = c_int64()
-        if status := self._position(self.handle, byref(found)):
-            fail(status, f"{self.name}.position")
-        return found.value
+        return self._number("ib_session_position", "position")
 
     def max_steps(self, batch_size: int) -> int:
         return self._number("ib_session_max_steps", "max_steps", batch_size)
@@ -371,16 +364,6 @@ class Session:
         changes = (raw.changes or b"").decode().splitlines()
         self.deliver_warnings()
         return LoadReport(raw.epoch, raw.position, tuple(changes))
-
-
-def problems(size: int, options: dict[str, Any], threads: int) -> list[str]:
-    """Every broken rule of a size, options and a number of threads."""
-    text = c_char_p()
-    status = lib.ib_config_problems_json(json.dumps(options).encode(), size, threads, byref(text))
-    if status:
-        fail(status, "InfoBatch")
-    found: list[str] = json.loads(text.value or b"[]")
-    return found
 
 
 def address_of(array: Any) -> int:

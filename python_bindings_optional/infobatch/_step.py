@@ -46,17 +46,20 @@ def is_tensor(values: Any) -> bool:
 
 
 class Lent:
-    """The arrays of the running epoch, fetched once an epoch."""
+    """The arrays of the running epoch, fetched once an epoch, and the cursor of losses in order."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._generation = -1
         self._arrays: EpochArrays | None = None
+        #: Where the next losses in order belong: what the engine would say, without asking it.
+        self.cursor = 0
 
     def get(self, plan: Plan) -> EpochArrays:
         session = self._session
         if self._arrays is None or self._generation != session.generation:
             self._arrays = session.epoch_arrays(plan)
+            self.cursor = session.position
             self._generation = session.generation
         return self._arrays
 
@@ -148,8 +151,8 @@ class Step:
         session, feed = self.session, self.feed
         feed.sync()
         feed.require_order(what)
-        begin = session.position
         arrays = self.lent.get(feed.plan) if count and feed.current is not None else None
+        begin = self.lent.cursor
         if arrays is None or begin + count > len(arrays.losses):
             session.advance(count, what)  # which says what is wrong
             if count > 0:
@@ -165,6 +168,7 @@ class Step:
             return
         np.frombuffer(arrays.losses, np.float32)[begin : begin + len(scores)] = scores
         self.session.advance(len(scores), what)
+        self.lent.cursor += len(scores)
 
     def _observe_ids(self, np: Any, scores: Any, ids: Any, what: str) -> Any:
         self.feed.sync()
@@ -221,6 +225,7 @@ class Step:
             return
         arrays.losses[begin : begin + len(scores)] = scores.tolist()
         self.session.advance(len(scores), what)
+        self.lent.cursor += len(scores)
 
     # --- what the engine has to know
 

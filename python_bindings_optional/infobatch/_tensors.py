@@ -146,9 +146,9 @@ class TensorStep:
             self.settle()  # so that the engine knows that this epoch goes by ids
         count = scores.shape[0]
         feed.require_order(what)
-        begin = session.position
         if feed.current is not None and self._generation != session.generation:
-            self._fetch(scores.device, begin)
+            self._fetch(scores.device)
+        begin = self._step.lent.cursor
         if self._generation != session.generation or begin + count > self._weights.shape[0]:
             session.advance(count, what)  # which says what is wrong
             if count > 0:
@@ -166,13 +166,13 @@ class TensorStep:
         end = begin + count
         self._staged[begin:end].copy_(scores)
         self._session.advance(count, what)
+        self._step.lent.cursor = end
         self._in_order = self._generation
         if self._staged is not self._lent:
             self._end = end
 
-    def _fetch(self, device: torch.device, begin: int) -> None:
-        """The arrays of the epoch that has begun, on the device of the losses. Before `begin` it was
-        observed already."""
+    def _fetch(self, device: torch.device) -> None:
+        """The arrays of the epoch that has begun, on the device of the losses."""
         arrays = self._step.lent.get(self._step.feed.plan)
         with torch.inference_mode(False):
             lent = from_lent(arrays.losses)
@@ -184,7 +184,7 @@ class TensorStep:
                 bits = torch.full(weights.shape, UNSEEN_BITS, dtype=torch.int32, device=device)
                 staged = bits.view(torch.float32)
         self._lent, self._weights, self._staged = lent, weights, staged
-        self._begin = self._end = begin
+        self._begin = self._end = self._step.lent.cursor
         self._device = device
         self._generation = self._session.generation
 

@@ -68,19 +68,6 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
             )
         return super()._elsewhere()
 
-    def update(
-        self,
-        losses: Any,
-        ids: Any = None,
-        scores: Any = None,
-        reduction: str = "mean",
-    ) -> Any:
-        if not isinstance(losses, torch.Tensor):
-            return super().update(losses, ids, scores, reduction)
-        return self._here.step.tensors.update(losses, ids, scores, reduction)
-
-    update.__doc__ = InfoBatch.update.__doc__
-
     def mean_score(self) -> torch.Tensor:
         """Mean of all scores, a scalar tensor; NaN while there is none."""
         return torch.tensor(super().mean_score(), dtype=torch.float32, device="cpu")

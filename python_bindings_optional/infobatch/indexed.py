@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Protocol
+
     from torch.utils.data import Dataset
 
     _DataSet = Dataset[tuple[int, Any]]
+
+    class _Sized(Protocol):
+        def __len__(self) -> int: ...
+        def __getitem__(self, index: int, /) -> Any: ...
 else:
     _DataSet = object
-
-
-class _Sized(Protocol):
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 class Indexed(_DataSet):

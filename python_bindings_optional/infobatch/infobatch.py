@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from ._delivery import Feed
 from ._session import Session, warn
 from .samplers import BatchSampler, Sampler, integer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from torch.utils.data import Dataset
-
-    # For type checkers it is a data set of torch's, as it is where torch is loaded.
-    _DataSet = Dataset[Any]
-    from collections.abc import Mapping, Sequence
-
     from typing_extensions import Self, Unpack
 
+    from ._options import Options
     from ._session import Plan
     from ._statistics import LoadReport, Statistics
     from ._step import Step
+
+    # For type checkers it is a data set of torch's, as it is where torch is loaded.
+    _DataSet = Dataset[Any]
 else:
     _DataSet = object
-
-
-class Options(TypedDict, total=False):
-    """What can be set by keyword beside the four official arguments; docs/python.md explains each."""
-
-    seed: int
-    policy: str
-    keep: str
-    rescale: bool
-    warmup: int
-    target_saved: float | None
-    max_prune_ratio: float
-    quantiles: Sequence[float]
-    quantile_keep: Sequence[float]
-    score_ema: float
-    whole_batches: int
-    drop_last: bool | None
-    lookahead: bool
-    threads: int
-    device: Any
-    columns: Mapping[str, Any]
 
 
 _ENGINE_OPTIONS = (
@@ -167,7 +148,7 @@ class InfoBatch(_DataSet):
 
             made = object.__new__(with_torch(cls))
             made._written_as = cls
-            return cast("Self", made)
+            return made  # type: ignore[return-value]
         plain = object.__new__(cls)
         plain._written_as = cls
         return plain
@@ -192,7 +173,7 @@ class InfoBatch(_DataSet):
             dataset = integer(dataset, "the length of a data set", "InfoBatch")
         num_epochs = integer(num_epochs, "num_epochs", "InfoBatch")
         size = self._size_of(dataset)
-        given = cast("dict[str, Any]", dict(options))
+        given: dict[str, Any] = {**options}
         own = {name: given.pop(name, None) for name in _OWN_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
         given.setdefault("seed", self._default_seed())

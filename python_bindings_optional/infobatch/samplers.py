@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from operator import index
-from typing import TYPE_CHECKING, Any
 
 from ._delivery import BatchIterator, RowIterator, row_iterator
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from torch.utils import data
 
     from .infobatch import InfoBatch

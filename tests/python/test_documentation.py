@@ -18,7 +18,7 @@ import pytest
 import infobatch
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = list(importlib.import_module("infobatch.infobatch").Options.__annotations__)
+OPTIONS = list(importlib.import_module("infobatch._options").Options.__annotations__)
 GUIDE = ROOT / "docs" / "python.md"
 PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 

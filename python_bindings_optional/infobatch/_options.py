@@ -1,0 +1,27 @@
+"""The options of a run by keyword, for type checkers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+
+class Options(TypedDict, total=False):
+    """What can be set by keyword beside the four official arguments; docs/python.md explains each."""
+
+    seed: int
+    policy: str
+    keep: str
+    rescale: bool
+    warmup: int
+    target_saved: float | None
+    max_prune_ratio: float
+    quantiles: Sequence[float]
+    quantile_keep: Sequence[float]
+    score_ema: float
+    whole_batches: int
+    drop_last: bool | None
+    lookahead: bool
+    threads: int
+    device: Any
+    columns: Mapping[str, Any]
