@@ -126,9 +126,7 @@ infobatch::PlanArrays boundary(const float* scores,
   const float cutoff = infobatch::sum_scores(scores, n, team).cutoff();
   infobatch::EpochRule rule;
   rule.classes = {{1.0, true}, {0.5, true}};
-  rule.classify = [scores, cutoff](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    infobatch::classify_below(scores + begin, end - begin, cutoff, klass);
-  };
+  rule.classifier = infobatch::Classifier::below(infobatch::Key::of(scores), cutoff);
   return infobatch::build_plan(n, kSeed, epoch, rule, team, std::move(recycled));
 }
 

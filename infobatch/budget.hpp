@@ -2,10 +2,13 @@
 
 #include <infobatch/annealing.hpp>
 #include <infobatch/config.hpp>
+#include <infobatch/options.hpp>
+#include <infobatch/policy.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace infobatch {
 
@@ -27,6 +30,30 @@ inline double share_to_prune(const Config& config,
   if (epochs_left <= 0 || samples_left <= 0 || size == 0) return 0.0;
   return static_cast<double>(samples_left) / static_cast<double>(epochs_left) /
          static_cast<double>(size);
+}
+
+/// The scale of a rule without a fixed budget.
+inline double configured_scale(const Config& config, const PolicyCard& card) {
+  return card.scale == nullptr ? 1.0 : number_of(config, card.scale);
+}
+
+/// The largest scale that `max_prune_ratio` allows a rule.
+inline double largest_scale(const Config& config, const RuleReach& reach) {
+  return reach.class_ratio > 0.0 ? config.max_prune_ratio / reach.class_ratio : 0.0;
+}
+
+/// Upper bound of the fraction of N that a pruned epoch leaves out at the largest scale.
+inline double largest_pruned_fraction(const Config& config, const RuleReach& reach) {
+  return reach.of_all * largest_scale(config, reach);
+}
+
+/// The scale at which `share` of the N samples are left out in expectation; may exceed the largest,
+/// and is infinite where no scale leaves anything out.
+/// @param candidates  what the rule leaves out at scale 1, in samples.
+inline double solve_scale(double share, std::int64_t size, double candidates) {
+  if (share <= 0.0) return 0.0;
+  if (candidates <= 0.0) return std::numeric_limits<double>::infinity();
+  return share * static_cast<double>(size) / candidates;
 }
 
 /// The most samples that rule 16 keeps beyond what a pruned epoch of `size` samples asks for.

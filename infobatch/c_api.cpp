@@ -1,4 +1,5 @@
 #include <infobatch/c_api.h>
+#include <infobatch/card.hpp>
 #include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
@@ -291,6 +292,7 @@ infobatch::Config to_config(const ib_config* given, const char* function) {
   result.whole_batches = config->whole_batches;
   result.drop_last = declared(function, config->drop_last);
   result.lookahead = flag(function, "lookahead", config->lookahead);
+  if (config->params_json != nullptr) result.set_json(config->params_json);
   return result;
 }
 
@@ -344,6 +346,14 @@ const char* ib_last_reason(void) { return ib_last_error() + this_thread.reason; 
 int32_t ib_rule_version(void) { return infobatch::kRuleVersion; }
 
 const char* const* ib_policy_names(void) { return infobatch::policy_name_list(); }
+
+const char* ib_cards_json(void) {
+  try {
+    return infobatch::cards_json();
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 
 void ib_config_init(ib_config* config, size_t struct_size) {
   if (config == nullptr) return;

@@ -101,6 +101,9 @@ typedef struct ib_config {
   int64_t whole_batches; /**< 0: plans of any size */
   int32_t drop_last;     /**< an ib_declared */
   int32_t lookahead;     /**< 0 or 1 */
+  /** NULL, or a JSON object {"name": value, ...} of options by name, parameters of policies among
+   *  them; they win over the fields above. ib_cards_json() lists what there is. */
+  const char* params_json;
 } ib_config;
 
 /** A part of a plan; the pointers live as long as the plan (see ib_session_plan), at least until
@@ -212,6 +215,10 @@ INFOBATCH_API int32_t ib_rule_version(void);
 INFOBATCH_API const char* const* ib_policy_names(void);
 
 /* --- options ------------------------------------------------------------------------------- */
+
+/** Every option (name, kind, default, range, meaning) and every policy with its card, as JSON: see
+ *  infobatch/card.hpp. Lives for ever; NULL where there is no memory for it. */
+INFOBATCH_API const char* ib_cards_json(void);
 
 /** Fills in the defaults. @param struct_size  sizeof(ib_config) of the caller. */
 INFOBATCH_API void ib_config_init(ib_config* config, size_t struct_size);

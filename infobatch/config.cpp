@@ -1,12 +1,15 @@
 #include <infobatch/annealing.hpp>
+#include <infobatch/budget.hpp>
 #include <infobatch/config.hpp>
+#include <infobatch/detail/config_fields.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/options.hpp>
 #include <infobatch/policy.hpp>
 
-#include <cmath>
-#include <tuple>
+#include <string>
+#include <type_traits>
 
 namespace infobatch {
 namespace {
@@ -15,8 +18,61 @@ using detail::message;
 
 bool inside(double x, double low, double high) { return x > low && x < high; }
 
-/// A value of 0 parts or all parts in disguise, e.g. .9999999999, would change its meaning.
-bool rounds_to_all(double share) { return std::llround(share * 1e9) >= 1'000'000'000; }
+/// Whether a number is in the range of its option, read as billionths where the range ends at 0 or
+/// at 1: 0.9999999999 would change its meaning.
+bool in_range(const OptionRange& range, double x) {
+  if (!(x >= range.low && x <= range.high)) return false;
+  if (range.low_open && (x == range.low || (range.low == 0.0 && billionths(x) == 0))) return false;
+  if (!range.high_open) return true;
+  return x < range.high && !(range.high == 1.0 && billionths(x) >= 1'000'000'000);
+}
+
+/// A bound of a range; integers are written as such.
+std::string bound(const Option& option, double x) {
+  return option.kind == OptionKind::kInteger ? message(static_cast<std::int64_t>(x)) : message(x);
+}
+
+/// Whether a number is in its range; else adds what is wrong with it.
+template <typename T>
+bool check_range(const Option& option, T value, std::vector<std::string>& found) {
+  const OptionRange& range = option.range;
+  const auto number = static_cast<double>(value);
+  if (!range.bounded || in_range(range, number)) return true;
+  const bool vanishes = range.low_open && number > range.low && number < range.high;
+  found.push_back(message(option.name,
+                          " must be in ",
+                          range.low_open ? "(" : "[",
+                          bound(option, range.low),
+                          ", ",
+                          bound(option, range.high),
+                          range.high_open ? ")" : "]",
+                          ", got ",
+                          value,
+                          vanishes && billionths(number) == 0 ? ", which is 0 billionths" : ""));
+  return false;
+}
+
+/// Returns the options that are out of their range.
+std::vector<std::string> check_ranges(const Config& config, std::vector<std::string>& found) {
+  std::vector<std::string> broken;
+  detail::each_option(config, [&](const Option& option, const auto& value) {
+    using T = std::decay_t<decltype(value)>;
+    bool fine = true;
+    if constexpr (std::is_same_v<T, std::optional<double>>) {
+      fine = !value || check_range(option, *value, found);
+    } else if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+      fine = check_range(option, value, found);
+    }
+    if (!fine) broken.emplace_back(option.name);
+  });
+  for (const auto& [name, value] : config.params) {
+    const Option* const option = find_option(name);
+    if (option == nullptr || detail::field_of(name) != nullptr) {
+      found.push_back("params: no policy has a parameter " + detail::shown(name));
+    }
+  }
+  return broken;
+}
 
 void check_quantiles(const Config& config, std::vector<std::string>& found) {
   if (config.quantiles.empty() || config.quantiles.size() > 14) {
@@ -44,19 +100,19 @@ void check_quantiles(const Config& config, std::vector<std::string>& found) {
   }
 }
 
-void check_target(const Config& config, std::vector<std::string>& found) {
-  if (!(inside(config.max_prune_ratio, 0.0, 1.0)) || rounds_to_all(config.max_prune_ratio)) {
-    found.push_back(message("max_prune_ratio must be in (0, 1), got ", config.max_prune_ratio));
-  }
-  if (!config.target_saved) return;
-  const double target = *config.target_saved;
-  if (!(target >= 0.0 && target < 1.0)) {
-    found.push_back(message("target_saved must be in [0, 1), got ", target));
-    return;
-  }
+/// @param broken  options that break their rules: what can be reached may depend on them.
+void check_target(const Config& config,
+                  const std::vector<std::string>& broken,
+                  std::vector<std::string>& found) {
   const Policy* policy = find_policy(config.policy);
-  if (policy == nullptr || !found.empty()) return;  // what can be reached is not known yet
-  const double reachable = policy->largest_share(config) *
+  if (!config.target_saved || policy == nullptr) return;
+  for (const std::string& name : broken) {
+    // Of the policies' parameters the scale is the one that it replaces.
+    const bool other = name == "prune_ratio" || name == "score_ema" || name == "whole_batches";
+    if (!other) return;
+  }
+  const double target = *config.target_saved;
+  const double reachable = largest_pruned_fraction(config, policy->reach(config)) *
                            static_cast<double>(pruned_epochs(config)) /
                            static_cast<double>(config.epochs);
   if (billionths(target) > billionths(reachable)) {
@@ -77,11 +133,6 @@ void check_target(const Config& config, std::vector<std::string>& found) {
 
 void check_whole_batches(const Config& config, std::vector<std::string>& found) {
   if (config.whole_batches == 0) return;
-  if (config.whole_batches < 0 || config.whole_batches > kMaxSize) {
-    found.push_back(
-        message("whole_batches must be in [0, ", kMaxSize, "], got ", config.whole_batches));
-    return;
-  }
   if (config.keep != "exact") {
     found.push_back(
         message("whole_batches needs keep = exact, which counts the samples it keeps, "
@@ -89,7 +140,7 @@ void check_whole_batches(const Config& config, std::vector<std::string>& found) 
                 detail::shown(config.keep)));
   }
   const Policy* policy = find_policy(config.policy);
-  if (policy != nullptr && !policy->prunes()) {
+  if (policy != nullptr && !policy->card.draws) {
     found.push_back(message("whole_batches needs a policy with candidates, got ", config.policy));
   }
 }
@@ -99,33 +150,24 @@ void check_whole_batches(const Config& config, std::vector<std::string>& found) 
 std::vector<std::string> Config::problems() const {
   const detail::DefaultFloatEnvironment float_environment;
   std::vector<std::string> found;
-  // First what a share to save depends on.
-  if (epochs < 1 || epochs > kMaxEpochs) {
-    found.push_back(message("epochs must be in [1, ", kMaxEpochs, "], got ", epochs));
+  std::vector<std::string> broken = check_ranges(*this, found);
+  if (warmup < 1) {
+    found.push_back(message("warmup must be at least 1, got ", warmup));
+    broken.emplace_back("warmup");
   }
-  if (!(delta > 0.0 && delta <= 1.0) || billionths(delta) == 0) {
-    const bool vanishes = delta > 0.0 && delta < 1.0;
-    found.push_back(
-        message("delta must be in (0, 1], got ", delta, vanishes ? ", which is 0 billionths" : ""));
-  }
-  if (warmup < 1) found.push_back(message("warmup must be at least 1, got ", warmup));
   if (find_policy(policy) == nullptr) {
     found.push_back(message("policy must be one of ",
                             detail::join(policy_names(), ", "),
                             "; got ",
                             detail::shown(policy)));
   }
-  check_quantiles(*this, found);
-  check_target(*this, found);
-  if (!(prune_ratio >= 0.0 && prune_ratio < 1.0) || rounds_to_all(prune_ratio)) {
-    found.push_back(message("prune_ratio must be in [0, 1), got ", prune_ratio));
-  }
   if (keep != "bernoulli" && keep != "exact") {
     found.push_back(message("keep must be bernoulli or exact, got ", detail::shown(keep)));
   }
-  if (!(score_ema >= 0.0 && score_ema < 1.0)) {
-    found.push_back(message("score_ema must be in [0, 1), got ", score_ema));
-  }
+  const std::size_t before = found.size();
+  check_quantiles(*this, found);
+  if (found.size() > before) broken.emplace_back("quantiles");
+  check_target(*this, broken, found);
   check_whole_batches(*this, found);
   return found;
 }
@@ -135,26 +177,16 @@ void Config::validate() const {
   if (!found.empty()) throw InvalidArgument("Config: " + detail::join(found, "; "));
 }
 
+double Config::number(const Option& parameter) const {
+  const auto given = params.find(parameter.name);
+  return given == params.end() ? parameter.default_value : given->second;
+}
+
 bool Config::operator==(const Config& other) const {
-  const auto fields = [](const Config& c) {
-    return std::tie(c.epochs,
-                    c.prune_ratio,
-                    c.delta,
-                    c.warmup,
-                    c.seed,
-                    c.policy,
-                    c.keep,
-                    c.rescale,
-                    c.target_saved,
-                    c.max_prune_ratio,
-                    c.quantiles,
-                    c.quantile_keep,
-                    c.score_ema,
-                    c.whole_batches,
-                    c.drop_last,
-                    c.lookahead);
-  };
-  return fields(*this) == fields(other);
+  for (const Option* option : all_options()) {
+    if (option_json(*this, *option) != option_json(other, *option)) return false;
+  }
+  return true;
 }
 
 }  // namespace infobatch

@@ -3,11 +3,35 @@
 #include <infobatch/export.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace infobatch {
+
+struct Option;
+
+/// A value for `Config::set`, of any kind that an option takes: true, 3, 0.5, "exact",
+/// std::vector<double>{0.2, 0.85}, std::nullopt.
+class INFOBATCH_API OptionValue {
+ public:
+  OptionValue(bool value);                        // NOLINT: a value converts
+  OptionValue(int value);                         // NOLINT
+  OptionValue(std::int64_t value);                // NOLINT
+  OptionValue(std::uint64_t value);               // NOLINT
+  OptionValue(double value);                      // NOLINT
+  OptionValue(const char* value);                 // NOLINT
+  OptionValue(const std::string& value);          // NOLINT
+  OptionValue(const std::vector<double>& value);  // NOLINT
+  OptionValue(std::nullopt_t);                    // NOLINT
+
+  /// The value as JSON text.
+  const std::string& json() const { return json_; }
+
+ private:
+  std::string json_;
+};
 
 /// Version of the rules that turn (config, scores, epoch) into a plan. A saved state is accepted
 /// only by the version that wrote it, because another one would plan other epochs.
@@ -61,6 +85,20 @@ struct INFOBATCH_API Config {
   /// Whether the loader may run further ahead later than before the first update of an epoch (a
   /// prefetcher in a thread of its own). Never changes a plan.
   bool lookahead = false;
+  /// Parameters of policies that have no field here, by name; one that is missing has its default.
+  /// docs/policies.md lists them.
+  std::map<std::string, double> params;
+
+  /// Sets an option by its name, a field or a parameter of a policy; see `cards_json`. Rules are
+  /// not checked yet, as with a field.
+  /// @throws InvalidArgument  no option has this name (the message lists them), or the value is of
+  ///                          another kind.
+  Config& set(const std::string& name, const OptionValue& value);
+  /// Sets options from a JSON object {name: value, ...}; all or none.
+  /// @throws InvalidArgument  as `from_json`, but for broken rules.
+  Config& set_json(const std::string& text);
+  /// The value of a policy's own parameter.
+  double number(const Option& parameter) const;
 
   /// Every broken rule, one sentence each with the value; empty when the config is valid.
   std::vector<std::string> problems() const;
@@ -69,7 +107,8 @@ struct INFOBATCH_API Config {
 
   /// The config as JSON text. Doubles are written so that they read back equal to the bit.
   std::string to_json() const;
-  /// Reads what `to_json` wrote; missing keys keep their defaults.
+  /// Reads what `to_json` wrote; missing keys keep their defaults. A parameter of a policy may
+  /// stand beside the others or in the object "params".
   /// @throws InvalidArgument  listing every problem at once: malformed JSON, keys that stand there
   ///                          twice, wrong types, unknown keys (a few by name, others counted),
   ///                          broken rules.

@@ -1,15 +1,17 @@
 #include <infobatch/config.hpp>
+#include <infobatch/detail/config_fields.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/options.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <set>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace infobatch {
@@ -18,7 +20,7 @@ namespace {
 using detail::JsonValue;
 using detail::message;
 
-constexpr int kDeepest = 2;  // the object and the lists in it
+constexpr int kDeepest = 3;  // the object, params in it, and a list in these
 constexpr std::size_t kMostNamed = 3;
 
 /// Sets the field where the value fits it; 1.5 and true fit no integer.
@@ -68,25 +70,23 @@ const char* kind_of(const std::optional<T>&) {
   return kind_of(T{});
 }
 
-/// Calls `visit(name, field)` for every field, in the order of the declaration.
-template <typename ConfigType, typename Visit>
-void each_field(ConfigType& config, Visit visit) {
-  visit("epochs", config.epochs);
-  visit("prune_ratio", config.prune_ratio);
-  visit("delta", config.delta);
-  visit("warmup", config.warmup);
-  visit("seed", config.seed);
-  visit("policy", config.policy);
-  visit("keep", config.keep);
-  visit("rescale", config.rescale);
-  visit("target_saved", config.target_saved);
-  visit("max_prune_ratio", config.max_prune_ratio);
-  visit("quantiles", config.quantiles);
-  visit("quantile_keep", config.quantile_keep);
-  visit("score_ema", config.score_ema);
-  visit("whole_batches", config.whole_batches);
-  visit("drop_last", config.drop_last);
-  visit("lookahead", config.lookahead);
+/// Sets an option from a value. False: it is of another kind.
+bool assign(Config& config, const Option& option, const JsonValue& value) {
+  if (const detail::Field* const field = detail::field_of(option.name)) {
+    return std::visit([&](auto member) { return read(value, config.*member); }, *field);
+  }
+  double number = 0.0;
+  if (!read(value, number)) return false;
+  config.params[option.name] = number;
+  return true;
+}
+
+/// What an option takes, in words.
+const char* kind_of(const Option& option) {
+  const detail::Field* const field = detail::field_of(option.name);
+  if (field == nullptr) return kind_of(0.0);
+  static const Config config;
+  return std::visit([](auto member) { return kind_of(config.*member); }, *field);
 }
 
 /// Adds what is wrong with the keys of the config, the first few by name.
@@ -100,8 +100,62 @@ void tell(const std::vector<std::string>& keys,
   if (more > 0) found.push_back(message("and ", more, " more ", others));
 }
 
-/// Reads the config and returns all its problems.
-std::vector<std::string> read_config(const std::string& text, Config& config) {
+/// Sets the options of an object, and notes those that nobody has.
+class OptionReader {
+ public:
+  OptionReader(Config& config, std::vector<std::string>& found) : config_(config), found_(found) {}
+
+  void read(const JsonValue& object) {
+    for (const detail::JsonMember& member : object.members) {
+      if (&object == outer_ && member.key == kParams) continue;
+      const Option* const option = find_option(member.key);
+      if (option == nullptr) {
+        if (unknown_.size() < kMostNamed) {
+          unknown_.push_back(member.key);
+        } else {
+          ++more_;
+        }
+      } else if (!set_.insert(option).second) {
+        found_.push_back(message("key ", detail::shown(member.key), " stands there twice"));
+      } else if (!assign(config_, *option, member.value)) {
+        found_.push_back(message(
+            option->name, " must be ", kind_of(*option), ", got ", detail::shown(member.value)));
+      }
+    }
+  }
+
+  /// An object with the options beside one another, and more of them in "params".
+  void read_all(const JsonValue& object) {
+    outer_ = &object;
+    read(object);
+    if (const JsonValue* const params = object.find(kParams)) {
+      if (params->is_object()) {
+        read(*params);
+      } else {
+        found_.push_back(message("params must be an object, got ", detail::shown(*params)));
+      }
+    }
+    tell(
+        unknown_,
+        more_,
+        [](const std::string& key) { return "unknown key " + key; },
+        more_ == 1 ? "unknown key" : "unknown keys",
+        found_);
+  }
+
+ private:
+  static constexpr const char* kParams = "params";
+
+  Config& config_;
+  std::vector<std::string>& found_;
+  const JsonValue* outer_ = nullptr;
+  std::set<const Option*> set_;
+  std::vector<std::string> unknown_;
+  std::size_t more_ = 0;
+};
+
+/// Sets the options that the text names, and returns what is wrong with it.
+std::vector<std::string> read_options(const std::string& text, Config& config) {
   std::vector<std::string> found;
   detail::RepeatedKeys repeated;
   JsonValue json;
@@ -120,33 +174,21 @@ std::vector<std::string> read_config(const std::string& text, Config& config) {
       [](const std::string& key) { return message("key ", key, " stands there twice"); },
       "keys that stand there twice",
       found);
-  std::vector<std::string_view> names;
-  each_field(config, [&](const char* name, auto& field) {
-    names.push_back(name);
-    const JsonValue* value = json.find(name);
-    if (value != nullptr && !read(*value, field)) {
-      found.push_back(message(name, " must be ", kind_of(field), ", got ", detail::shown(*value)));
-    }
-  });
-  std::sort(names.begin(), names.end());
-  std::vector<std::string> unknown;
-  std::size_t more = 0;
-  for (const detail::JsonMember& member : json.members) {
-    if (std::binary_search(names.begin(), names.end(), std::string_view(member.key))) continue;
-    if (unknown.size() < kMostNamed) {
-      unknown.push_back(member.key);
-    } else {
-      ++more;
-    }
-  }
-  tell(
-      unknown,
-      more,
-      [](const std::string& key) { return "unknown key " + key; },
-      more == 1 ? "unknown key" : "unknown keys",
-      found);
+  OptionReader(config, found).read_all(json);
+  return found;
+}
+
+/// Reads the config and returns all its problems.
+std::vector<std::string> read_config(const std::string& text, Config& config) {
+  std::vector<std::string> found = read_options(text, config);
+  if (found.size() == 1 && found[0].compare(0, 8, "the text") == 0) return found;
   for (std::string& problem : config.problems()) found.push_back(std::move(problem));
   return found;
+}
+
+template <typename T>
+std::string json_of(const T& value) {
+  return detail::JsonWriter().value(value).take();
 }
 
 }  // namespace
@@ -154,8 +196,54 @@ std::vector<std::string> read_config(const std::string& text, Config& config) {
 std::string Config::to_json() const {
   detail::JsonWriter json;
   json.begin_object();
-  each_field(*this, [&](const char* name, const auto& field) { json.member(name, field); });
+  for (const Option* option : all_options()) {
+    if (detail::field_of(option->name) != nullptr) {
+      json.key(option->name).raw(option_json(*this, *option));
+    }
+  }
+  if (!params.empty()) {
+    json.key("params").begin_object();
+    for (const auto& [name, value] : params) json.member(name, value);
+    json.end_object();
+  }
   return json.end_object().take();
+}
+
+OptionValue::OptionValue(bool value) : json_(json_of(value)) {}
+OptionValue::OptionValue(int value) : json_(json_of(value)) {}
+OptionValue::OptionValue(std::int64_t value) : json_(json_of(value)) {}
+OptionValue::OptionValue(std::uint64_t value) : json_(json_of(value)) {}
+OptionValue::OptionValue(double value) : json_(json_of(value)) {}
+OptionValue::OptionValue(const char* value) : json_(json_of(value)) {}
+OptionValue::OptionValue(const std::string& value) : json_(json_of(value)) {}
+OptionValue::OptionValue(const std::vector<double>& value) : json_(json_of(value)) {}
+OptionValue::OptionValue(std::nullopt_t) : json_("null") {}
+
+Config& Config::set(const std::string& name, const OptionValue& value) {
+  const detail::DefaultFloatEnvironment float_environment;
+  const Option* const option = find_option(name);
+  if (option == nullptr) {
+    std::vector<std::string> names;
+    for (const Option* known : all_options()) names.emplace_back(known->name);
+    throw InvalidArgument(message("Config::set: an option must be one of ",
+                                  detail::join(names, ", "),
+                                  "; got ",
+                                  detail::shown(name)));
+  }
+  const JsonValue json = detail::parse_json(value.json(), kDeepest);
+  if (!assign(*this, *option, json)) {
+    throw InvalidArgument(message(
+        "Config::set: ", name, " must be ", kind_of(*option), ", got ", detail::shown(json)));
+  }
+  return *this;
+}
+
+Config& Config::set_json(const std::string& text) {
+  const detail::DefaultFloatEnvironment float_environment;
+  Config changed = *this;
+  const std::vector<std::string> found = read_options(text, changed);
+  if (!found.empty()) throw InvalidArgument("Config::set_json: " + detail::join(found, "; "));
+  return *this = std::move(changed);
 }
 
 Config Config::from_json(const std::string& text) {

@@ -1,7 +1,8 @@
 #pragma once
 
+#include <infobatch/classifier.hpp>
+
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 namespace infobatch {
@@ -24,9 +25,7 @@ struct KeepClass {
 struct EpochRule {
   /// 1 to kMaxClasses classes; class 0 by convention is "kept, weight 1".
   std::vector<KeepClass> classes;
-  /// Writes the class of the samples [begin, end) to klass[0 .. end - begin). Pure, thread-safe.
-  /// Empty: every sample is of class 0.
-  std::function<void(std::int64_t begin, std::int64_t end, std::uint8_t* klass)> classify;
+  Classifier classifier;
   KeepMode mode = KeepMode::kBernoulli;
   /// B in [1, 2^40]: `kExact` makes the kept samples a multiple of B where it can (rule 16, see
   /// detail/whole_batches.hpp). `kBernoulli`, which leaves their number to chance, ignores it.

@@ -41,17 +41,6 @@ struct ClassCounts {
   Counts kept{};
 };
 
-void classify_chunk(const Classify& classify,
-                    std::int64_t begin,
-                    std::int64_t end,
-                    std::uint8_t* klass) {
-  if (classify) {
-    classify(begin, end, klass);
-  } else {
-    std::memset(klass, 0, static_cast<std::size_t>(end - begin));
-  }
-}
-
 [[noreturn]] void refuse_class(const std::uint8_t* klass,
                                std::int64_t count,
                                std::size_t n_classes) {
@@ -225,7 +214,7 @@ std::int64_t exact_kept(double ratio, std::int64_t n) {
 }
 
 void count_members(std::int64_t n,
-                   const Classify& classify,
+                   const Classifier& classifier,
                    Team& team,
                    std::vector<ClassCount>& counts) {
   std::vector<Counts> parts(static_cast<std::size_t>(team.size()), Counts{});
@@ -235,7 +224,7 @@ void count_members(std::int64_t n,
     const std::int64_t last = part_begin(n, thread + 1, team.size());
     for (std::int64_t begin = part_begin(n, thread, team.size()); begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
-      classify_chunk(classify, begin, end, klass);
+      classify(classifier, begin, end, klass);
       for (std::int64_t i = 0; i < end - begin; ++i) {
         if (klass[i] >= counts.size()) refuse_class(klass, end - begin, counts.size());
         ++members[klass[i]];
@@ -252,7 +241,7 @@ template <typename Item>
 KeptRuns keep_samples(std::int64_t n,
                       std::uint64_t seed,
                       std::uint32_t epoch,
-                      const Classify& classify,
+                      const Classifier& classifier,
                       const std::vector<ClassRule>& rules,
                       int id_bits,
                       Team& team,
@@ -274,7 +263,7 @@ KeptRuns keep_samples(std::int64_t n,
     for (std::int64_t begin = first; begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
       const auto count = static_cast<int>(end - begin);
-      classify_chunk(classify, begin, end, chunk.klass);
+      classify(classifier, begin, end, chunk.klass);
       if (cuts) {
         const std::int64_t blocks = (count + kWordsPerBlock - 1) / kWordsPerBlock;
         const auto first_block = static_cast<std::uint64_t>(begin / kWordsPerBlock);
@@ -305,7 +294,7 @@ KeptRuns keep_samples(std::int64_t n,
 template KeptRuns keep_samples(std::int64_t,
                                std::uint64_t,
                                std::uint32_t,
-                               const Classify&,
+                               const Classifier&,
                                const std::vector<ClassRule>&,
                                int,
                                Team&,
@@ -315,7 +304,7 @@ template KeptRuns keep_samples(std::int64_t,
 template KeptRuns keep_samples(std::int64_t,
                                std::uint64_t,
                                std::uint32_t,
-                               const Classify&,
+                               const Classifier&,
                                const std::vector<ClassRule>&,
                                int,
                                Team&,

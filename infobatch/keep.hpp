@@ -44,7 +44,7 @@ struct KeptRuns {
 /// Adds the members of each class among [0, n) to counts[class].members.
 /// @throws InvalidArgument a class number at or above counts.size()
 void count_members(std::int64_t n,
-                   const Classify& classify,
+                   const Classifier& classifier,
                    Team& team,
                    std::vector<ClassCount>& counts);
 
@@ -59,7 +59,7 @@ template <typename Item>
 KeptRuns keep_samples(std::int64_t n,
                       std::uint64_t seed,
                       std::uint32_t epoch,
-                      const Classify& classify,
+                      const Classifier& classifier,
                       const std::vector<ClassRule>& rules,
                       int id_bits,
                       Team& team,

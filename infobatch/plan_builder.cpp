@@ -82,14 +82,11 @@ std::vector<ClassRule> class_rules(std::int64_t n,
   }
   if (!any_exact) return rules;
 
-  const Classify all_zero = [](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    for (std::int64_t i = begin; i < end; ++i) klass[i - begin] = 0;
-  };
-  count_members(n, rule.classify, team, counts);
+  count_members(n, rule.classifier, team, counts);
   const std::vector<KeptOfClass> kept = exact_counts(rule, rules, counts);
   for (std::size_t c = 0; c < rules.size(); ++c) {
     if (rules[c].kind != ClassRule::kCut) continue;
-    rules[c].cut = select_smallest_draws(rule.classify ? rule.classify : all_zero,
+    rules[c].cut = select_smallest_draws(rule.classifier,
                                          static_cast<std::uint8_t>(c),
                                          n,
                                          kept[c].members,
@@ -143,7 +140,7 @@ void fill_plan(const PlanOptions& options,
   const bool roomy = n >= options.shuffle.roomy_from;
   Item* const kept_items = kNarrow && (single || roomy) ? in_weights : in_ids;
   const KeptRuns kept = keep_samples(
-      n, seed, epoch, rule.classify, rules, id_bits, team, kept_items, plan.counts, roomy);
+      n, seed, epoch, rule.classifier, rules, id_bits, team, kept_items, plan.counts, roomy);
   if constexpr (!kNarrow) {
     wide_scatter.resize(kept.size);
     in_weights = wide_scatter.data();

@@ -13,19 +13,20 @@ namespace {
 EpochChoice choose(const PlanRequest& request, const PolicyInput& input) {
   if (request.restored != nullptr) return *request.restored;
   EpochChoice choice;
-  const bool informed = input.sum.count() > 0 || !request.policy.needs_scores();
-  choice.prunes = informed && request.policy.prunes() && prunes(request.config, request.epoch);
+  const Policy& policy = request.policy;
+  const Config& config = request.config;
+  const bool informed = input.sum.count() > 0 || !policy.card.needs_scores;
+  choice.prunes = informed && policy.card.prunes && prunes(config, request.epoch);
   if (!choice.prunes) return choice;
-  if (!request.config.target_saved) {
-    choice.strength = request.policy.configured_strength(request.config);
+  if (!config.target_saved) {
+    choice.scale = configured_scale(config, policy.card);
     return choice;
   }
-  const double share =
-      share_to_prune(request.config, request.size, request.epoch, request.pruned_before);
-  const double wanted = request.policy.solve_strength(input, share);
-  const double largest = request.policy.largest_strength(request.config);
+  const double share = share_to_prune(config, request.size, request.epoch, request.pruned_before);
+  const double wanted = solve_scale(share, request.size, policy.candidates(input));
+  const double largest = largest_scale(config, policy.reach(config));
   choice.limited = wanted > largest;
-  choice.strength = choice.limited ? largest : wanted;
+  choice.scale = choice.limited ? largest : wanted;
   return choice;
 }
 
@@ -41,7 +42,7 @@ Statistics describe(const PlanRequest& request,
   statistics.prunes = choice.prunes;
   statistics.kept = arrays.size;
   statistics.pruned = request.size - arrays.size;
-  statistics.prune_ratio = choice.strength;
+  statistics.prune_ratio = choice.scale;
   for (std::size_t k = 0; k < arrays.counts.size(); ++k) {
     if (rule.classes[k].keep_ratio < 1.0) statistics.candidates += arrays.counts[k].members;
   }
@@ -59,14 +60,20 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   const DefaultFloatEnvironment float_environment;
   Team team(threads_for(request.size, request.threads));
   const ScoreSum sum = sum_scores(request.scores, request.size, team);
-  const PolicyInput input{
-      request.config, request.epoch, request.size, request.scores, sum, sum.cutoff(), team};
+  const PolicyInput input{request.config,
+                          request.epoch,
+                          request.size,
+                          request.scores,
+                          request.columns,
+                          sum,
+                          sum.cutoff(),
+                          team};
   PlannedEpoch planned;
   planned.choice = choose(request, input);
   EpochRule rule;
   rule.classes = {KeepClass{}};
   if (planned.choice.prunes) {
-    rule = request.policy.rule(input, planned.choice.strength);
+    rule = request.policy.select(input, planned.choice.scale);
     if (request.config.whole_batches > 0) rule.multiple = request.config.whole_batches;
   }
   PlanArrays arrays = build_plan(request.size,

@@ -12,9 +12,9 @@ namespace infobatch::detail {
 
 /// The two figures that, with the config and the scores, determine a plan to the bit.
 struct EpochChoice {
-  bool prunes = false;    ///< false: every sample, weight 1
-  double strength = 0.0;  ///< the policy's parameter
-  bool limited = false;   ///< the budget asked for more than `max_prune_ratio` allows
+  bool prunes = false;   ///< false: every sample, weight 1
+  double scale = 0.0;    ///< of the policy's rule
+  bool limited = false;  ///< the budget asked for more than `max_prune_ratio` allows
 };
 
 /// A plan and the figures of its making.
@@ -31,6 +31,7 @@ struct PlanRequest {
   std::int64_t epoch;
   std::int64_t size;
   const float* scores;
+  const float* const* columns;  ///< those of the policy's card, in its order
   std::int64_t pruned_before;   ///< samples left out in the epochs before
   const EpochChoice* restored;  ///< not null: plan with this choice again
   int threads;
@@ -46,7 +47,7 @@ constexpr std::int64_t bytes_per_sample(std::int64_t size) {
   return size > std::int64_t{1} << 28 ? kNarrow + 8 : kNarrow;
 }
 
-/// Plans one epoch: exact mean, choice of the strength, keep, weigh, shuffle. Cost: O(N).
+/// Plans one epoch: exact mean, choice of the scale, keep, weigh, shuffle. Cost: O(N).
 /// The floating-point environment of the caller has no influence on it.
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -23,9 +24,10 @@ struct Window {
   std::vector<Draw> inside;
 };
 
+template <typename ClassesOf>
 Window draws_between(std::uint64_t low,
                      std::uint64_t high,
-                     const Classify& classify,
+                     const ClassesOf& classes_of,
                      std::uint8_t klass,
                      std::int64_t n,
                      std::uint64_t seed,
@@ -42,7 +44,7 @@ Window draws_between(std::uint64_t low,
     for (std::int64_t chunk = chunks * thread / team.size(); chunk < last; ++chunk) {
       const std::int64_t begin = chunk * kChunk;
       const std::int64_t end = std::min(begin + kChunk, n);
-      classify(begin, end, classes);
+      classes_of(begin, end, classes);
       const std::int64_t blocks = (2 * (end - begin) + kWordsPerBlock - 1) / kWordsPerBlock;
       fill_random_words(seed,
                         epoch,
@@ -70,17 +72,16 @@ Window draws_between(std::uint64_t low,
   return all;
 }
 
-}  // namespace
-
-DrawCut select_smallest_draws(const Classify& classify,
-                              std::uint8_t klass,
-                              std::int64_t n,
-                              std::int64_t n_members,
-                              std::int64_t m,
-                              std::uint64_t seed,
-                              std::uint32_t epoch,
-                              std::uint32_t stream,
-                              Team& team) {
+template <typename ClassesOf>
+DrawCut smallest_draws(const ClassesOf& classes_of,
+                       std::uint8_t klass,
+                       std::int64_t n,
+                       std::int64_t n_members,
+                       std::int64_t m,
+                       std::uint64_t seed,
+                       std::uint32_t epoch,
+                       std::uint32_t stream,
+                       Team& team) {
   if (m <= 0) return {};
   if (m >= n_members) return DrawCut::all();
   // The cut is sought in a window of draws around its expectation, ten deviations to each side; a
@@ -94,13 +95,30 @@ DrawCut select_smallest_draws(const Classify& classify,
     const auto low = static_cast<std::uint64_t>(std::ldexp(from, 64));
     const std::uint64_t high =
         to < 1.0 ? static_cast<std::uint64_t>(std::ldexp(to, 64)) : kLargestDraw;
-    Window window = draws_between(low, high, classify, klass, n, seed, epoch, stream, team);
+    Window window = draws_between(low, high, classes_of, klass, n, seed, epoch, stream, team);
     const std::int64_t rank = m - window.below;
     if (rank < 0 || rank >= static_cast<std::int64_t>(window.inside.size())) continue;
     std::nth_element(window.inside.begin(), window.inside.begin() + rank, window.inside.end());
     const Draw& first_behind = window.inside[static_cast<std::size_t>(rank)];
     return {first_behind.first, first_behind.second};
   }
+}
+
+}  // namespace
+
+DrawCut select_smallest_draws(const Classifier& classifier,
+                              std::uint8_t klass,
+                              std::int64_t n,
+                              std::int64_t n_members,
+                              std::int64_t m,
+                              std::uint64_t seed,
+                              std::uint32_t epoch,
+                              std::uint32_t stream,
+                              Team& team) {
+  const auto classes_of = [&](std::int64_t begin, std::int64_t end, std::uint8_t* classes) {
+    classify(classifier, begin, end, classes);
+  };
+  return smallest_draws(classes_of, klass, n, n_members, m, seed, epoch, stream, team);
 }
 
 namespace {
@@ -120,38 +138,63 @@ float float_of(std::uint32_t ordered) {
   return x;
 }
 
-// How often each half-word key_of(ordered) occurs among the observed scores with `accept`.
-template <typename Accept, typename Key>
+// The keys of samples, those outside the pool as NaN.
+class Keys {
+ public:
+  Keys(const Key& key, const Pool* pool) : key_(key), pool_(pool) {}
+
+  // At most kChunk of them, borrowed where they lie in memory already.
+  const float* of(std::int64_t begin, std::int64_t end, float* room) const {
+    const float* const column = key_.column();
+    if (pool_ == nullptr && column != nullptr) return column + begin;
+    fill_keys(key_, begin, end, room);
+    if (pool_ != nullptr) leave_pool(*pool_, begin, end, room);
+    return room;
+  }
+
+ private:
+  const Key& key_;
+  const Pool* pool_;
+};
+
+// How often each half-word half_of(ordered) occurs among the keys with `accept`.
+template <typename Accept, typename Half>
 std::vector<std::int64_t> histogram(
-    const float* scores, std::int64_t n, Team& team, const Accept& accept, const Key& key_of) {
-  constexpr std::size_t kKeys = std::size_t{1} << 16;
+    const Keys& keys, std::int64_t n, Team& team, const Accept& accept, const Half& half_of) {
+  constexpr std::size_t kHalves = std::size_t{1} << 16;
   std::vector<std::vector<std::int64_t>> parts(static_cast<std::size_t>(team.size()));
   team.run([&](int thread) {
-    std::vector<std::int64_t> counts(kKeys);
+    std::vector<std::int64_t> counts(kHalves);
+    alignas(64) float room[kChunk];
     const std::int64_t last = n * (thread + 1) / team.size();
-    for (std::int64_t i = n * thread / team.size(); i < last; ++i) {
-      if (std::isnan(scores[i])) continue;
-      const std::uint32_t ordered = ordered_of(scores[i]);
-      if (accept(ordered)) ++counts[key_of(ordered)];
+    for (std::int64_t begin = n * thread / team.size(); begin < last; begin += kChunk) {
+      const std::int64_t end = std::min(begin + kChunk, last);
+      const float* const key = keys.of(begin, end, room);
+      for (std::int64_t i = 0; i < end - begin; ++i) {
+        if (std::isnan(key[i])) continue;
+        const std::uint32_t ordered = ordered_of(key[i]);
+        if (accept(ordered)) ++counts[half_of(ordered)];
+      }
     }
     parts[static_cast<std::size_t>(thread)] = std::move(counts);
   });
   for (std::size_t thread = 1; thread < parts.size(); ++thread) {
-    for (std::size_t key = 0; key < kKeys; ++key) parts[0][key] += parts[thread][key];
+    for (std::size_t half = 0; half < kHalves; ++half) parts[0][half] += parts[thread][half];
   }
   return std::move(parts[0]);
 }
 
-// The key that holds the rank-th element (from 0); `rank` becomes the rank within the key.
-std::uint32_t key_at(const std::vector<std::int64_t>& counts, std::int64_t& rank) {
-  std::uint32_t key = 0;
-  while (rank >= counts[key]) rank -= counts[key++];
-  return key;
+// The half-word that holds the rank-th element (from 0); `rank` becomes the rank within it.
+std::uint32_t half_at(const std::vector<std::int64_t>& counts, std::int64_t& rank) {
+  std::uint32_t half = 0;
+  while (rank >= counts[half]) rank -= counts[half++];
+  return half;
 }
 
 }  // namespace
 
-RankCut select_rank(const float* scores,
+RankCut select_rank(const Key& key,
+                    const Pool* pool,
                     std::int64_t n,
                     std::int64_t rank,
                     std::uint64_t seed,
@@ -161,65 +204,83 @@ RankCut select_rank(const float* scores,
   cut.seed = seed;
   cut.epoch = epoch;
   if (rank <= 0) return cut;
-  // The last sample before the cut has rank `rank - 1`: find its score, then how many of the
-  // samples with this score lie before the cut.
+  const Keys keys(key, pool);
+  // The last sample before the cut has rank `rank - 1`: find its key, then how many of the samples
+  // with this key lie before the cut.
   std::int64_t rest = rank - 1;
   const auto upper = histogram(
-      scores,
+      keys,
       n,
       team,
       [](std::uint32_t) { return true; },
       [](std::uint32_t ordered) { return ordered >> 16; });
-  const std::uint32_t top = key_at(upper, rest);
+  const std::uint32_t top = half_at(upper, rest);
   const auto lower = histogram(
-      scores,
+      keys,
       n,
       team,
       [top](std::uint32_t ordered) { return ordered >> 16 == top; },
       [](std::uint32_t ordered) { return ordered & 0xFFFFu; });
-  const std::uint32_t bottom = key_at(lower, rest);
-  const float score = float_of(top << 16 | bottom);
-  cut.score = score;
-  const Classify is_tie = [scores, score](
-                              std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    for (std::int64_t i = begin; i < end; ++i) klass[i - begin] = scores[i] == score ? 1 : 0;
+  const std::uint32_t bottom = half_at(lower, rest);
+  cut.key = float_of(top << 16 | bottom);
+  const auto ties = [&](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
+    alignas(64) float room[kChunk];
+    const float* const given = keys.of(begin, end, room);
+    for (std::int64_t i = 0; i < end - begin; ++i) klass[i] = given[i] == cut.key ? 1 : 0;
   };
-  cut.ties = select_smallest_draws(
-      is_tie, 1, n, lower[bottom], rest + 1, seed, epoch, kStreamRankTies, team);
+  cut.ties =
+      smallest_draws(ties, 1, n, lower[bottom], rest + 1, seed, epoch, kStreamRankTies, team);
   return cut;
+}
+
+std::int64_t count_keys(const Key& key, const Pool* pool, std::int64_t n, Team& team) {
+  const Keys keys(key, pool);
+  std::vector<std::int64_t> parts(static_cast<std::size_t>(team.size()), 0);
+  team.run([&](int thread) {
+    alignas(64) float room[kChunk];
+    std::int64_t count = 0;
+    const std::int64_t last = n * (thread + 1) / team.size();
+    for (std::int64_t begin = n * thread / team.size(); begin < last; begin += kChunk) {
+      const std::int64_t end = std::min(begin + kChunk, last);
+      const float* const given = keys.of(begin, end, room);
+      for (std::int64_t i = 0; i < end - begin; ++i) count += std::isnan(given[i]) ? 0 : 1;
+    }
+    parts[static_cast<std::size_t>(thread)] = count;
+  });
+  return std::accumulate(parts.begin(), parts.end(), std::int64_t{0});
 }
 
 namespace {
 
-// One sample whose score equals that of a cut: its tie draw decides.
-std::uint8_t class_by_ranks(float score, std::int64_t id, const RankCut* cuts, int n_cuts) {
+// One sample whose key equals that of a cut: its tie draw decides.
+std::uint8_t class_by_ranks(float key, std::int64_t id, const RankCut* cuts, int n_cuts) {
   for (int cut = 0; cut < n_cuts; ++cut) {
-    if (before(cuts[cut], score, id)) return static_cast<std::uint8_t>(cut + 1);
+    if (before(cuts[cut], key, id)) return static_cast<std::uint8_t>(cut + 1);
   }
   return 0;
 }
 
 }  // namespace
 
-void classify_by_ranks(const float* scores,
+void classify_by_ranks(const float* keys,
                        std::int64_t begin,
                        std::int64_t end,
                        const RankCut* cuts,
                        int n_cuts,
                        std::uint8_t* klass) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  std::uint8_t below[kChunk];     // one cut: the score is less
-  std::uint8_t reaching[kChunk];  // one cut: the score is less or equal
-  std::uint8_t less[kChunk];      // cuts that the score is less than; none for NaN
-  std::uint8_t ties[kChunk];      // cuts whose score it equals
+  std::uint8_t below[kChunk];     // one cut: the key is less
+  std::uint8_t reaching[kChunk];  // one cut: the key is less or equal
+  std::uint8_t less[kChunk];      // cuts that the key is less than; none for NaN
+  std::uint8_t ties[kChunk];      // cuts whose key it equals
   for (std::int64_t start = begin; start < end; start += kChunk) {
     const std::int64_t count = std::min(kChunk, end - start);
-    const float* const score = scores + start;
+    const float* const key = keys + (start - begin);
     std::fill(less, less + count, std::uint8_t{0});
     std::fill(ties, ties + count, std::uint8_t{0});
     for (int cut = 0; cut < n_cuts; ++cut) {
-      classify_below(score, count, cuts[cut].score, below);
-      classify_below(score, count, std::nextafter(cuts[cut].score, kInfinity), reaching);
+      classify_below(key, count, cuts[cut].key, below);
+      classify_below(key, count, std::nextafter(cuts[cut].key, kInfinity), reaching);
       for (std::int64_t i = 0; i < count; ++i) {
         less[i] = static_cast<std::uint8_t>(less[i] + below[i]);
         ties[i] = static_cast<std::uint8_t>(ties[i] | (reaching[i] ^ below[i]));
@@ -233,13 +294,13 @@ void classify_by_ranks(const float* scores,
       const void* const tie = std::memchr(ties + i, 1, static_cast<std::size_t>(count - i));
       if (tie == nullptr) break;
       i = static_cast<const std::uint8_t*>(tie) - ties;
-      out[i] = class_by_ranks(score[i], start + i, cuts, n_cuts);
+      out[i] = class_by_ranks(key[i], start + i, cuts, n_cuts);
     }
   }
 }
 
-void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
-  detail::kernels().classify_below(scores, count, cutoff, klass);
+void classify_below(const float* keys, std::int64_t count, float threshold, std::uint8_t* klass) {
+  detail::kernels().classify_below(keys, count, threshold, klass);
 }
 
 }  // namespace infobatch

@@ -16,7 +16,8 @@ struct Statistics {
   std::int64_t kept = 0;        ///< K: samples that the epoch delivers
   std::int64_t pruned = 0;      ///< N - K
   std::int64_t candidates = 0;  ///< samples that could have been left out
-  double prune_ratio = 0.0;     ///< the policy's strength used, solved for where there is a target
+  double prune_ratio =
+      0.0;  ///< the policy's scale that was used, solved for where there is a target
 
   // The scores when it was planned.
   std::int64_t observed = 0;                                     ///< samples with a score

@@ -15,6 +15,7 @@ enum Stream : std::uint32_t {
   kStreamSwap = 16,       ///< 32-bit draw by position in the plan: Fisher-Yates in a bucket
   kStreamSwapRetry = 17,  ///< by (position, attempt): where the draw above was rejected
   kStreamPolicy = 64,     ///< the first stream that policies may use; all above are theirs
+  kStreamPool = 64,       ///< 64-bit draw by sample id: the uniform pool of a policy
 };
 
 }  // namespace infobatch

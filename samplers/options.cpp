@@ -1,3 +1,4 @@
+#include <samplers/detail/translate.hpp>
 #include <samplers/options.hpp>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -17,24 +18,15 @@ std::uint64_t torch_seed() {
 }  // namespace
 
 Config Options::config() const {
-  Config config;
-  config.epochs = epochs_;
-  config.prune_ratio = prune_ratio_;
-  config.delta = delta_;
-  config.warmup = warmup_;
+  Config config = config_;
   config.seed = seed_.has_value() ? *seed_ : torch_seed();
-  config.policy = policy_;
-  config.keep = keep_;
-  config.rescale = rescale_;
-  config.target_saved = target_saved_;
-  config.max_prune_ratio = max_prune_ratio_;
-  config.quantiles = quantiles_;
-  config.quantile_keep = quantile_keep_;
-  config.score_ema = score_ema_;
-  config.whole_batches = whole_batches_;
-  config.drop_last = drop_last_;
-  config.lookahead = lookahead_;
   return config;
+}
+
+Options& Options::set(const std::string& name, const OptionValue& value) {
+  detail::translated([&] { config_.set(name, value); }, "Options");
+  if (name == "seed") seed_ = config_.seed;
+  return *this;
 }
 
 }  // namespace infobatch

@@ -18,6 +18,8 @@ const std::vector<Arm>& arms() {
        false},
       {"infobatch-norescale", "infobatch without the weights 1 / (1 - r)", false},
       {"infobatch-noanneal", "infobatch that goes on pruning to the last epoch", false},
+      {"ucb", "the share r with the smallest mean + variance of their losses left out", false},
+      {"orderdp", "the largest losses of a random pool of half the samples", false},
   };
   return all;
 }
@@ -49,6 +51,7 @@ infobatch::Options sampler_options(const Arm& arm,
   // Exact counts can be chosen so that every batch is whole.
   if (name == "infobatch-exact") result.keep("exact").whole_batches(options.batch_size);
   if (name == "infobatch-quantile") result.policy("infobatch_quantile");
+  if (name == "ucb" || name == "orderdp") result.policy(name);
   if (name == "infobatch-norescale") result.rescale(false);
   if (name == "infobatch-noanneal") result.delta(1.0);
   return result;

@@ -1,16 +1,29 @@
 #include <infobatch/policies/full.hpp>
 
 namespace infobatch {
+namespace {
 
-double FullPolicy::configured_strength(const Config&) const { return 0.0; }
-double FullPolicy::largest_strength(const Config&) const { return 0.0; }
-double FullPolicy::largest_share(const Config&) const { return 0.0; }
-double FullPolicy::solve_strength(const PolicyInput&, double) const { return 0.0; }
+RuleReach reach(const Config&) { return {}; }
 
-EpochRule FullPolicy::rule(const PolicyInput&, double) const {
+double candidates(const PolicyInput&) { return 0.0; }
+
+EpochRule select(const PolicyInput&, double) {
   EpochRule rule;
   rule.classes = {KeepClass{}};
   return rule;
 }
+
+constexpr PolicyCard card() {
+  PolicyCard card{};
+  card.name = "full";
+  card.summary = "Every sample in every epoch, weight 1.";
+  card.source = "training without the library";
+  card.rescales = true;
+  return card;
+}
+
+}  // namespace
+
+const Policy kFullPolicy = {card(), reach, candidates, select};
 
 }  // namespace infobatch

@@ -1,16 +1,16 @@
+#include <infobatch/options.hpp>
 #include <infobatch/policies/infobatch.hpp>
 #include <infobatch/select.hpp>
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <numeric>
 #include <vector>
 
 namespace infobatch {
 namespace {
 
-/// Number of scores below the cutoff.
+/// Number of scores below the mean.
 std::int64_t count_below(const PolicyInput& input) {
   constexpr std::int64_t kBlock = 4096;
   const int threads = input.team.size();
@@ -21,7 +21,7 @@ std::int64_t count_below(const PolicyInput& input) {
     std::int64_t count = 0;
     for (std::int64_t begin = input.size * thread / threads; begin < end; begin += kBlock) {
       const std::int64_t size = std::min(kBlock, end - begin);
-      classify_below(input.scores + begin, size, input.cutoff, below.data());
+      classify_below(input.scores + begin, size, input.threshold, below.data());
       count = std::accumulate(below.begin(), below.begin() + size, count);
     }
     counts[static_cast<std::size_t>(thread)] = count;
@@ -29,33 +29,34 @@ std::int64_t count_below(const PolicyInput& input) {
   return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
 }
 
-}  // namespace
-
-double InfoBatchPolicy::configured_strength(const Config& config) const {
-  return config.prune_ratio;
-}
-double InfoBatchPolicy::largest_strength(const Config& config) const {
-  return config.max_prune_ratio;
-}
 // Nearly every sample can be below the mean, when a single loss is large enough.
-double InfoBatchPolicy::largest_share(const Config& config) const { return config.max_prune_ratio; }
+RuleReach reach(const Config&) { return {1.0, 1.0}; }
 
-double InfoBatchPolicy::solve_strength(const PolicyInput& input, double share) const {
-  const std::int64_t candidates = count_below(input);
-  if (share <= 0.0) return 0.0;
-  if (candidates == 0) return std::numeric_limits<double>::infinity();  // no ratio will do
-  return share * static_cast<double>(input.size) / static_cast<double>(candidates);
-}
+double candidates(const PolicyInput& input) { return static_cast<double>(count_below(input)); }
 
-EpochRule InfoBatchPolicy::rule(const PolicyInput& input, double strength) const {
+EpochRule select(const PolicyInput& input, double scale) {
   EpochRule rule;
-  rule.classes = {KeepClass{}, KeepClass{1.0 - strength, input.config.rescale}};
-  rule.mode = input.config.keep == "exact" ? KeepMode::kExact : KeepMode::kBernoulli;
-  rule.classify = [scores = input.scores, cutoff = input.cutoff](
-                      std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    classify_below(scores + begin, end - begin, cutoff, klass);
-  };
+  rule.classes = {KeepClass{}, KeepClass{1.0 - scale, input.config.rescale}};
+  rule.mode = keep_mode(input.config);
+  rule.classifier = Classifier::below(Key::of(input.scores), input.threshold);
   return rule;
 }
+
+constexpr const Option* kParameters[] = {&kPruneRatio};
+
+constexpr PolicyCard card() {
+  PolicyCard card{};
+  card.name = "infobatch";
+  card.summary = "Samples whose last loss is below the mean are left out with probability r.";
+  card.source = "Qin et al., InfoBatch, ICLR 2024 (arXiv:2303.04947), section 2.2";
+  card.prunes = card.needs_scores = card.rescales = card.anneals = card.draws = true;
+  card.scale = kPruneRatio.name;
+  card.parameters = kParameters;
+  return card;
+}
+
+}  // namespace
+
+const Policy kInfoBatchPolicy = {card(), reach, candidates, select};
 
 }  // namespace infobatch

@@ -1,17 +1,35 @@
+#include <infobatch/options.hpp>
 #include <infobatch/policies/random.hpp>
 
 namespace infobatch {
+namespace {
 
-double RandomPolicy::configured_strength(const Config& config) const { return config.prune_ratio; }
-double RandomPolicy::largest_strength(const Config& config) const { return config.max_prune_ratio; }
-double RandomPolicy::largest_share(const Config& config) const { return config.max_prune_ratio; }
-double RandomPolicy::solve_strength(const PolicyInput&, double share) const { return share; }
+RuleReach reach(const Config&) { return {1.0, 1.0}; }
 
-EpochRule RandomPolicy::rule(const PolicyInput& input, double strength) const {
+double candidates(const PolicyInput& input) { return static_cast<double>(input.size); }
+
+EpochRule select(const PolicyInput& input, double scale) {
   EpochRule rule;
-  rule.classes = {KeepClass{1.0 - strength, input.config.rescale}};
-  rule.mode = input.config.keep == "exact" ? KeepMode::kExact : KeepMode::kBernoulli;
+  rule.classes = {KeepClass{1.0 - scale, input.config.rescale}};
+  rule.mode = keep_mode(input.config);
   return rule;
 }
+
+constexpr const Option* kParameters[] = {&kPruneRatio};
+
+constexpr PolicyCard card() {
+  PolicyCard card{};
+  card.name = "random";
+  card.summary = "Every sample is left out with probability r, whatever its loss.";
+  card.source = "Qin et al., InfoBatch, ICLR 2024 (arXiv:2303.04947), Table 5";
+  card.prunes = card.rescales = card.anneals = card.draws = true;
+  card.scale = kPruneRatio.name;
+  card.parameters = kParameters;
+  return card;
+}
+
+}  // namespace
+
+const Policy kRandomPolicy = {card(), reach, candidates, select};
 
 }  // namespace infobatch

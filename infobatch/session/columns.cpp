@@ -48,8 +48,13 @@ bool well_formed(const std::string& name) {
 std::size_t element_size(ColumnType type) { return info(type).size; }
 const char* dtype_name(ColumnType type) { return info(type).dtype; }
 
-Columns::Columns(std::int64_t size) : scores_(size) {
+Columns::Columns(std::int64_t size, View<ColumnCard> policy) : scores_(size), cards_(policy) {
   std::fill(scores_.begin(), scores_.end(), never_observed());
+  for (int c = 0; c < policy.size; ++c) {
+    Buffer<float>& values = policy_values_.emplace_back(size);
+    std::fill(values.begin(), values.end(), never_observed());
+    policy_.push_back(values.data());
+  }
 }
 
 void Columns::set(const std::string& name, ColumnType type, const void* data, bool frozen) {
@@ -61,6 +66,11 @@ void Columns::set(const std::string& name, ColumnType type, const void* data, bo
                 " which is the engine's; got \"",
                 name.substr(0, 2 * kMostNamed),
                 "\""));
+  }
+  for (const ColumnCard& card : cards_) {
+    if (name != card.name) continue;
+    throw InvalidArgument(
+        message("set_column: name must not be that of a column of the policy, got \"", name, "\""));
   }
   if (!known(type)) {
     throw InvalidArgument(message("set_column: type must be one of ColumnType, got ",
@@ -110,9 +120,15 @@ const Columns::Own* Columns::find(const std::string& name) const {
 
 ColumnView Columns::view(const std::string& name) const {
   if (name == "score") return {name, ColumnType::kFloat32, scores(), size()};
+  for (int c = 0; c < cards_.size; ++c) {
+    if (name == cards_[c].name) {
+      return {name, ColumnType::kFloat32, policy_[static_cast<std::size_t>(c)], size()};
+    }
+  }
   const Own* own = find(name);
   if (own == nullptr) {
     std::string all = "score";
+    for (const ColumnCard& card : cards_) all += message(", ", card.name);
     for (const Own& other : own_) all += ", " + other.name;
     throw InvalidArgument(
         message("column: name must be one of ", all, "; got \"", name.substr(0, 64), "\""));

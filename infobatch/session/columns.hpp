@@ -1,6 +1,7 @@
 #pragma once
 
 #include <infobatch/buffer.hpp>
+#include <infobatch/card.hpp>
 #include <infobatch/column.hpp>
 
 #include <cstddef>
@@ -8,6 +9,7 @@
 #include <deque>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace infobatch::detail {
 
@@ -16,7 +18,8 @@ std::size_t element_size(ColumnType type);
 /// Name of the type in a safetensors file: "F32", "I64", ...
 const char* dtype_name(ColumnType type);
 
-/// The per-sample state of a run: the scores, and the columns that the user gave. Memory is taken
+/// The per-sample state of a run: the scores, the columns of the policy, and those
+/// that the user gave. Memory is taken
 /// once for each column and never moves.
 class Columns {
  public:
@@ -31,13 +34,19 @@ class Columns {
     }
   };
 
+  /// @param policy  the columns that the policy keeps, empty at first.
   /// @throws std::bad_alloc
-  explicit Columns(std::int64_t size);
+  explicit Columns(std::int64_t size, View<ColumnCard> policy = {});
 
   std::int64_t size() const { return scores_.size(); }
   /// [N] scores; a reserved NaN: never observed.
   float* scores() { return scores_.data(); }
   const float* scores() const { return scores_.data(); }
+
+  /// [N] each, in the order of the card; NaN: unknown.
+  const std::vector<float*>& policy() const { return policy_; }
+  const float* const* policy_data() const { return policy_.data(); }
+  View<ColumnCard> policy_cards() const { return cards_; }
 
   /// Copies a column. One that is there already takes the new values in place.
   /// @param data    [N] values of `type`.
@@ -52,12 +61,15 @@ class Columns {
   /// In the order of the names.
   const std::deque<Own>& own() const { return own_; }
 
-  /// The column as others see it, "score" included.
+  /// The column as others see it, "score" and the policy's included.
   /// @throws InvalidArgument  there is none of that name.
   ColumnView view(const std::string& name) const;
 
  private:
   Buffer<float> scores_;
+  View<ColumnCard> cards_;
+  std::deque<Buffer<float>> policy_values_;
+  std::vector<float*> policy_;
   std::deque<Own> own_;
 };
 

@@ -1,7 +1,10 @@
 #include <infobatch/score.hpp>
 #include <infobatch/session/fold.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <limits>
 #include <utility>
 
 namespace infobatch::detail {
@@ -17,6 +20,50 @@ float folded(const FoldRule& rule, float old, float loss) {
   const double kept = rule.ema * static_cast<double>(old);
   const double added = (1.0 - rule.ema) * static_cast<double>(loss);
   return static_cast<float>(kept + added);
+}
+
+/// float32 of a value that may have outgrown it.
+float narrowed(double value) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  return static_cast<float>(std::min(std::max(value, -kLargest), kLargest));
+}
+
+/// The value of a column behind a loss. `mean`: that of the column before it, before this loss.
+float folded_value(const FoldColumn& column, float old, float mean, float loss) {
+  if (!is_finite(loss)) return never_observed();
+  const bool first = !is_finite(old);
+  const double share = 1.0 - column.keep;
+  if (column.kind == FoldKind::kEma) {
+    if (first) return loss;
+    return narrowed(column.keep * static_cast<double>(old) + share * static_cast<double>(loss));
+  }
+  if (first || !is_finite(mean)) return 0.0f;
+  const double away = static_cast<double>(loss) - static_cast<double>(mean);
+  return narrowed(column.keep * static_cast<double>(old) + share * (away * away));
+}
+
+/// Calls visit(value, old, folded) for each column of the sample behind a position; the old values
+/// are those that the fold kept.
+template <typename Visit>
+void each_value(const FoldRule& rule,
+                const FoldArrays& arrays,
+                std::int64_t position,
+                float loss,
+                const Visit& visit) {
+  float mean = never_observed();
+  for (int c = 0; c < rule.column_count(); ++c) {
+    const FoldColumn& column = (*rule.columns)[static_cast<std::size_t>(c)];
+    const float old = overwritten_value(arrays, c, position);
+    visit(column.values[arrays.ids[position]], old, folded_value(column, old, mean, loss));
+    mean = old;
+  }
+}
+
+void keep_values(const FoldRule& rule, const FoldArrays& arrays, std::int64_t position) {
+  for (int c = 0; c < rule.column_count(); ++c) {
+    arrays.overwritten[(1 + c) * arrays.kept + position] =
+        (*rule.columns)[static_cast<std::size_t>(c)].values[arrays.ids[position]];
+  }
 }
 
 std::int64_t fold_part(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) {
@@ -38,10 +85,12 @@ std::int64_t fold_part(const FoldRule& rule, const FoldArrays& arrays, FoldRange
     if (p + kAhead < range.end) __builtin_prefetch(&scores[ids[p + kAhead]], 1);
     const float old = scores[ids[p]];
     arrays.overwritten[p] = old;  // unseen too: what is lent may have changed when it is given back
+    keep_values(rule, arrays, p);
     losses[p] = kept_loss(losses[p]);
     if (is_unseen(losses[p])) continue;
     non_finite += is_finite(losses[p]) ? 0 : 1;
     scores[ids[p]] = folded(rule, old, losses[p]);
+    each_value(rule, arrays, p, losses[p], [](float& value, float, float next) { value = next; });
   }
   return non_finite;
 }
@@ -65,6 +114,7 @@ void unfold(const FoldRule& rule, const FoldArrays& arrays, FoldRange range) noe
     float& score = arrays.scores[arrays.ids[p]];
     if (rule.needs_memory()) {
       score = arrays.overwritten[p];
+      each_value(rule, arrays, p, 0.0f, [](float& value, float old, float) { value = old; });
     } else if (!is_unseen(arrays.losses[p])) {
       std::swap(score, arrays.losses[p]);
     }
@@ -77,6 +127,11 @@ bool still_folded(const FoldRule& rule, const FoldArrays& arrays, FoldRange rang
     const float old = arrays.overwritten[p];
     const float expected = is_unseen(loss) ? old : folded(rule, old, loss);
     if (float_bits(arrays.scores[arrays.ids[p]]) != float_bits(expected)) return false;
+    bool same = true;
+    each_value(rule, arrays, p, loss, [&](const float& value, float before, float next) {
+      same = same && float_bits(value) == float_bits(is_unseen(loss) ? before : next);
+    });
+    if (!same) return false;
   }
   return true;
 }

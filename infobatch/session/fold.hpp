@@ -1,18 +1,34 @@
 #pragma once
 
+#include <infobatch/card.hpp>
 #include <infobatch/threads.hpp>
 
 #include <cstdint>
+#include <vector>
 
 namespace infobatch::detail {
 
-/// How a loss enters the score of its sample at the boundary of an epoch.
+/// A column of a policy that follows the losses beside the score.
+struct FoldColumn {
+  FoldKind kind = FoldKind::kEma;
+  double keep = 0.0;        ///< a: the weight of what was there before
+  float* values = nullptr;  ///< [N] by sample
+};
+
+/// How a loss enters the score of its sample, and the policy's columns, at the boundary of an
+/// epoch.
 struct FoldRule {
   double ema = 0.0;   ///< a: score = a * score + (1 - a) * loss; 0: the last loss
   bool lent = false;  ///< the caller may write to the losses at any time: no score may lie there
+  const std::vector<FoldColumn>* columns = nullptr;  ///< nullptr: none
 
+  int column_count() const { return columns == nullptr ? 0 : static_cast<int>(columns->size()); }
   /// Whether what is overwritten needs memory of its own; the last loss changes places with it.
-  bool needs_memory() const { return ema != 0.0 || lent; }
+  bool needs_memory() const { return ema != 0.0 || lent || column_count() > 0; }
+  /// Floats of that memory, for a plan of `kept` samples.
+  std::int64_t memory(std::int64_t kept) const {
+    return needs_memory() ? kept * (1 + column_count()) : 0;
+  }
 };
 
 /// A part of a plan whose losses enter the scores.
@@ -26,7 +42,9 @@ struct FoldArrays {
   float* scores;            ///< [N] by sample
   const std::int64_t* ids;  ///< [K]
   float* losses;            ///< staged, raw; unseen positions change nothing
-  float* overwritten;       ///< [K], where the rule needs memory: receives what was overwritten
+  float* overwritten;       ///< [1 + columns][K], where the rule needs memory: receives what was
+                            ///< overwritten, of the scores and of each column
+  std::int64_t kept = 0;    ///< K
 };
 
 /// Folds the losses of the range into the scores: a pure function of (scores, ids, losses),
@@ -50,5 +68,12 @@ float folded_loss(const FoldRule& rule, const FoldArrays& arrays, std::int64_t p
 float overwritten_score(const FoldRule& rule,
                         const FoldArrays& arrays,
                         std::int64_t position) noexcept;
+
+/// The value that its column `column` of the rule had then.
+inline float overwritten_value(const FoldArrays& arrays,
+                               int column,
+                               std::int64_t position) noexcept {
+  return arrays.overwritten[(1 + column) * arrays.kept + position];
+}
 
 }  // namespace infobatch::detail

@@ -2,6 +2,7 @@
 #include <infobatch/budget.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/options.hpp>
 #include <infobatch/policy.hpp>
 #include <infobatch/session/run.hpp>
 
@@ -31,10 +32,16 @@ Session::Impl::Impl(std::int64_t given_size, Config given, int threads, Wording 
     : size(checked(given_size, given, threads)),
       config(std::move(given)),
       wording(std::move(words)),
-      columns(size),
+      columns(size, find_policy(config.policy)->card.columns),
       policy_(find_policy(config.policy)),
       threads_(threads),
       drop_last_(config.drop_last) {
+  for (int c = 0; c < policy_->card.columns.size; ++c) {
+    const ColumnCard& card = policy_->card.columns[c];
+    const double weight = number_of(config, card.weight);
+    fold_columns_.push_back(
+        {card.fold, 1.0 - weight, columns.policy()[static_cast<std::size_t>(c)]});
+  }
   start(running_, totals_);
 }
 
@@ -112,6 +119,7 @@ void Session::Impl::make_plan(Epoch& epoch) {
                                     epoch.number,
                                     size,
                                     columns.scores(),
+                                    columns.policy_data(),
                                     totals_.pruned,
                                     /*restored=*/nullptr,
                                     threads_};
@@ -138,12 +146,12 @@ void Session::Impl::unplan(Epoch& epoch) noexcept {
 }
 
 void Session::Impl::note_plan(const Epoch& epoch) noexcept {
-  if (policy_->prunes() && pruned_epochs(config) == 0) {
+  if (policy_->card.prunes && pruned_epochs(config) == 0) {
     warnings.found(WarningKind::kNeverPrunes, {});
   }
   // The last pruned epoch's plan settles it.
   const std::int64_t pruned = totals_.pruned + epoch.statistics.pruned;
-  if (config.target_saved && policy_->prunes() && pruned_epochs(config) > 0 &&
+  if (config.target_saved && policy_->card.prunes && pruned_epochs(config) > 0 &&
       epoch.number >= annealing_start(config) - 1 &&
       falls_short(config, size, pruned, epoch.choice.limited)) {
     detail::WarningFigures figures;
@@ -173,7 +181,11 @@ detail::FoldArrays Session::Impl::fold_arrays(const Epoch& epoch) const noexcept
   // Reading and folding share the arrays; who folds is not const.
   auto& self = const_cast<Impl&>(*this);
   auto& its = const_cast<Epoch&>(epoch);
-  return {self.columns.scores(), epoch.plan->ids(), its.log.data(), its.overwritten.data()};
+  return {self.columns.scores(),
+          epoch.plan->ids(),
+          its.log.data(),
+          its.overwritten.data(),
+          epoch.facts.kept};
 }
 
 /// Folds the running epoch, and makes `next` the running one, planned. Nothing has changed where it
@@ -185,9 +197,8 @@ void Session::Impl::look(std::int64_t next) {
   const detail::Trusted trusted = trusted_of(facts);
   const bool folds = trusted.count() > 0;
   if (folds && fold_rule(running_).needs_memory()) {
-    if (spare_overwritten_.capacity() < facts.kept) {
-      spare_overwritten_ = Buffer<float>(facts.kept);
-    }
+    const std::int64_t memory = fold_rule(running_).memory(facts.kept);
+    if (spare_overwritten_.capacity() < memory) spare_overwritten_ = Buffer<float>(memory);
     running_.overwritten = std::move(spare_overwritten_);
   }
 

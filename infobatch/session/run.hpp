@@ -1,6 +1,7 @@
 #pragma once
 
 #include <infobatch/planner.hpp>
+#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/session/columns.hpp>
 #include <infobatch/session/delivery.hpp>
@@ -18,10 +19,9 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace infobatch {
-
-class Policy;
 
 /// A session put together from its parts. Every function that changes something first does what can
 /// fail, beside the state or so that it can be taken back, and then changes the state without a
@@ -131,7 +131,7 @@ class Session::Impl {
   void prepare_and_deliver(Lock& lock, const Prepare& prepare);
   detail::FoldArrays fold_arrays(const Epoch& epoch) const noexcept;
   detail::FoldRule fold_rule(const Epoch& epoch) const noexcept {
-    return {config.score_ema, epoch.log.lent()};
+    return {config.score_ema, epoch.log.lent(), &fold_columns_};
   }
   void note_forgotten(const Epoch& left) noexcept;
   void note_plan(const Epoch& epoch) noexcept;
@@ -148,6 +148,7 @@ class Session::Impl {
   Epoch& check_observation(std::int64_t count);
 
   const Policy* policy_;
+  std::vector<detail::FoldColumn> fold_columns_;
   int threads_;
   std::optional<bool> drop_last_;
   Epoch running_;

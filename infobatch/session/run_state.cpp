@@ -1,3 +1,4 @@
+#include <infobatch/budget.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
@@ -6,7 +7,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <utility>
+#include <vector>
 
 // A session's state to and from bytes: the scores as they were when the running epoch was planned,
 // its staged losses, and the figures that rebuild its plan from them.
@@ -96,10 +99,22 @@ std::string Session::Impl::serialize() const {
       if (!is_unseen(loss)) put(copy, p, score_of_loss(loss));
     }
   };
+  const auto values_before = [&](char* copy, int column) {
+    if (!has_folded) return;
+    each_folded(
+        [&](std::int64_t p) { put(copy, arrays.ids[p], overwritten_value(arrays, column, p)); });
+  };
   const std::int64_t staged = facts.by == ObservedBy::kNone ? 0 : run.log.end();
   std::vector<detail::StateTensor> tensors;
   tensors.push_back({"scores", "F32", size, bytes_of(columns.scores(), size), scores_before});
   tensors.push_back({"staged", "F32", staged, bytes_of(run.log.data(), staged), raw_losses});
+  for (int c = 0; c < columns.policy_cards().size; ++c) {
+    tensors.push_back({message("policy.", columns.policy_cards()[c].name),
+                       "F32",
+                       size,
+                       bytes_of(columns.policy()[static_cast<std::size_t>(c)], size),
+                       [&values_before, c](char* copy) { values_before(copy, c); }});
+  }
   for (const detail::Columns::Own& own : columns.own()) {
     tensors.push_back({"column." + own.name, detail::dtype_name(own.type), size, own.bytes(), {}});
   }
@@ -108,7 +123,7 @@ std::string Session::Impl::serialize() const {
 
 std::int64_t Session::Impl::largest_state() const {
   constexpr std::int64_t kHeader = std::int64_t{1} << 20;
-  std::int64_t bytes = kHeader + 8 * size;
+  std::int64_t bytes = kHeader + (8 + 4 * columns.policy_cards().size) * size;
   for (const detail::Columns::Own& own : columns.own()) bytes += own.values.size() + 1024;
   return bytes;
 }
@@ -150,21 +165,42 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
         detail::join(refused, ", "));
   }
   report.text = detail::join(report.changes, "\n");
+  const View<ColumnCard> cards = columns.policy_cards();
+  const auto stands = [&](const ColumnCard& card) {
+    return std::any_of(content.policy.begin(), content.policy.end(), [&](const auto& column) {
+      return column.name == card.name;
+    });
+  };
+  if (content.policy.size() != static_cast<std::size_t>(cards.size) ||
+      !std::all_of(cards.begin(), cards.end(), stands)) {
+    damaged("columns that its policy does not keep");
+  }
 
   // Everything is made and checked beside the running state, which changes last.
   Buffer<float> scores(size);
   if (size > 0) std::memcpy(scores.data(), content.scores.data(), content.scores.size());
+  std::deque<Buffer<float>> kept_values;  // the policy's columns, as they were saved
+  std::vector<const float*> kept_columns;
+  for (const ColumnCard& card : cards) {
+    Buffer<float>& values = kept_values.emplace_back(size);
+    for (const detail::StateColumn& column : content.policy) {
+      if (column.name == card.name && size > 0) {
+        std::memcpy(values.data(), column.bytes.data(), column.bytes.size());
+      }
+    }
+    kept_columns.push_back(values.data());
+  }
   Epoch run;
   run.number = figures.epoch;
   start(run, figures.totals);
   run.delivery.reserve();
   if (figures.plan) {
-    const double strength = figures.plan->choice.strength;
-    const double largest = std::max(policy_->largest_strength(figures.config),
-                                    policy_->configured_strength(figures.config));
-    if (!(strength >= 0.0) || strength > largest) damaged(message("strength = ", strength));
+    const double scale = figures.plan->choice.scale;
+    const double largest = std::max(largest_scale(figures.config, policy_->reach(figures.config)),
+                                    configured_scale(figures.config, policy_->card));
+    if (!(scale >= 0.0) || scale > largest) damaged(message("scale = ", scale));
     // The end of pruning may have been moved by other epochs or another delta, its beginning not.
-    const bool may_prune = policy_->prunes() && run.number >= config.warmup;
+    const bool may_prune = policy_->card.prunes && run.number >= config.warmup;
     if (figures.plan->choice.prunes && !may_prune) {
       damaged(message("samples left out of epoch ", run.number, ", which has them all"));
     }
@@ -174,6 +210,7 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
                                       run.number,
                                       size,
                                       scores.data(),
+                                      kept_columns.data(),
                                       figures.totals.pruned,
                                       &run.choice,
                                       threads_};
@@ -211,6 +248,9 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   run.facts.begun = figures.by != ObservedBy::kNone || (figures.delivered && run.facts.kept == 0);
 
   if (size > 0) std::memcpy(columns.scores(), scores.data(), content.scores.size());
+  for (std::size_t c = 0; c < kept_columns.size(); ++c) {
+    if (size > 0) std::memcpy(columns.policy()[c], kept_columns[c], content.scores.size());
+  }
   looked_ = false;
   previous_ = Epoch{};
   running_ = std::move(run);

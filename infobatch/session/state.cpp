@@ -1,6 +1,7 @@
 #include <infobatch/detail/json.hpp>
 #include <infobatch/detail/json_fields.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/options.hpp>
 #include <infobatch/safetensors.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session/state.hpp>
@@ -13,13 +14,14 @@
 namespace infobatch::detail {
 namespace {
 
-constexpr int kSchema = 3;
+constexpr int kSchema = 4;
 constexpr std::int64_t kMostSamples = std::int64_t{1} << 61;  // that sums over a run may reach
 constexpr int kDeepest = 8;
 constexpr const char* kFormat = "infobatch-state";
 constexpr const char* kNoChecksum = "0000000000000000";
 constexpr std::size_t kHexDigits = 16;
-constexpr const char* kColumnPrefix = "column.";
+constexpr std::string_view kColumnPrefix = "column.";
+constexpr std::string_view kPolicyPrefix = "policy.";
 
 constexpr const char* kObservedBy[] = {"none", "cursor", "ids"};
 
@@ -59,7 +61,7 @@ std::string figures_text(const StateFigures& figures) {
     out.begin_object()
         .member("kept", figures.plan->kept)
         .member("prunes", figures.plan->choice.prunes)
-        .member("strength", figures.plan->choice.strength)
+        .member("scale", figures.plan->choice.scale)
         .member("limited", figures.plan->choice.limited)
         .member("fingerprint", hex(figures.plan->fingerprint))
         .end_object();
@@ -127,7 +129,7 @@ StateFigures::PlanFigures read_plan(const JsonValue& json, std::int64_t size) {
   StateFigures::PlanFigures plan;
   plan.kept = get_count(json, "kept", size);
   plan.choice.prunes = get<bool>(json, "prunes");
-  plan.choice.strength = get<double>(json, "strength");
+  plan.choice.scale = get<double>(json, "scale");
   plan.choice.limited = get<bool>(json, "limited");
   plan.fingerprint = read_hex(json, "fingerprint");
   return plan;
@@ -223,9 +225,15 @@ void check_tensors(const StateContent& content) {
   if (by_ids && count_seen(content.staged) != figures.observed) {
     damaged(message(count_seen(content.staged), " losses for ", figures.observed));
   }
-  for (const StateColumn& column : content.columns) {
-    if (column.count == figures.size) continue;
-    damaged(message(column.count, " values of column ", column.name));
+  for (const auto* columns : {&content.columns, &content.policy}) {
+    for (const StateColumn& column : *columns) {
+      if (column.count == figures.size) continue;
+      damaged(message(column.count, " values of column ", column.name));
+    }
+  }
+  for (const StateColumn& column : content.policy) {
+    if (column.dtype != "F32") damaged(message("column ", column.name, " of ", column.dtype));
+    check_floats(column.bytes, column.name.c_str(), /*may_be_unseen=*/false);
   }
 }
 
@@ -282,15 +290,21 @@ StateContent read_state(std::string_view bytes) {
   content.scores = file.vector("scores", "F32").data;
   content.staged = file.vector("staged", "F32").data;
   std::vector<std::string_view> parts;
-  const std::size_t prefix = std::strlen(kColumnPrefix);
+  const auto starts = [](const std::string& name, std::string_view prefix) {
+    return name.compare(0, prefix.size(), prefix) == 0;
+  };
   for (const TensorView& tensor : file.tensors) {
     parts.push_back(tensor.data);
-    if (tensor.name.compare(0, prefix, kColumnPrefix) != 0) continue;
+    const bool policy = starts(tensor.name, kPolicyPrefix);
+    if (!policy && !starts(tensor.name, kColumnPrefix)) continue;
     if (tensor.shape.size() != 1) damaged("a column that is no vector");
-    content.columns.push_back(
-        {tensor.name.substr(prefix), tensor.dtype, tensor.data, tensor.shape[0]});
+    const std::size_t prefix = (policy ? kPolicyPrefix : kColumnPrefix).size();
+    (policy ? content.policy : content.columns)
+        .push_back({tensor.name.substr(prefix), tensor.dtype, tensor.data, tensor.shape[0]});
   }
-  if (parts.size() != content.columns.size() + 2) damaged("tensors that no state has");
+  if (parts.size() != content.columns.size() + content.policy.size() + 2) {
+    damaged("tensors that no state has");
+  }
   if (meta("checksum") != hex(checksum(meta("state"), parts))) {
     damaged("another checksum than the one it was written with");
   }
@@ -307,16 +321,12 @@ void compare_configs(const Config& saved,
                      const Config& own,
                      std::vector<std::string>& refused,
                      std::vector<std::string>& changed) {
-  const JsonValue a = parse_json(saved.to_json(), kDeepest);
-  const JsonValue b = parse_json(own.to_json(), kDeepest);
-  constexpr const char* kMayChange[] = {"epochs", "delta", "drop_last", "lookahead"};
-  for (const JsonMember& member : a.members) {
-    const JsonValue& other = get_value(b, member.key.c_str());
-    if (member.value == other) continue;
-    const bool may =
-        std::find(std::begin(kMayChange), std::end(kMayChange), member.key) != std::end(kMayChange);
-    (may ? changed : refused)
-        .push_back(message(member.key, ": ", to_text(member.value), " -> ", to_text(other)));
+  for (const Option* option : all_options()) {
+    const std::string before = option_json(saved, *option);
+    const std::string now = option_json(own, *option);
+    if (before == now) continue;
+    (option->may_change ? changed : refused)
+        .push_back(message(option->name, ": ", before, " -> ", now));
   }
 }
 

@@ -56,8 +56,8 @@ struct StateTensor {
   std::function<void(char* copy)> patch;  ///< may be empty; must not throw
 };
 
-/// A state as the bytes of a safetensors file. The tensors are `scores`, `staged` and
-/// `column.<name>`.
+/// A state as the bytes of a safetensors file. The tensors are `scores`, `staged`,
+/// `policy.<name>` and `column.<name>`.
 /// @throws std::bad_alloc
 std::string write_state(const StateFigures& figures, const std::vector<StateTensor>& tensors);
 
@@ -72,9 +72,10 @@ struct StateColumn {
 /// What `read_state` found; borrows the bytes.
 struct StateContent {
   StateFigures figures;
-  std::string_view scores;  ///< float32
-  std::string_view staged;  ///< float32
-  std::vector<StateColumn> columns;
+  std::string_view scores;           ///< float32
+  std::string_view staged;           ///< float32
+  std::vector<StateColumn> columns;  ///< that the user gave
+  std::vector<StateColumn> policy;   ///< of the policy, float32
 };
 
 /// Reads what `write_state` wrote, and checks all that can be checked without the session: figures

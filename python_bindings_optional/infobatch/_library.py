@@ -193,7 +193,7 @@ class _Functions:
             raise ImportError(
                 f"infobatch: the library must have ABI version {ABI_VERSION}, got {found} in {path}"
             )
-        for name in ("ib_version", "ib_last_reason"):
+        for name in ("ib_version", "ib_last_reason", "ib_cards_json"):
             function = getattr(long_calls, name)
             function.restype = c_char_p
             function.argtypes = []

@@ -19,6 +19,10 @@ class Options(TypedDict, total=False):
     quantiles: Sequence[float]
     quantile_keep: Sequence[float]
     score_ema: float
+    ucb_weight: float
+    ucb_c: float
+    orderdp_pool: float
+    orderdp_keep: float
     whole_batches: int
     drop_last: bool | None
     lookahead: bool

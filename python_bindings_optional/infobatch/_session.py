@@ -153,6 +153,19 @@ class EpochArrays:
         self.losses = losses
 
 
+_option_kinds: dict[str, str] = {}
+
+
+def option_kinds() -> dict[str, str]:
+    """Every option of the engine and what it takes ("number", "numbers", ...), from its own table."""
+    if not _option_kinds:
+        import json
+
+        cards = json.loads(lib.ib_cards_json())
+        _option_kinds.update((option["name"], option["kind"]) for option in cards["options"])
+    return _option_kinds
+
+
 class Session:
     """The engine's session. Every method raises with the name that the caller gave its object.
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from ._delivery import Feed
-from ._session import Session, warn
+from ._session import Session, option_kinds, warn
 from .samplers import BatchSampler, Sampler, integer
 
 TYPE_CHECKING = False
@@ -28,22 +28,8 @@ else:
     _DataSet = object
 
 
-_ENGINE_OPTIONS = (
-    "seed",
-    "policy",
-    "keep",
-    "rescale",
-    "warmup",
-    "target_saved",
-    "max_prune_ratio",
-    "quantiles",
-    "quantile_keep",
-    "score_ema",
-    "whole_batches",
-    "drop_last",
-    "lookahead",
-)
 _OWN_OPTIONS = ("threads", "device", "columns")
+_OFFICIAL = {"epochs", "prune_ratio", "delta"}  # as arguments of the official package
 
 # Attributes that stay in the process that trains.
 _OF_THE_RUN = frozenset({"_run", "_sampler", "_process", "_written_as"})
@@ -102,12 +88,16 @@ class InfoBatch(_DataSet):
 
             - ``seed``: of all random choices. Default: torch's initial seed where torch is loaded (it is
               read, never advanced), else a constant.
-            - ``policy``: ``"infobatch"`` (default), ``"infobatch_quantile"``, ``"random"``, ``"full"``.
+            - ``policy``: ``"infobatch"`` (default), ``"infobatch_quantile"``, ``"random"``, ``"ucb"``,
+              ``"orderdp"``, ``"full"``.
             - ``keep``: ``"bernoulli"`` (the paper's, default) or ``"exact"`` (exact counts).
             - ``target_saved``: share of the samples of the whole run to save, a fixed budget; r is then
               solved for, up to ``max_prune_ratio`` (0.9).
             - ``quantiles``, ``quantile_keep``: of the policy of that name, limits of its classes and the
               share of each that is kept.
+            - ``ucb_weight``, ``ucb_c``: of ``"ucb"``, the weight of the newest loss in its mean and its
+              variance, and the factor of the variance. ``orderdp_pool``, ``orderdp_keep``: of
+              ``"orderdp"``, the share of all samples in its pool and the share of that which is kept.
             - ``whole_batches``: B; pruned epochs are multiples of it.
             - ``warmup``: full epochs at the beginning, default 1. ``rescale``: False leaves weights at 1.
             - ``score_ema``: share of the old score in the new one, default 0.
@@ -161,10 +151,13 @@ class InfoBatch(_DataSet):
         delta: float = 0.875,
         **options: Unpack[Options],
     ) -> None:
-        unknown = [name for name in options if name not in _ENGINE_OPTIONS + _OWN_OPTIONS]
+        kinds = option_kinds()
+        known = {*kinds, *_OWN_OPTIONS} - _OFFICIAL
+        unknown = sorted(options.keys() - known)
         if unknown:
-            known = ", ".join(sorted(_ENGINE_OPTIONS + _OWN_OPTIONS))
-            raise TypeError(f"InfoBatch: an option must be one of {known}, got {', '.join(sorted(unknown))}")
+            raise TypeError(
+                f"InfoBatch: an option must be one of {', '.join(sorted(known))}, got {', '.join(unknown)}"
+            )
         if (
             hasattr(dataset, "__index__")
             and not isinstance(dataset, bool)
@@ -177,9 +170,9 @@ class InfoBatch(_DataSet):
         own = {name: given.pop(name, None) for name in _OWN_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
         given.setdefault("seed", self._default_seed())
-        for name in ("quantiles", "quantile_keep"):
-            if name in given:
-                given[name] = [float(value) for value in given[name]]
+        for name, value in given.items():
+            if kinds[name] == "numbers":
+                given[name] = [float(item) for item in value]
         engine = {"epochs": num_epochs, "prune_ratio": prune_ratio, "delta": delta, **given}
         threads = integer(own["threads"] or 0, "threads", "InfoBatch", least=0)
         session = Session(size, plain(engine), min(threads, 2**31 - 1))

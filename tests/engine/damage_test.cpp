@@ -230,7 +230,7 @@ TEST_CASE("figures that are forged are refused, or make a state that runs on", "
   for (const char* key : {"\"rule_version\":", "\"size\":",          "\"config\":{\"epochs\":",
                           "\"warmup\":",       "\"whole_batches\":", "\"epoch\":",
                           "\"pinned\":",       "\"delivered\":",     "\"kept\":",
-                          "\"prunes\":",       "\"strength\":",      "\"observed\":",
+                          "\"prunes\":",       "\"scale\":",         "\"observed\":",
                           "\"split\":",        "\"proven\":",        "\"lag_batches\":",
                           "\"non_finite\":",   "\"lent\":",          "\"totals\":{\"epochs\":",
                           "\"pruned\":",       "\"dropped\":",       "\"known_lag\":",
@@ -299,9 +299,9 @@ TEST_CASE("what is wrong with a state is said", "[engine][damage]") {
   score[score.size() - 50] ^= 1;
   REQUIRE_THAT(complaint(score), ContainsSubstring("another checksum"));
   REQUIRE_THAT(message_of<InvalidArgument>([&] {
-                 session.deserialize(replaced(whole, "\"schema\":\"3\"", "\"schema\":\"1\""));
+                 session.deserialize(replaced(whole, "\"schema\":\"4\"", "\"schema\":\"1\""));
                }),
-               ContainsSubstring("load: schema must be 3, that of this version; older and "
+               ContainsSubstring("load: schema must be 4, that of this version; older and "
                                  "newer states are not read; got \"1\""));
 }
 

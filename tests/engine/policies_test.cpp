@@ -1,13 +1,18 @@
 #include <infobatch/annealing.hpp>
+#include <infobatch/budget.hpp>
+#include <infobatch/philox.hpp>
 #include <infobatch/planner.hpp>
 #include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
+#include <infobatch/streams.hpp>
+#include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -121,7 +126,7 @@ TEST_CASE("every policy: the plan is the same for 1 to 4 threads", "[engine][pol
 TEST_CASE("every policy: weights are the inverse keep probability",
           "[engine][policy][statistical]") {
   const Case c = GENERATE(from_range(cases()));
-  if (!c.rescale) return;
+  if (!c.rescale || !find_policy(c.policy)->card.rescales) return;
   CAPTURE(c.policy, c.keep);
   constexpr int kPlans = 1000;
   constexpr std::int64_t kSize = 300;
@@ -154,17 +159,179 @@ TEST_CASE("every policy: weights are the inverse keep probability",
 }
 
 TEST_CASE("every policy: the registry and the names agree", "[engine][policy]") {
-  REQUIRE(policy_names() ==
-          std::vector<std::string>{"full", "random", "infobatch", "infobatch_quantile"});
   for (const std::string& name : policy_names()) {
     REQUIRE(find_policy(name) != nullptr);
-    REQUIRE(find_policy(name)->name() == name);
+    REQUIRE(find_policy(name)->card.name == name);
     Config config = config_of(10);
     const Policy& policy = *find_policy(name);
-    REQUIRE(policy.largest_share(config) <= 1.0);
-    REQUIRE(policy.prunes() == (policy.largest_share(config) > 0.0));
+    REQUIRE(largest_pruned_fraction(config, policy.reach(config)) <= 1.0);
+    REQUIRE(policy.card.prunes == (largest_pruned_fraction(config, policy.reach(config)) > 0.0));
   }
   REQUIRE(find_policy("none of them") == nullptr);
+}
+
+TEST_CASE("every policy: the plan is the same with every instruction set", "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  CAPTURE(c.policy, c.keep, c.rescale);
+  std::vector<std::int64_t> first_ids;
+  for (const detail::SimdLevel level : simd_levels()) {
+    const WithLevel use(level);
+    Session session(5003, config_for(c, 10), 1);
+    std::vector<std::int64_t> ids;
+    for (int epoch = 0; epoch < 4; ++epoch) {
+      const PlanCopy plan = run_epoch(session, 1000);
+      ids.insert(ids.end(), plan.ids.begin(), plan.ids.end());
+      ids.insert(ids.end(), plan.weights.begin(), plan.weights.end());
+    }
+    if (first_ids.empty()) first_ids = ids;
+    REQUIRE(ids == first_ids);
+  }
+}
+
+TEST_CASE("every policy: a look at the next epoch changes nothing that is saved",
+          "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  CAPTURE(c.policy, c.keep, c.rescale);
+  Session session(500, config_for(c, 10), 1);
+  for (int epoch = 0; epoch < 4; ++epoch) {
+    session.begin();
+    const Slice slice = session.next(1000);
+    const auto loss = [&](std::int64_t id) { return simulated_loss(id, epoch); };
+    session.observe(losses_of(slice, loss).data(), slice.count);
+    const std::string before = session.serialize();
+    session.length();
+    REQUIRE(session.serialize() == before);
+  }
+}
+
+TEST_CASE("every policy: saved and resumed anywhere is never stopped", "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  const std::int64_t batches = GENERATE(0, 1, 2);
+  CAPTURE(c.policy, c.keep, c.rescale, batches);
+  const Config config = config_for(c, 12);
+  Session session(300, config, 1);
+  for (int epoch = 0; epoch < 5; ++epoch) run_epoch(session, 32);
+  session.begin();
+  const auto loss = [](std::int64_t id) { return simulated_loss(id, 5); };
+  run_batches(session, 32, loss, batches);
+
+  Session resumed(300, config, 2);
+  resumed.deserialize(session.serialize());
+  resumed.begin();
+  REQUIRE(run_batches(resumed, 32, loss) == run_batches(session, 32, loss));
+  for (int epoch = 6; epoch < 10; ++epoch) {
+    REQUIRE(run_epoch(resumed, 32) == run_epoch(session, 32));
+  }
+  REQUIRE(resumed.serialize() == session.serialize());
+}
+
+TEST_CASE("every policy: a fixed budget is met to a fraction of a percent", "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  if (!find_policy(c.policy)->card.prunes) return;
+  CAPTURE(c.policy, c.keep, c.rescale);
+  Config config = config_for(c, 20);
+  config.target_saved = 0.3;
+  Session session(2000, config, 1);
+  const Warnings warnings(session);
+  for (int epoch = 0; epoch < 20; ++epoch) run_epoch(session, 256);
+  REQUIRE(std::abs(session.statistics().actual_saved - 0.3) < 0.005);
+  REQUIRE(warnings.count("saved") == 0);
+}
+
+// As docs/policies.md says, with its own sums and its own order.
+TEST_CASE("ucb leaves out those with the smallest mean + c * variance", "[engine][policy]") {
+  constexpr std::int64_t kSize = 200;
+  Config config = config_of(12, 0.4);
+  config.policy = "ucb";
+  config.set("ucb_weight", 0.7).set("ucb_c", 3.0);
+  Session session(kSize, config, 1);
+  std::vector<double> mean(kSize, 0.0);
+  std::vector<double> variance(kSize, 0.0);
+  std::vector<int> seen(kSize, 0);
+  for (int epoch = 0; epoch < 8; ++epoch) {
+    const auto loss = [&](std::int64_t id) { return simulated_loss(id, epoch); };
+    const PlanCopy plan = run_epoch(session, 64, loss);
+    if (epoch > 0) {
+      std::vector<std::int64_t> order;
+      for (std::int64_t id = 0; id < kSize; ++id) order.push_back(id);
+      std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+        return mean[std::size_t(a)] + 3.0 * variance[std::size_t(a)] <
+               mean[std::size_t(b)] + 3.0 * variance[std::size_t(b)];
+      });
+      std::vector<std::int64_t> expected(order.begin() + 80, order.end());
+      std::vector<std::int64_t> kept = plan.ids;
+      std::sort(kept.begin(), kept.end());
+      std::sort(expected.begin(), expected.end());
+      REQUIRE(kept == expected);
+    }
+    for (const std::int64_t id : plan.ids) {
+      const auto i = static_cast<std::size_t>(id);
+      const double x = loss(id);
+      if (seen[i]++ == 0) {
+        mean[i] = x;
+        continue;
+      }
+      // The columns are float32, so the oracle rounds where they do.
+      variance[i] = static_cast<float>(0.3 * variance[i] + 0.7 * (x - mean[i]) * (x - mean[i]));
+      mean[i] = static_cast<float>(0.3 * mean[i] + 0.7 * x);
+    }
+  }
+  session.begin();
+  const auto* const ema = static_cast<const float*>(session.column("ema").data);
+  const auto* const var = static_cast<const float*>(session.column("var").data);
+  for (std::size_t i = 0; i < kSize; ++i) {
+    REQUIRE(ema[i] == Catch::Approx(mean[i]).epsilon(1e-6));
+    REQUIRE(var[i] == Catch::Approx(variance[i]).epsilon(1e-4).margin(1e-9));
+  }
+}
+
+TEST_CASE("ucb keeps a sample whose last loss was not finite", "[engine][policy]") {
+  Config config = config_of(12, 0.9);
+  config.policy = "ucb";
+  Session session(100, config, 1);
+  const Warnings quiet(session);
+  const auto broken = [](std::int64_t id) {
+    return id == 7 ? std::numeric_limits<float>::infinity() : static_cast<float>(id);
+  };
+  run_epoch(session, 100, broken);
+  const PlanCopy plan = copy_of(session.plan());
+  REQUIRE(plan.ids.size() == 100 - 89);  // of 99 with a score the lowest floor(0.9 * 99)
+  REQUIRE(std::count(plan.ids.begin(), plan.ids.end(), 7) == 1);
+  session.begin();
+  REQUIRE(std::isnan(static_cast<const float*>(session.column("ema").data)[7]));
+}
+
+TEST_CASE("orderdp keeps the largest losses of a uniform pool", "[engine][policy]") {
+  constexpr std::int64_t kSize = 1000;
+  Config config = config_of(12);
+  config.policy = "orderdp";
+  config.set("orderdp_pool", 0.4).set("orderdp_keep", 0.5);
+  Session session(kSize, config, 1);
+  std::vector<double> score(kSize);
+  for (int epoch = 0; epoch < 8; ++epoch) {
+    const auto loss = [&](std::int64_t id) { return simulated_loss(id, epoch); };
+    const PlanCopy plan = run_epoch(session, 128, loss);
+    if (epoch > 0) {
+      // The pool: 400 of the 1000, those with the smallest draws of the epoch.
+      std::vector<std::int64_t> ids;
+      for (std::int64_t id = 0; id < kSize; ++id) ids.push_back(id);
+      const auto draw = [&](std::int64_t id) {
+        return random_draw64(
+            config.seed, static_cast<std::uint32_t>(epoch), kStreamPool, std::uint64_t(id));
+      };
+      std::sort(ids.begin(), ids.end(), [&](auto a, auto b) { return draw(a) < draw(b); });
+      ids.resize(400);
+      std::sort(ids.begin(), ids.end(), [&](auto a, auto b) {
+        return score[std::size_t(a)] > score[std::size_t(b)];
+      });
+      ids.resize(200);
+      std::sort(ids.begin(), ids.end());
+      std::vector<std::int64_t> kept = plan.ids;
+      std::sort(kept.begin(), kept.end());
+      REQUIRE(kept == ids);
+    }
+    for (const std::int64_t id : plan.ids) score[std::size_t(id)] = loss(id);
+  }
 }
 
 TEST_CASE("infobatch_quantile keeps the exact share of every quantile class, ties included",

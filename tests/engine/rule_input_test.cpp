@@ -47,7 +47,8 @@ TEST_CASE("rule 13: every broken option is refused with its name, its rule and i
       {[](Config& c) { c.delta = kNan; }, "delta"},
       {[](Config& c) { c.warmup = 0; }, "warmup must be at least 1, got 0"},
       {[](Config& c) { c.policy = "best"; },
-       "policy must be one of full, random, infobatch, infobatch_quantile; got \"best\""},
+       "policy must be one of full, random, infobatch, infobatch_quantile, ucb, orderdp; got "
+       "\"best\""},
       {[](Config& c) { c.keep = "some"; }, "keep must be bernoulli or exact, got \"some\""},
       {[](Config& c) { c.score_ema = 1.0; }, "score_ema must be in [0, 1), got 1"},
       {[](Config& c) { c.score_ema = kNan; }, "score_ema"},

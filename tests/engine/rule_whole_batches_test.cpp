@@ -29,7 +29,7 @@ namespace {
 std::vector<std::string> pruning_policies() {
   std::vector<std::string> names;
   for (const std::string& name : policy_names()) {
-    if (find_policy(name)->prunes()) names.push_back(name);
+    if (find_policy(name)->card.draws) names.push_back(name);
   }
   return names;
 }
@@ -83,7 +83,7 @@ std::vector<Group> rounded(const std::vector<Group>& groups, std::int64_t batch)
   return groups;
 }
 
-Expected expected_of(const Session& session, std::int64_t epoch, double strength) {
+Expected expected_of(const Session& session, std::int64_t epoch, double scale) {
   const Config& config = session.config();
   const std::int64_t size = session.size();
   ScoreSum sum;
@@ -91,11 +91,11 @@ Expected expected_of(const Session& session, std::int64_t epoch, double strength
     if (is_finite(session.scores()[i])) sum.add(session.scores()[i]);
   }
   Team team(1);
-  const PolicyInput input{config, epoch, size, session.scores(), sum, sum.cutoff(), team};
-  const EpochRule rule = find_policy(config.policy)->rule(input, strength);
+  const PolicyInput input{config, epoch, size, session.scores(), nullptr, sum, sum.cutoff(), team};
+  const EpochRule rule = find_policy(config.policy)->select(input, scale);
   Expected expected;
   expected.group_of.assign(std::size_t(size), 0);
-  if (rule.classify && size > 0) rule.classify(0, size, expected.group_of.data());
+  classify(rule.classifier, 0, size, expected.group_of.data());
   for (const KeepClass& c : rule.classes) expected.groups.push_back({c.keep_ratio, 0, 0});
   for (const std::uint8_t g : expected.group_of) ++expected.groups[g].members;
   for (Group& g : expected.groups) {
@@ -378,7 +378,7 @@ TEST_CASE("rule 16: batches that cannot be whole are refused", "[engine][whole_b
       ContainsSubstring("whole_batches needs keep = exact, which counts the samples it keeps, got "
                         "keep = \"bernoulli\""));
   for (const std::string& name : policy_names()) {
-    if (find_policy(name)->prunes()) continue;
+    if (find_policy(name)->card.draws) continue;
     REQUIRE_THROWS_WITH(
         Session(1000, whole(name, 64), 1),
         ContainsSubstring("whole_batches needs a policy with candidates, got " + name));

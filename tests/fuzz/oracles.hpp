@@ -24,7 +24,7 @@ inline void require(bool truth, const char* what) {
   std::abort();
 }
 
-constexpr int kVariants = 8;
+constexpr int kVariants = 10;
 
 struct Variant {
   std::int64_t size = 20;
@@ -67,6 +67,14 @@ inline Variant variant_of(unsigned number) {
       config.drop_last = true;
       variant.size = 9;
       variant.column = true;
+      break;
+    case 8:
+      config.policy = "ucb";
+      config.set("ucb_c", 2.5);
+      break;
+    case 9:
+      config.policy = "orderdp";
+      config.target_saved = 0.4;
       break;
   }
   return variant;

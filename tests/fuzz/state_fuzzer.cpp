@@ -138,14 +138,26 @@ std::string replanned(const std::string& bytes, const fuzz::Variant& variant) {
   detail::StateFigures& figures = content.figures;
   if (!figures.plan || figures.size != variant.size) return bytes;
   const Policy* policy = find_policy(figures.config.policy);
-  if (!(figures.plan->choice.strength >= 0.0 && figures.plan->choice.strength <= 1.0)) return bytes;
+  if (!(figures.plan->choice.scale >= 0.0 && figures.plan->choice.scale <= 1.0)) return bytes;
   std::vector<float> scores(static_cast<std::size_t>(figures.size) + 1);
   std::memcpy(scores.data(), content.scores.data(), content.scores.size());
+  std::vector<std::vector<float>> values;
+  std::vector<const float*> columns;
+  for (const ColumnCard& card : policy->card.columns) {
+    const auto column = std::find_if(content.policy.begin(),
+                                     content.policy.end(),
+                                     [&](const auto& c) { return c.name == card.name; });
+    if (column == content.policy.end()) return bytes;
+    values.emplace_back(scores.size());
+    std::memcpy(values.back().data(), column->bytes.data(), column->bytes.size());
+  }
+  for (const std::vector<float>& column : values) columns.push_back(column.data());
   const detail::PlanRequest request{figures.config,
                                     *policy,
                                     figures.epoch,
                                     figures.size,
                                     scores.data(),
+                                    columns.data(),
                                     figures.totals.pruned,
                                     &figures.plan->choice,
                                     1};
@@ -168,6 +180,9 @@ std::string replanned(const std::string& bytes, const fuzz::Variant& variant) {
       {"staged", "F32", static_cast<std::int64_t>(staged.size() / sizeof(float)), staged, {}}};
   for (const detail::StateColumn& column : content.columns) {
     tensors.push_back({"column." + column.name, column.dtype, column.count, column.bytes, {}});
+  }
+  for (const detail::StateColumn& column : content.policy) {
+    tensors.push_back({"policy." + column.name, column.dtype, column.count, column.bytes, {}});
   }
   return detail::write_state(figures, tensors);
 }

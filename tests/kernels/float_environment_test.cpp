@@ -80,11 +80,11 @@ auto in_environment(const Setting& setting, bool& kept, const Work& work) {
 struct Planned {
   PlanCopy plan;
   std::uint64_t mean;
-  std::uint64_t strength;
+  std::uint64_t scale;
   std::uint32_t cutoff;
 
   bool operator==(const Planned& other) const {
-    return plan == other.plan && mean == other.mean && strength == other.strength &&
+    return plan == other.plan && mean == other.mean && scale == other.scale &&
            cutoff == other.cutoff;
   }
 };
@@ -97,13 +97,15 @@ std::uint64_t bits_of(double value) {
 
 Planned planned(const Config& config, const std::vector<float>& scores, int threads) {
   const auto size = static_cast<std::int64_t>(scores.size());
+  const Policy& policy = *find_policy(config.policy);
+  const std::vector<const float*> columns(std::size_t(policy.card.columns.size), scores.data());
   const detail::PlanRequest request{
-      config, *find_policy(config.policy), 2, size, scores.data(), size / 7, nullptr, threads};
+      config, policy, 2, size, scores.data(), columns.data(), size / 7, nullptr, threads};
   detail::PlannedEpoch epoch = detail::plan_epoch(request, PlanArrays{});
   Team team(threads);
   return {copy_of(epoch.plan.lend()),
           bits_of(epoch.statistics.mean_score),
-          bits_of(epoch.choice.strength),
+          bits_of(epoch.choice.scale),
           float_bits(sum_scores(scores.data(), size, team).cutoff())};
 }
 
@@ -179,9 +181,9 @@ TEST_CASE("a plan without a session, too, is made in the default environment", "
   EpochRule rule;
   rule.classes = {{1.0, true}, {0.37, true}};
   rule.mode = KeepMode::kExact;
-  rule.classify = [](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    for (std::int64_t i = begin; i < end; ++i) klass[i - begin] = i % 3 == 0 ? 1 : 0;
-  };
+  std::vector<std::uint8_t> table(5000, 0);
+  for (std::size_t i = 0; i < table.size(); i += 3) table[i] = 1;
+  rule.classifier = Classifier::of_table(table.data());
   const auto made = [&] {
     Team team(1);
     PlanArrays arrays = build_plan(5000, 3, 4, rule, team, {});

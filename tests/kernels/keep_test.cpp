@@ -204,11 +204,7 @@ TEST_CASE("sixteen classes are kept each by its own ratio", "[kernels][keep]") {
   EpochRule rule;
   rule.classes.clear();
   for (int c = 0; c < 16; ++c) rule.classes.push_back({c / 15.0, true});
-  rule.classify = [](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      klass[i - begin] = static_cast<std::uint8_t>((i * 7 + i / 16) % 16);
-    }
-  };
+  rule.classifier = testing::classifier_of([](std::int64_t i) { return (i * 7 + i / 16) % 16; });
   for (const KeepMode mode : {KeepMode::kBernoulli, KeepMode::kExact}) {
     rule.mode = mode;
     const testing::Plan expected = plan(20011, 5, 6, rule);

@@ -10,16 +10,26 @@
 namespace infobatch {
 namespace testing {
 
+/// A classifier that asks class_of(id) for the class of each sample below 2^24, as a table that
+/// lives for ever; one for each type of function.
+template <typename ClassOf>
+Classifier classifier_of(const ClassOf& class_of) {
+  static const std::vector<std::uint8_t> table = [&] {
+    std::vector<std::uint8_t> classes(std::size_t{1} << 24);
+    for (std::size_t i = 0; i < classes.size(); ++i) {
+      classes[i] = static_cast<std::uint8_t>(class_of(static_cast<std::int64_t>(i)));
+    }
+    return classes;
+  }();
+  return Classifier::of_table(table.data());
+}
+
 /// A rule with two classes, where the odd multiples of 3 and all multiples of 4 are candidates.
 inline EpochRule two_class_rule(double keep_ratio, KeepMode mode = KeepMode::kBernoulli) {
   EpochRule rule;
   rule.classes = {{1.0, true}, {keep_ratio, true}};
   rule.mode = mode;
-  rule.classify = [](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      klass[i - begin] = static_cast<std::uint8_t>(i % 6 == 3 || i % 4 == 0 ? 1 : 0);
-    }
-  };
+  rule.classifier = classifier_of([](std::int64_t i) { return i % 6 == 3 || i % 4 == 0 ? 1 : 0; });
   return rule;
 }
 

@@ -16,12 +16,10 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-Classify by_modulus(int modulus) {
-  return [modulus](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      klass[i - begin] = static_cast<std::uint8_t>(i % modulus == 0 ? 1 : 0);
-    }
-  };
+std::vector<std::uint8_t> by_modulus(std::int64_t n, int modulus) {
+  std::vector<std::uint8_t> table(static_cast<std::size_t>(n), 0);
+  for (std::size_t i = 0; i < table.size(); i += static_cast<std::size_t>(modulus)) table[i] = 1;
+  return table;
 }
 
 // The observed ids in the order (score, tie draw, id).
@@ -51,8 +49,13 @@ void require_ranks(const std::vector<float>& scores, std::uint64_t seed) {
     CAPTURE(rank, observed);
     for (const int threads : {1, 3}) {
       Team team(threads);
-      const RankCut cut =
-          select_rank(scores.data(), static_cast<std::int64_t>(scores.size()), rank, seed, 3, team);
+      const RankCut cut = select_rank(Key::of(scores.data()),
+                                      nullptr,
+                                      static_cast<std::int64_t>(scores.size()),
+                                      rank,
+                                      seed,
+                                      3,
+                                      team);
       std::vector<bool> expected(scores.size(), false);
       for (std::int64_t r = 0; r < rank; ++r) {
         expected[static_cast<std::size_t>(order[static_cast<std::size_t>(r)])] = true;
@@ -78,6 +81,7 @@ TEST_CASE("rule 4: the cut keeps exactly the m smallest (draw, id)", "[kernels][
       }
       std::sort(draws.begin(), draws.end());
       const auto members = static_cast<std::int64_t>(draws.size());
+      const std::vector<std::uint8_t> table = by_modulus(n, modulus);
       for (const std::int64_t m :
            {std::int64_t{0}, std::int64_t{1}, members / 3, members / 2, members - 1, members}) {
         if (m < 0 || m > members) continue;
@@ -85,7 +89,7 @@ TEST_CASE("rule 4: the cut keeps exactly the m smallest (draw, id)", "[kernels][
         for (const int threads : {1, 2, 4}) {
           Team team(threads);
           const DrawCut cut = select_smallest_draws(
-              by_modulus(modulus), 1, n, members, m, 5, 6, kStreamExactKeep, team);
+              Classifier::of_table(table.data()), 1, n, members, m, 5, 6, kStreamExactKeep, team);
           bool equal = true;
           for (std::int64_t k = 0; k < members; ++k) {
             const auto& draw = draws[static_cast<std::size_t>(k)];
@@ -134,12 +138,12 @@ TEST_CASE("classify_by_ranks gives 1 + the lowest cut that a sample lies before"
   scores[3] = kNaN;
   Team team(2);
   const auto n = static_cast<std::int64_t>(scores.size());
-  const RankCut cuts[3] = {select_rank(scores.data(), n, 2500, 1, 2, team),
-                           select_rank(scores.data(), n, 5000, 1, 2, team),
-                           select_rank(scores.data(), n, 8500, 1, 2, team)};
+  const RankCut cuts[3] = {select_rank(Key::of(scores.data()), nullptr, n, 2500, 1, 2, team),
+                           select_rank(Key::of(scores.data()), nullptr, n, 5000, 1, 2, team),
+                           select_rank(Key::of(scores.data()), nullptr, n, 8500, 1, 2, team)};
   std::vector<std::uint8_t> klass(scores.size());
   classify_by_ranks(scores.data(), 0, 777, cuts, 3, klass.data());
-  classify_by_ranks(scores.data(), 777, n, cuts, 3, klass.data() + 777);
+  classify_by_ranks(scores.data() + 777, 777, n, cuts, 3, klass.data() + 777);
   REQUIRE(std::count(klass.begin(), klass.end(), 1) == 2500);
   REQUIRE(std::count(klass.begin(), klass.end(), 2) == 2500);
   REQUIRE(std::count(klass.begin(), klass.end(), 3) == 3500);
@@ -155,7 +159,7 @@ TEST_CASE("ties of a rank are broken evenly, anew in each epoch",
   std::vector<int> hits(scores.size());
   Team team(1);
   for (std::uint32_t epoch = 0; epoch < kEpochs; ++epoch) {
-    const RankCut cut = select_rank(scores.data(), 200, 50, 77, epoch, team);
+    const RankCut cut = select_rank(Key::of(scores.data()), nullptr, 200, 50, 77, epoch, team);
     for (std::size_t i = 0; i < scores.size(); ++i) {
       hits[i] += before(cut, scores[i], static_cast<std::int64_t>(i)) ? 1 : 0;
     }

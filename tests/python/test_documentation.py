@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import io
+import json
 import re
 import textwrap
 import warnings
@@ -112,6 +113,22 @@ def rows(heading: str) -> list[str]:
     """The names in the first column of a section's table, in backquotes."""
     columns = re.findall(r"^\| (.*?) \|", section(heading), flags=re.MULTILINE)
     return [name for column in columns for name in re.findall(r"`(\w+)`", column)]
+
+
+def test_the_options_for_type_checkers_are_those_of_the_engine() -> None:
+    engine = importlib.import_module("infobatch._session").option_kinds()
+    assert {*engine} - {"epochs", "prune_ratio", "delta"} == {*OPTIONS} - {"threads", "device", "columns"}
+
+
+def test_the_policies_are_those_of_the_engine() -> None:
+    lib = importlib.import_module("infobatch._library").lib
+    text = (GUIDE.parent / "policies.md").read_text(encoding="utf-8")
+    for card in json.loads(lib.ib_cards_json())["policies"]:
+        assert f"| `{card['name']}`" in text
+        named = text.partition(f"\n## {card['name']}\n")[2].partition("\n## ")[0]
+        assert named or card["name"] == "full"
+        own = [name for name in card["parameters"] if name.startswith(card["name"])]
+        assert [name for name in own + card["columns"] if f"`{name}" not in named] == []
 
 
 def test_the_table_of_options_is_that_of_the_package() -> None:

@@ -237,5 +237,17 @@ TEST_CASE("every option reaches the engine's configuration", "[samplers][options
   REQUIRE(Options(5).seed(1).config() == defaults);
 }
 
+TEST_CASE("every option can be set by its name", "[samplers][options]") {
+  const Config config = Options(20).set("seed", 9).set("policy", "ucb").set("ucb_c", 2.5).config();
+  REQUIRE(config.seed == 9);
+  REQUIRE(config.policy == "ucb");
+  REQUIRE(config.params.at("ucb_c") == 2.5);
+  REQUIRE_THROWS_WITH(
+      Options(20).set("nobody", 1),
+      Catch::Matchers::ContainsSubstring("Options::set: an option must be one of epochs,") &&
+          Catch::Matchers::ContainsSubstring("got \"nobody\""));
+  REQUIRE_THROWS_AS(Options(20).set("ucb_c", "much"), c10::ValueError);
+}
+
 }  // namespace
 }  // namespace infobatch::testing

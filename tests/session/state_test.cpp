@@ -121,7 +121,7 @@ void require_equal(const StateFigures& a, const StateFigures& b) {
   if (a.plan) {
     REQUIRE(a.plan->kept == b.plan->kept);
     REQUIRE(a.plan->choice.prunes == b.plan->choice.prunes);
-    REQUIRE(a.plan->choice.strength == b.plan->choice.strength);
+    REQUIRE(a.plan->choice.scale == b.plan->choice.scale);
     REQUIRE(a.plan->choice.limited == b.plan->choice.limited);
     REQUIRE(a.plan->fingerprint == b.plan->fingerprint);
   }
@@ -279,7 +279,7 @@ TEST_CASE("figures out of their range are refused behind a checksum that fits",
       {"delivered", {"true", "0"}},
       {"kept", {"-1", "21", text(INT64_MAX), text(INT64_MIN), "5"}},
       {"prunes", {"1", "null"}},
-      {"strength", {"null", "\"NaN\"", "true", "1e999"}},
+      {"scale", {"null", "\"NaN\"", "true", "1e999"}},
       {"limited", {"0"}},
       {"observed_by", {"\"none\"", "\"order\"", "\"\"", "0", "null", "\"cursor\\u0000\""}},
       {"observed", {"-1", "5", "7", text(kept + 1), text(INT64_MAX)}},
@@ -382,10 +382,10 @@ TEST_CASE("a fingerprint must be sixteen small hexadecimal digits", "[session][s
 TEST_CASE("a key that is missing or stands twice is refused", "[session][state]") {
   const std::string bytes = saved(ObservedBy::kOrder);
   for (const char* const key :
-       {"size",        "rule_version", "config",   "epoch",       "pinned",      "plan",
-        "kept",        "fingerprint",  "totals",   "known_lag",   "known_batch", "observed",
-        "observed_by", "split",        "proven",   "lag_batches", "lent",        "delivered",
-        "limited",     "prunes",       "strength", "sure",        "doubt_end"}) {
+       {"size",        "rule_version", "config", "epoch",       "pinned",      "plan",
+        "kept",        "fingerprint",  "totals", "known_lag",   "known_batch", "observed",
+        "observed_by", "split",        "proven", "lag_batches", "lent",        "delivered",
+        "limited",     "prunes",       "scale",  "sure",        "doubt_end"}) {
     CAPTURE(key);
     const std::string name = std::string("\"") + key + "\":";
     REQUIRE_THAT(complaint(resealed_with(bytes, name, std::string("\"x") + key + "\":")),
@@ -512,10 +512,9 @@ TEST_CASE("what only the session can check is refused by it, and changes nothing
   };
   REQUIRE_THAT(refusal(with_figure(bytes, "fingerprint", "\"0123456789abcdef\"")),
                ContainsSubstring("another plan"));
-  for (const char* const strength : {"-0.5", "-1e300", "1.0", "1e300", "0.95"}) {
-    CAPTURE(strength);
-    REQUIRE_THAT(refusal(with_figure(bytes, "strength", strength)),
-                 ContainsSubstring("strength = "));
+  for (const char* const scale : {"-0.5", "-1e300", "1.0", "1e300", "0.95"}) {
+    CAPTURE(scale);
+    REQUIRE_THAT(refusal(with_figure(bytes, "scale", scale)), ContainsSubstring("scale = "));
   }
   REQUIRE_THAT(refusal(with_figure(bytes, "prunes", "false")), ContainsSubstring("another plan"));
   REQUIRE_THAT(refusal(with_figure(bytes, "epoch", "2")), ContainsSubstring("another plan"));
