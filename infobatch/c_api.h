@@ -235,7 +235,7 @@ INFOBATCH_API ib_status ib_config_problems_json(const char* config_json,
 
 /* --- session ------------------------------------------------------------------------------- */
 
-/** @param size     number of samples, [0, 2^40].
+/** @param size     number of samples, [0, 2^31]; fewer with a policy of more than two classes.
  *  @param threads  of the epoch boundary; 0: as many as the process may use. Never changes a plan.
  */
 INFOBATCH_API ib_status ib_session_create(int64_t size,

@@ -37,8 +37,9 @@ class INFOBATCH_API OptionValue {
 /// only by the version that wrote it, because another one would plan other epochs.
 constexpr int kRuleVersion = 2;
 
-/// Largest data set: 2^40 samples.
-constexpr std::int64_t kMaxSize = std::int64_t{1} << 40;
+/// Largest data set of a session: 2^31 samples, and fewer where the policy has more than two
+/// classes (see `most_samples`). Larger sets are split by id range, one session each.
+constexpr std::int64_t kMaxSize = std::int64_t{1} << 31;
 
 /// Largest number of epochs: epochs are counted in 32 bits by the random draws.
 constexpr std::int64_t kMaxEpochs = (std::int64_t{1} << 32) - 1;

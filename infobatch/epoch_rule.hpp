@@ -27,7 +27,7 @@ struct EpochRule {
   std::vector<KeepClass> classes;
   Classifier classifier;
   KeepMode mode = KeepMode::kBernoulli;
-  /// B in [1, 2^40]: `kExact` makes the kept samples a multiple of B where it can (rule 16, see
+  /// B in [1, 2^31]: `kExact` makes the kept samples a multiple of B where it can (rule 16, see
   /// detail/whole_batches.hpp). `kBernoulli`, which leaves their number to chance, ignores it.
   std::int64_t multiple = 1;
 

@@ -109,19 +109,6 @@ int append(const Chunk& chunk, int count, std::int64_t first_id, int id_bits, st
       chunk.kept.data(), chunk.klass, count, static_cast<std::uint32_t>(first_id), id_bits, out);
 }
 
-int append(
-    const Chunk& chunk, int /*count*/, std::int64_t first_id, int id_bits, std::uint64_t* out) {
-  std::uint64_t* const begin = out;
-  for (std::size_t w = 0; w < chunk.kept.size(); ++w) {
-    for (std::uint64_t word = chunk.kept[w]; word != 0; word &= word - 1) {
-      const std::size_t i = w * kLaneWord + static_cast<std::size_t>(__builtin_ctzll(word));
-      *out++ = (static_cast<std::uint64_t>(first_id) + i) | std::uint64_t{chunk.klass[i]}
-                                                                << id_bits;
-    }
-  }
-  return static_cast<int>(out - begin);
-}
-
 // Copies whole cache lines to aligned memory, past the caches where the processor can.
 void copy_lines(const void* from, std::size_t bytes, void* to) {
 #if defined(__SSE2__)
@@ -137,10 +124,9 @@ void copy_lines(const void* from, std::size_t bytes, void* to) {
 
 // Writes the kept items of a thread one behind the other. A list that outgrows the caches is
 // collected in L1 and leaves it in whole lines, so that memory is written without being read first.
-template <typename Item>
 class KeptWriter {
  public:
-  KeptWriter(Item* out, bool streaming)
+  KeptWriter(std::uint32_t* out, bool streaming)
       : out_(out), streaming_(streaming && reinterpret_cast<std::uintptr_t>(out) % kLine == 0) {}
 
   void add(const Chunk& chunk, int count, std::int64_t first_id, int id_bits) {
@@ -150,14 +136,14 @@ class KeptWriter {
     }
     held_ += append(chunk, count, first_id, id_bits, lines_ + held_);
     const int whole = held_ / kItemsPerLine * kItemsPerLine;
-    copy_lines(lines_, static_cast<std::size_t>(whole) * sizeof(Item), out_);
+    copy_lines(lines_, static_cast<std::size_t>(whole) * sizeof(std::uint32_t), out_);
     std::copy(lines_ + whole, lines_ + held_, lines_);
     out_ += whole;
     held_ -= whole;
   }
 
   // The end of the list, which others may read from now on.
-  Item* finish() {
+  std::uint32_t* finish() {
     out_ = std::copy(lines_, lines_ + held_, out_);
 #if defined(__SSE2__)
     if (streaming_) _mm_sfence();
@@ -167,11 +153,11 @@ class KeptWriter {
 
  private:
   static constexpr std::size_t kLine = 64;
-  static constexpr int kItemsPerLine = static_cast<int>(kLine / sizeof(Item));
+  static constexpr int kItemsPerLine = static_cast<int>(kLine / sizeof(std::uint32_t));
 
-  alignas(64) Item lines_[kChunk + kItemsPerLine + kKeepSlack];
+  alignas(64) std::uint32_t lines_[kChunk + kItemsPerLine + kKeepSlack];
   int held_ = 0;
-  Item* out_;
+  std::uint32_t* out_;
   bool streaming_;
 };
 
@@ -237,7 +223,6 @@ void count_members(std::int64_t n,
   }
 }
 
-template <typename Item>
 KeptRuns keep_samples(std::int64_t n,
                       std::uint64_t seed,
                       std::uint32_t epoch,
@@ -245,7 +230,7 @@ KeptRuns keep_samples(std::int64_t n,
                       const std::vector<ClassRule>& rules,
                       int id_bits,
                       Team& team,
-                      Item* items,
+                      std::uint32_t* items,
                       std::vector<ClassCount>& counts,
                       bool streaming) {
   const bool cuts = any_cut(rules);
@@ -259,7 +244,7 @@ KeptRuns keep_samples(std::int64_t n,
     ClassCounts part;
     const std::int64_t first = part_begin(n, thread, team.size());
     const std::int64_t last = part_begin(n, thread + 1, team.size());
-    KeptWriter<Item> writer(items + first, streaming);
+    KeptWriter writer(items + first, streaming);
     for (std::int64_t begin = first; begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
       const auto count = static_cast<int>(end - begin);
@@ -290,27 +275,6 @@ KeptRuns keep_samples(std::int64_t n,
   }
   return kept;
 }
-
-template KeptRuns keep_samples(std::int64_t,
-                               std::uint64_t,
-                               std::uint32_t,
-                               const Classifier&,
-                               const std::vector<ClassRule>&,
-                               int,
-                               Team&,
-                               std::uint32_t*,
-                               std::vector<ClassCount>&,
-                               bool);
-template KeptRuns keep_samples(std::int64_t,
-                               std::uint64_t,
-                               std::uint32_t,
-                               const Classifier&,
-                               const std::vector<ClassRule>&,
-                               int,
-                               Team&,
-                               std::uint64_t*,
-                               std::vector<ClassCount>&,
-                               bool);
 
 }  // namespace detail
 }  // namespace infobatch

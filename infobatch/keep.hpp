@@ -55,7 +55,6 @@ constexpr std::int64_t kKeepSlack = 64;
 /// n + kKeepSlack slots, and sets members and kept of `counts`. With `streaming` they are written
 /// past the caches, which pays where the list is larger than these.
 /// @throws InvalidArgument a class number at or above rules.size()
-template <typename Item>
 KeptRuns keep_samples(std::int64_t n,
                       std::uint64_t seed,
                       std::uint32_t epoch,
@@ -63,7 +62,7 @@ KeptRuns keep_samples(std::int64_t n,
                       const std::vector<ClassRule>& rules,
                       int id_bits,
                       Team& team,
-                      Item* items,
+                      std::uint32_t* items,
                       std::vector<ClassCount>& counts,
                       bool streaming = false);
 

@@ -18,14 +18,14 @@ namespace {
 constexpr std::uint64_t kDraws = std::uint64_t{1} << 32;
 
 void check(std::int64_t n, const EpochRule& rule) {
-  if (n < 0 || n > kMaxSamples) {
-    throw InvalidArgument(
-        message("build_plan: the number of samples must lie in [0, ", kMaxSamples, "], got ", n));
-  }
   const std::size_t classes = rule.classes.size();
   if (classes < 1 || classes > static_cast<std::size_t>(EpochRule::kMaxClasses)) {
     throw InvalidArgument(message(
         "build_plan: a rule has 1 to ", int{EpochRule::kMaxClasses}, " classes, got ", classes));
+  }
+  if (n < 0 || n > most_samples(classes)) {
+    throw InvalidArgument(message(
+        "build_plan: the number of samples must lie in [0, ", most_samples(classes), "], got ", n));
   }
   for (const KeepClass& klass : rule.classes) {
     if (!(klass.keep_ratio >= 0.0 && klass.keep_ratio <= 1.0)) {
@@ -33,16 +33,10 @@ void check(std::int64_t n, const EpochRule& rule) {
           message("build_plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
     }
   }
-  if (rule.multiple < 1 || rule.multiple > kMaxSamples) {
-    throw InvalidArgument(message(
-        "build_plan: the multiple must lie in [1, ", kMaxSamples, "], got ", rule.multiple));
+  if (rule.multiple < 1 || rule.multiple > kMaxSize) {
+    throw InvalidArgument(
+        message("build_plan: the multiple must lie in [1, ", kMaxSize, "], got ", rule.multiple));
   }
-}
-
-int bits_for(std::uint64_t values) {
-  int bits = 0;
-  while (bits < 63 && std::uint64_t{1} << bits < values) ++bits;
-  return bits;
 }
 
 // How many samples of each class the exact rule keeps.
@@ -116,8 +110,7 @@ float class_weight(const KeepClass& klass, const ClassRule& rule, const ClassCou
   return 1.0f;
 }
 
-// Keeps, weighs and shuffles with items of one width; `spare` holds what does not fit the plan.
-template <typename Item>
+// Keeps, weighs and shuffles in the memory of the plan.
 void fill_plan(const PlanOptions& options,
                std::int64_t n,
                std::uint64_t seed,
@@ -126,31 +119,25 @@ void fill_plan(const PlanOptions& options,
                int id_bits,
                Team& team,
                PlanArrays& plan) {
-  constexpr bool kNarrow = sizeof(Item) == sizeof(float);
   const std::vector<ClassRule> rules = class_rules(n, seed, epoch, rule, team, plan.counts);
 
   plan.ids.resize(n + kKeepSlack);
   plan.weights.resize(n + kKeepSlack);
-  Buffer<Item> wide_scatter;
-  Item* const in_ids = reinterpret_cast<Item*>(plan.ids.data());
-  Item* in_weights = reinterpret_cast<Item*>(plan.weights.data());
+  auto* const in_ids = reinterpret_cast<std::uint32_t*>(plan.ids.data());
+  auto* const in_weights = reinterpret_cast<std::uint32_t*>(plan.weights.data());
   // What is sure to be a single bucket is kept where it is going to be shuffled; what may be a
   // roomy plan leaves the larger array to its rooms.
   const bool single = n <= options.shuffle.large_bucket && team.size() == 1;
   const bool roomy = n >= options.shuffle.roomy_from;
-  Item* const kept_items = kNarrow && (single || roomy) ? in_weights : in_ids;
+  std::uint32_t* const kept_items = single || roomy ? in_weights : in_ids;
   const KeptRuns kept = keep_samples(
       n, seed, epoch, rule.classifier, rules, id_bits, team, kept_items, plan.counts, roomy);
-  if constexpr (!kNarrow) {
-    wide_scatter.resize(kept.size);
-    in_weights = wide_scatter.data();
-  }
 
   float weights[EpochRule::kMaxClasses] = {};
   for (std::size_t c = 0; c < rules.size(); ++c) {
     weights[c] = plan.counts[c].weight = class_weight(rule.classes[c], rules[c], plan.counts[c]);
   }
-  const ShuffleArrays<Item> arrays{
+  const ShuffleArrays arrays{
       kept_items, in_weights, plan.ids.data(), plan.weights.data(), id_bits, weights};
   shuffle_items(kept, arrays, seed, epoch, team, options.shuffle);
   plan.size = kept.size;
@@ -175,12 +162,7 @@ PlanArrays build_plan_with(const PlanOptions& options,
   PlanArrays plan = std::move(recycled);
   plan.size = 0;
   plan.counts.assign(rule.classes.size(), ClassCount{});
-  const int class_bits = bits_for(rule.classes.size());
-  if (bits_for(static_cast<std::uint64_t>(n)) + class_bits <= 32 && !options.wide_items) {
-    fill_plan<std::uint32_t>(options, n, seed, epoch, rule, 32 - class_bits, team, plan);
-  } else {
-    fill_plan<std::uint64_t>(options, n, seed, epoch, rule, 63 - class_bits, team, plan);
-  }
+  fill_plan(options, n, seed, epoch, rule, kItemBits - class_bits(rule.classes.size()), team, plan);
   return plan;
 }
 

@@ -4,6 +4,7 @@
 #include <infobatch/epoch_rule.hpp>
 #include <infobatch/threads.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -25,18 +26,30 @@ struct PlanArrays {
   std::vector<ClassCount> counts;  ///< one for each class of the rule
 };
 
-/// The largest data set, in samples.
-constexpr std::int64_t kMaxSamples = std::int64_t{1} << 40;
+/// Bits of an item, which holds a sample's id and its class while a plan is made.
+constexpr int kItemBits = 32;
+
+/// Bits that the class takes, at least one.
+constexpr int class_bits(std::size_t classes) {
+  int bits = 1;
+  while (std::size_t{1} << bits < classes) ++bits;
+  return bits;
+}
+
+/// The most samples of a rule with this many classes: 2^31 with two, 2^30 with four, 2^28 with
+/// sixteen.
+constexpr std::int64_t most_samples(std::size_t classes) {
+  return std::int64_t{1} << (kItemBits - class_bits(classes));
+}
 
 /// Keeps, weighs and shuffles the samples [0, n) by `rule` (rules 3, 4, 5, 8, 16): a pure
 /// function of the arguments, whatever the team and the instruction set.
 ///
 /// @param recycled  a plan no longer needed; its memory is used again where it suffices.
-/// @throws InvalidArgument n outside [0, 2^40], no class or more than 16, a keep ratio outside
-///         [0, 1], a multiple outside [1, 2^40]; std::bad_alloc. A class number at or above the
-///         number of classes is refused too.
-/// @note Memory: 12 bytes a kept sample (20 above 2^28 samples with 16 classes, 2^31 with two)
-///       beside address space for n, plus a megabyte or so a thread.
+/// @throws InvalidArgument n outside [0, most_samples], no class or more than 16, a keep ratio
+///         outside [0, 1], a multiple outside [1, 2^31]; std::bad_alloc. A class number at or above
+///         the number of classes is refused too.
+/// @note Memory: 12 bytes a kept sample beside address space for n, plus a megabyte or so a thread.
 PlanArrays build_plan(std::int64_t n,
                       std::uint64_t seed,
                       std::uint32_t epoch,

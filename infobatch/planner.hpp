@@ -39,12 +39,11 @@ struct PlanRequest {
 
 /// Bytes of memory a sample that a session takes while it plans an epoch and keeps all of it:
 /// score and staged loss, ids and weights of the finished epoch, which can be taken back until
-/// then, and those of the planned one; beyond 2^28 samples the items that are shuffled, which then
-/// no longer fit the arrays of the plan.
-constexpr std::int64_t bytes_per_sample(std::int64_t size) {
-  constexpr std::int64_t kPlan = 8 + 4;
-  constexpr std::int64_t kNarrow = 4 + 4 + 2 * kPlan;
-  return size > std::int64_t{1} << 28 ? kNarrow + 8 : kNarrow;
+/// then, and those of the planned one.
+/// @param columns  that the policy keeps beside the score; with these, what a fold overwrites
+///                 needs memory of its own.
+constexpr std::int64_t bytes_per_sample(int columns) {
+  return 4 + 4 + 2 * (8 + 4) + (columns > 0 ? 4 + 8 * columns : 0);
 }
 
 /// Plans one epoch: exact mean, choice of the scale, keep, weigh, shuffle. Cost: O(N).

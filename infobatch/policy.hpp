@@ -29,6 +29,7 @@ struct PolicyInput {
 struct RuleReach {
   double class_ratio = 0.0;  ///< the largest prune ratio of a class
   double of_all = 0.0;       ///< at most this fraction of the N samples
+  int classes = 2;
 };
 
 /// A selection rule: its card, and pure functions of the options and of (columns, epoch, seed).

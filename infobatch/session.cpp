@@ -3,9 +3,14 @@
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/detail/limits.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/plan_builder.hpp>
+#include <infobatch/planner.hpp>
+#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/session/run.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 
 // The public face of a session: every call takes the mutex, and what a run found to warn of is
@@ -19,14 +24,25 @@ namespace {
 
 using Guard = std::lock_guard<detail::CallMutex>;
 
-}  // namespace
-
-std::vector<std::string> Session::problems(std::int64_t size, int threads) {
+/// What is wrong with a size and a number of threads.
+/// @param most     samples that the policy's items can hold
+/// @param columns  that the policy keeps beside the score
+std::vector<std::string> size_problems(std::int64_t size,
+                                       int threads,
+                                       std::int64_t most,
+                                       int columns) {
   std::vector<std::string> found;
-  if (size < 0 || size > kMaxSize) {
-    found.push_back(message("size must be in [0, ", kMaxSize, "], got ", size));
+  if (size < 0) {
+    found.push_back(message("size must be in [0, ", most, "], got ", size));
+  } else if (size > most) {
+    found.push_back(message("size must be in [0, ",
+                            most,
+                            "], as many samples as 32 bits hold beside the classes of the policy, "
+                            "got ",
+                            size,
+                            ": split the data set by id range, one session for each part"));
   } else {
-    const std::int64_t each = detail::bytes_per_sample(size);
+    const std::int64_t each = detail::bytes_per_sample(columns);
     // What fits any machine is not worth reading the limits for, which takes a few files.
     constexpr std::int64_t kFitsAnywhere = std::int64_t{16} << 20;
     const detail::MemoryLimit memory = size * each <= kFitsAnywhere
@@ -47,8 +63,22 @@ std::vector<std::string> Session::problems(std::int64_t size, int threads) {
   return found;
 }
 
+}  // namespace
+
+std::vector<std::string> Session::problems(std::int64_t size, int threads) {
+  return size_problems(size, threads, kMaxSize, 0);
+}
+
 std::vector<std::string> Session::problems(std::int64_t size, const Config& config, int threads) {
-  std::vector<std::string> found = problems(size, threads);
+  const Policy* const policy = find_policy(config.policy);
+  std::int64_t most = kMaxSize;
+  int columns = 0;
+  if (policy != nullptr && config.quantiles.size() == config.quantile_keep.size()) {
+    const int classes = std::min(policy->reach(config).classes, int{EpochRule::kMaxClasses});
+    most = most_samples(static_cast<std::size_t>(classes));
+    columns = policy->card.columns.size;
+  }
+  std::vector<std::string> found = size_problems(size, threads, most, columns);
   for (std::string& problem : config.problems()) found.push_back(std::move(problem));
   constexpr std::int64_t kMaxTotal = std::int64_t{1} << 61;
   if (size > 0 && size <= kMaxSize && config.epochs <= kMaxEpochs &&
@@ -84,6 +114,7 @@ ColumnView Session::column(const std::string& name) const {
 std::vector<std::string> Session::column_names() const {
   const Guard lock(impl_->mutex);
   std::vector<std::string> names = {"score"};
+  for (const ColumnCard& card : impl_->columns.policy_cards()) names.emplace_back(card.name);
   for (const auto& own : impl_->columns.own()) names.push_back(own.name);
   return names;
 }

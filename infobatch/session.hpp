@@ -93,7 +93,7 @@ class INFOBATCH_API Session {
  public:
   using WarningHandler = std::function<void(const std::string&)>;
 
-  /// @param size     N in [0, 2^40]: samples are 0 .. N-1.
+  /// @param size     N in [0, 2^31], fewer with more than two classes: samples are 0 .. N-1.
   /// @param config   validated here.
   /// @param threads  threads of the epoch boundary; 0: as many as the process may use. Never
   ///                 changes a plan.

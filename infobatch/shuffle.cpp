@@ -17,7 +17,6 @@ constexpr std::int64_t kStreamingFrom = std::int64_t{1}
                                         << 20;  // plans of this size pass the caches by
 
 // The parts that level 2 makes of one part of level 1, in memory of their own.
-template <typename Item>
 class Parts {
  public:
   // For parts of level 1 of up to `largest` items.
@@ -33,10 +32,10 @@ class Parts {
   }
 
   // Moves the items of one part of level 1 into their parts.
-  void split(const Pieces<Item>& pieces) {
+  void split(const Pieces& pieces) {
     const std::int64_t room = this->room(size_of(pieces));
     for (std::size_t part = 0; part < begins_.size(); ++part) {
-      begins_[part] = static_cast<Item>(part) * static_cast<Item>(room);
+      begins_[part] = static_cast<std::uint32_t>(part) * static_cast<std::uint32_t>(room);
     }
     move(pieces);
     for (std::size_t part = 0; part < begins_.size(); ++part) {
@@ -44,7 +43,7 @@ class Parts {
     }
   }
 
-  Item* begin(std::size_t part) { return memory_.data() + begins_[part]; }
+  std::uint32_t* begin(std::size_t part) { return memory_.data() + begins_[part]; }
   std::int64_t size(std::size_t part) const {
     return static_cast<std::int64_t>(ends_[part] - begins_[part]);
   }
@@ -54,31 +53,31 @@ class Parts {
     return room_for((size >> level_.bits) + 1, room_deviations_);
   }
 
-  void split_exactly(const Pieces<Item>& pieces) {
+  void split_exactly(const Pieces& pieces) {
     count_parts(level_, pieces.front().position, size_of(pieces), begins_);
-    Item slot = 0;
-    for (Item& begin : begins_) slot += std::exchange(begin, slot);
+    std::uint32_t slot = 0;
+    for (std::uint32_t& begin : begins_) slot += std::exchange(begin, slot);
     move(pieces);
   }
 
-  void move(const Pieces<Item>& pieces) {
+  void move(const Pieces& pieces) {
     ends_ = begins_;
-    for (const Piece<Item>& piece : pieces) {
+    for (const Piece& piece : pieces) {
       scatter(level_, piece.position, piece.items, piece.size, ends_.data(), memory_.data());
     }
   }
 
   Level level_;
   int room_deviations_;
-  Buffer<Item> memory_;
-  std::vector<Item> begins_;
-  std::vector<Item> ends_;
+  Buffer<std::uint32_t> memory_;
+  std::vector<std::uint32_t> begins_;
+  std::vector<std::uint32_t> ends_;
 };
 
 void emit_bucket(const std::uint32_t* items,
                  std::int64_t position,
                  std::int64_t size,
-                 const ShuffleArrays<std::uint32_t>& arrays,
+                 const ShuffleArrays& arrays,
                  Streaming streaming) {
   kernels().emit(items,
                  size,
@@ -89,27 +88,14 @@ void emit_bucket(const std::uint32_t* items,
                  streaming);
 }
 
-void emit_bucket(const std::uint64_t* items,
-                 std::int64_t position,
-                 std::int64_t size,
-                 const ShuffleArrays<std::uint64_t>& arrays,
-                 Streaming /*streaming*/) {
-  const std::uint64_t mask = (std::uint64_t{1} << arrays.id_bits) - 1;
-  for (std::int64_t i = 0; i < size; ++i) {
-    arrays.ids[position + i] = static_cast<std::int64_t>(items[i] & mask);
-    arrays.weights[position + i] = arrays.class_weight[items[i] >> arrays.id_bits];
-  }
-}
-
 // Gathers all runs into arrays.scatter and shuffles them as one bucket.
-template <typename Item>
 void shuffle_single(const KeptRuns& kept,
-                    const ShuffleArrays<Item>& arrays,
+                    const ShuffleArrays& arrays,
                     std::uint64_t seed,
                     std::uint32_t epoch) {
   for (const KeptRuns::Run& run : kept.runs) {
-    const Item* from = arrays.kept + run.begin;
-    Item* to = arrays.scatter + run.position;
+    const std::uint32_t* from = arrays.kept + run.begin;
+    std::uint32_t* to = arrays.scatter + run.position;
     if (from != to) std::copy(from, from + run.size, to);
   }
   shuffle_bucket(arrays.scatter, kept.size, 0, seed, epoch);
@@ -118,9 +104,8 @@ void shuffle_single(const KeptRuns& kept,
 
 }  // namespace
 
-template <typename Item>
 void shuffle_items(const KeptRuns& kept,
-                   const ShuffleArrays<Item>& arrays,
+                   const ShuffleArrays& arrays,
                    std::uint64_t seed,
                    std::uint32_t epoch,
                    Team& team,
@@ -133,21 +118,21 @@ void shuffle_items(const KeptRuns& kept,
   const bool two_levels = shape.bits2 > 0;
   const auto parts = partition(kept, arrays, level1, two_levels, team, constants);
   std::int64_t largest = 0;
-  for (const Pieces<Item>& part : parts) largest = std::max(largest, size_of(part));
+  for (const Pieces& part : parts) largest = std::max(largest, size_of(part));
   // Items in memory of their own leave all of the result to streaming.
   const Streaming streaming = kept.size < kStreamingFrom ? Streaming::kNone
                               : two_levels               ? Streaming::kAll
                                                          : Streaming::kIds;
-  const auto finish_bucket = [&](Item* items, std::int64_t size, std::int64_t position) {
+  const auto finish_bucket = [&](std::uint32_t* items, std::int64_t size, std::int64_t position) {
     shuffle_bucket(items, size, position, seed, epoch);
     emit_bucket(items, position, size, arrays, streaming);
   };
   std::atomic<std::size_t> next_part{0};
   team.run([&](int) {
-    Parts<Item> buckets(level2, largest, constants.room_deviations);
+    Parts buckets(level2, largest, constants.room_deviations);
     for (std::size_t part; (part = next_part.fetch_add(1)) < level1.parts();) {
       if (!two_levels) {
-        for (const Piece<Item>& piece : parts[part]) {
+        for (const Piece& piece : parts[part]) {
           finish_bucket(piece.items, piece.size, piece.position);
         }
         continue;
@@ -161,19 +146,6 @@ void shuffle_items(const KeptRuns& kept,
     }
   });
 }
-
-template void shuffle_items(const KeptRuns&,
-                            const ShuffleArrays<std::uint32_t>&,
-                            std::uint64_t,
-                            std::uint32_t,
-                            Team&,
-                            const ShuffleConstants&);
-template void shuffle_items(const KeptRuns&,
-                            const ShuffleArrays<std::uint64_t>&,
-                            std::uint64_t,
-                            std::uint32_t,
-                            Team&,
-                            const ShuffleConstants&);
 
 }  // namespace detail
 }  // namespace infobatch

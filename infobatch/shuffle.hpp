@@ -90,13 +90,11 @@ INFOBATCH_HD inline std::uint32_t swap_index(std::uint64_t seed,
   return static_cast<std::uint32_t>(product >> 32);
 }
 
-/// The arrays that a plan is made of, while it is made. Items are id | class << id_bits. Narrow
-/// items (32 bits) lie in the memory of the result: two of them in the place of an id, one in that
-/// of a weight.
-template <typename Item>
+/// The arrays that a plan is made of, while it is made. Items are id | class << id_bits, and lie in
+/// the memory of the result: two of them in the place of an id, one in that of a weight.
 struct ShuffleArrays {
-  Item* kept;                 ///< the runs of kept items; narrow ones in `ids` or in `weights`
-  Item* scatter;              ///< K slots; narrow ones in `weights`
+  std::uint32_t* kept;        ///< the runs of kept items, in `ids` or in `weights`
+  std::uint32_t* scatter;     ///< K slots, in `weights`
   std::int64_t* ids;          ///< [K] result
   float* weights;             ///< [K] result
   int id_bits;                ///< where the class begins in an item
@@ -107,9 +105,8 @@ struct ShuffleArrays {
 ///
 /// Where `kept` lies decides nothing but the way: in the memory of `weights` it suits a single
 /// bucket with one run, which then needs no copy, and plans from constants.roomy_from items on.
-template <typename Item>
 void shuffle_items(const KeptRuns& kept,
-                   const ShuffleArrays<Item>& arrays,
+                   const ShuffleArrays& arrays,
                    std::uint64_t seed,
                    std::uint32_t epoch,
                    Team& team,

@@ -8,22 +8,20 @@ namespace detail {
 namespace {
 
 // Level 1: from the runs into arrays.scatter; returns the parts.
-template <typename Item>
-std::vector<Pieces<Item>> partition_runs(const KeptRuns& kept,
-                                         const ShuffleArrays<Item>& arrays,
-                                         const Level& level,
-                                         Team& team) {
-  // Items and slots have the same width: there are no more items than ids.
-  std::vector<std::vector<Item>> next(kept.runs.size());
+std::vector<Pieces> partition_runs(const KeptRuns& kept,
+                                   const ShuffleArrays& arrays,
+                                   const Level& level,
+                                   Team& team) {
+  std::vector<std::vector<std::uint32_t>> next(kept.runs.size());
   team.run([&](int thread) {
     const auto t = static_cast<std::size_t>(thread);
     count_parts(level, kept.runs[t].position, kept.runs[t].size, next[t]);
   });
-  std::vector<Pieces<Item>> parts(level.parts());
-  Item slot = 0;
+  std::vector<Pieces> parts(level.parts());
+  std::uint32_t slot = 0;
   for (std::size_t part = 0; part < level.parts(); ++part) {
-    const Item begin = slot;
-    for (std::vector<Item>& slots : next) slot += std::exchange(slots[part], slot);
+    const std::uint32_t begin = slot;
+    for (std::vector<std::uint32_t>& slots : next) slot += std::exchange(slots[part], slot);
     parts[part] = {{arrays.scatter + begin,
                     static_cast<std::int64_t>(slot - begin),
                     static_cast<std::int64_t>(begin)}};
@@ -63,7 +61,7 @@ bool rooms_suffice(const Rooms& rooms,
                    const Level& level,
                    const ShuffleConstants& constants) {
   constexpr std::int64_t kLeastPart = 256;  // an average that no part outgrows two times
-  constexpr std::int64_t kMostKept = (std::int64_t{1} << 31) - 1;  // slot numbers have 32 bits
+  constexpr std::int64_t kMostKept = (std::int64_t{1} << 31) - 1;  // two slots an item, of 32 bits
   if (kept.size < constants.roomy_from || kept.size > kMostKept) return false;
   if (kept.size >> level.bits < kLeastPart) return false;
   if (2 * rooms.margin >= rooms.slots) return false;
@@ -75,11 +73,11 @@ bool rooms_suffice(const Rooms& rooms,
 }
 
 // Empty where a part outgrew its room; the kept items are then as they were.
-std::vector<Pieces<std::uint32_t>> partition_into_rooms(const KeptRuns& kept,
-                                                        const ShuffleArrays<std::uint32_t>& arrays,
-                                                        const Level& level,
-                                                        Team& team,
-                                                        const ShuffleConstants& constants) {
+std::vector<Pieces> partition_into_rooms(const KeptRuns& kept,
+                                         const ShuffleArrays& arrays,
+                                         const Level& level,
+                                         Team& team,
+                                         const ShuffleConstants& constants) {
   const auto size = static_cast<double>(kept.size);
   const Rooms rooms{2 * size / static_cast<double>(level.parts()),
                     constants.room_deviations * std::sqrt(size),
@@ -101,7 +99,7 @@ std::vector<Pieces<std::uint32_t>> partition_into_rooms(const KeptRuns& kept,
             slots);
   });
 
-  std::vector<Pieces<std::uint32_t>> parts(level.parts());
+  std::vector<Pieces> parts(level.parts());
   std::int64_t position = 0;
   for (std::size_t part = 0; part < level.parts(); ++part) {
     const std::int64_t first = 2 * position;
@@ -122,36 +120,25 @@ std::vector<Pieces<std::uint32_t>> partition_into_rooms(const KeptRuns& kept,
 
 }  // namespace
 
-template <>
-std::vector<Pieces<std::uint32_t>> partition(const KeptRuns& kept,
-                                             const ShuffleArrays<std::uint32_t>& arrays,
-                                             const Level& level,
-                                             bool two_levels,
-                                             Team& team,
-                                             const ShuffleConstants& constants) {
+std::vector<Pieces> partition(const KeptRuns& kept,
+                              const ShuffleArrays& arrays,
+                              const Level& level,
+                              bool two_levels,
+                              Team& team,
+                              const ShuffleConstants& constants) {
   // With one level the items are shuffled where they lie, which has to be one piece.
   if (two_levels) {
     auto parts = partition_into_rooms(kept, arrays, level, team, constants);
     if (!parts.empty()) return parts;
   }
   if (arrays.kept != arrays.scatter) return partition_runs(kept, arrays, level, team);
-  ShuffleArrays<std::uint32_t> moved = arrays;
+  ShuffleArrays moved = arrays;
   moved.kept = reinterpret_cast<std::uint32_t*>(arrays.ids);
   team.run([&](int thread) {
     const KeptRuns::Run& run = kept.runs[static_cast<std::size_t>(thread)];
     std::copy_n(arrays.kept + run.begin, run.size, moved.kept + run.begin);
   });
   return partition_runs(kept, moved, level, team);
-}
-
-template <>
-std::vector<Pieces<std::uint64_t>> partition(const KeptRuns& kept,
-                                             const ShuffleArrays<std::uint64_t>& arrays,
-                                             const Level& level,
-                                             bool /*two_levels*/,
-                                             Team& team,
-                                             const ShuffleConstants&) {
-  return partition_runs(kept, arrays, level, team);
 }
 
 }  // namespace detail

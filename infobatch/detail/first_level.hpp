@@ -10,19 +10,16 @@ namespace infobatch {
 namespace detail {
 
 /// Consecutive items of a level, and the position of the first.
-template <typename Item>
 struct Piece {
-  Item* items;
+  std::uint32_t* items;
   std::int64_t size;
   std::int64_t position;
 };
 
 /// A part of level 1, in order.
-template <typename Item>
-using Pieces = std::vector<Piece<Item>>;
+using Pieces = std::vector<Piece>;
 
-template <typename Item>
-std::int64_t size_of(const Pieces<Item>& pieces) {
+std::int64_t size_of(const Pieces& pieces) {
   return pieces.back().position + pieces.back().size - pieces.front().position;
 }
 
@@ -32,15 +29,14 @@ inline std::int64_t room_for(std::int64_t mean, int deviations) {
 }
 
 /// Parts the kept items by level 1, in order, for the level behind it if there are two: the items
-/// of a part may then lie in several pieces. Narrow pieces lie where the result of their own part
+/// of a part may then lie in several pieces. They lie where the result of their own part
 /// goes, so finished parts overwrite no others.
-template <typename Item>
-std::vector<Pieces<Item>> partition(const KeptRuns& kept,
-                                    const ShuffleArrays<Item>& arrays,
-                                    const Level& level,
-                                    bool two_levels,
-                                    Team& team,
-                                    const ShuffleConstants& constants);
+std::vector<Pieces> partition(const KeptRuns& kept,
+                              const ShuffleArrays& arrays,
+                              const Level& level,
+                              bool two_levels,
+                              Team& team,
+                              const ShuffleConstants& constants);
 
 }  // namespace detail
 }  // namespace infobatch

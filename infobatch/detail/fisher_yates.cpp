@@ -34,14 +34,8 @@ void exact_indices(std::uint64_t seed,
   }
 }
 
-// For i = last down to first: swaps items[i] with items[index[i - first]].
-template <typename Item>
-void swap_down(Item* items, std::int64_t first, std::int64_t last, const std::uint32_t* index) {
-  index -= first;
-  for (std::int64_t i = last; i >= first; --i) std::swap(items[i], items[index[i]]);
-}
-
-// Two final items go out in one store.
+// For i = last down to first: swaps items[i] with items[index[i - first]]. Two final items go out
+// in one store.
 void swap_down(std::uint32_t* items,
                std::int64_t first,
                std::int64_t last,
@@ -64,9 +58,11 @@ void swap_down(std::uint32_t* items,
 }
 }  // namespace
 
-template <typename Item>
-void shuffle_bucket(
-    Item* items, std::int64_t size, std::int64_t base, std::uint64_t seed, std::uint32_t epoch) {
+void shuffle_bucket(std::uint32_t* items,
+                    std::int64_t size,
+                    std::int64_t base,
+                    std::uint64_t seed,
+                    std::uint32_t epoch) {
   alignas(64) std::uint32_t index[kSwapChunk];
   for (std::int64_t top = size; top > 1;) {
     // The words of positions [first_word, base + top) are whole blocks but for the last.
@@ -91,11 +87,6 @@ void shuffle_bucket(
     top = low;
   }
 }
-
-template void shuffle_bucket(
-    std::uint32_t*, std::int64_t, std::int64_t, std::uint64_t, std::uint32_t);
-template void shuffle_bucket(
-    std::uint64_t*, std::int64_t, std::int64_t, std::uint64_t, std::uint32_t);
 
 }  // namespace detail
 }  // namespace infobatch

@@ -68,15 +68,15 @@ inline void for_each_part(const unsigned char* draws,
 
 // count_parts() for draws of this width. Four tables take turns, so that equal draws in a row do
 // not wait for each other.
-template <typename Draw, typename Slot>
+template <typename Draw>
 void count_parts_of(const Level& level,
                     std::int64_t position,
                     std::int64_t size,
-                    std::vector<Slot>& counts) {
+                    std::vector<std::uint32_t>& counts) {
   constexpr std::size_t kTables = 4;
   const std::size_t parts = level.parts();
-  std::vector<Slot> tables(kTables * parts);
-  Slot* const first = tables.data();
+  std::vector<std::uint32_t> tables(kTables * parts);
+  std::uint32_t* const first = tables.data();
   Draws<Draw> draws(level);
   for (std::int64_t done = 0; done < size; done += kDrawChunk) {
     const std::int64_t count = std::min(kDrawChunk, size - done);
@@ -163,39 +163,38 @@ void for_each_group(const Level& level,
   }
 }
 
-template <typename Slot>
 void count_few_parts(const Level& level,
                      std::int64_t position,
                      std::int64_t size,
-                     std::vector<Slot>& counts) {
+                     std::vector<std::uint32_t>& counts) {
   counts.assign(level.parts(), 0);
   for_each_group(level, position, size, [&](const FewParts& parts, std::int64_t) {
     for (int part = 0; part < parts.parts(); ++part) {
       counts[static_cast<std::size_t>(part)] +=
-          static_cast<Slot>(kernels().count_lanes(parts.lanes(part), FewParts::words()));
+          static_cast<std::uint32_t>(kernels().count_lanes(parts.lanes(part), FewParts::words()));
     }
   });
 }
 
 // scatter() for draws of this width.
-template <typename Draw, typename Item>
+template <typename Draw>
 void scatter_of(const Level& level,
                 std::int64_t position,
-                const Item* items,
+                const std::uint32_t* items,
                 std::int64_t size,
-                Item* next,
-                Item* out) {
+                std::uint32_t* next,
+                std::uint32_t* out) {
   Draws<Draw> draws(level);
   for (std::int64_t done = 0; done < size; done += kDrawChunk) {
     const std::int64_t count = std::min(kDrawChunk, size - done);
-    const Item* from = items + done;
+    const std::uint32_t* from = items + done;
     for_each_part<Draw>(draws.read(position + done, count),
                         count,
                         level.bits,
                         [from, next, out](std::int64_t i, int, std::uint64_t part) {
                           // Relaxed, which costs nothing: where a part outgrows its room, it meets
                           // another thread's, and all of it is then done again with counts.
-                          const Item item = from[i];
+                          const std::uint32_t item = from[i];
                           __atomic_store_n(&out[next[part]++], item, __ATOMIC_RELAXED);
                         });
   }
@@ -205,52 +204,39 @@ void scatter_lanes(const FewParts& parts, const std::uint32_t* items, std::uint3
   kernels().scatter_few(parts.lanes(), FewParts::words(), parts.parts(), items, out);
 }
 
-void scatter_lanes(const FewParts& parts, const std::uint64_t* items, std::uint64_t** out) {
-  for (int part = 0; part < parts.parts(); ++part) {
-    for (std::size_t w = 0; w < kGroupWords; ++w) {
-      for (std::uint64_t word = parts.lanes(part)[w]; word != 0; word &= word - 1) {
-        *out[part]++ = items[w * kLaneWord + static_cast<std::size_t>(__builtin_ctzll(word))];
-      }
-    }
-  }
-}
-
-template <typename Item>
 void scatter_few_parts(const Level& level,
                        std::int64_t position,
-                       const Item* items,
+                       const std::uint32_t* items,
                        std::int64_t size,
-                       Item* next,
-                       Item* out) {
-  Item* slots[std::size_t{1} << kFewBits];
+                       std::uint32_t* next,
+                       std::uint32_t* out) {
+  std::uint32_t* slots[std::size_t{1} << kFewBits];
   for (std::size_t part = 0; part < level.parts(); ++part) slots[part] = out + next[part];
   for_each_group(level, position, size, [&](const FewParts& parts, std::int64_t first) {
     scatter_lanes(parts, items + (first - position), slots);
   });
   for (std::size_t part = 0; part < level.parts(); ++part) {
-    next[part] = static_cast<Item>(slots[part] - out);
+    next[part] = static_cast<std::uint32_t>(slots[part] - out);
   }
 }
 
 }  // namespace
 
-template <typename Slot>
 void count_parts(const Level& level,
                  std::int64_t position,
                  std::int64_t size,
-                 std::vector<Slot>& counts) {
+                 std::vector<std::uint32_t>& counts) {
   if (level.bits <= kFewBits) return count_few_parts(level, position, size, counts);
   if (level.bits <= 8) return count_parts_of<std::uint8_t>(level, position, size, counts);
   count_parts_of<std::uint16_t>(level, position, size, counts);
 }
 
-template <typename Item>
 void scatter(const Level& level,
              std::int64_t position,
-             const Item* items,
+             const std::uint32_t* items,
              std::int64_t size,
-             Item* next,
-             Item* out) {
+             std::uint32_t* next,
+             std::uint32_t* out) {
   if (level.bits <= kFewBits) {
     return scatter_few_parts(level, position, items, size, next, out);
   }
@@ -259,13 +245,6 @@ void scatter(const Level& level,
   }
   scatter_of<std::uint16_t>(level, position, items, size, next, out);
 }
-
-template void count_parts(const Level&, std::int64_t, std::int64_t, std::vector<std::uint32_t>&);
-template void count_parts(const Level&, std::int64_t, std::int64_t, std::vector<std::uint64_t>&);
-template void scatter(
-    const Level&, std::int64_t, const std::uint32_t*, std::int64_t, std::uint32_t*, std::uint32_t*);
-template void scatter(
-    const Level&, std::int64_t, const std::uint64_t*, std::int64_t, std::uint64_t*, std::uint64_t*);
 
 }  // namespace detail
 }  // namespace infobatch

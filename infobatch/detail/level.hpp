@@ -7,8 +7,8 @@
 namespace infobatch {
 namespace detail {
 
-/// One level of the partition of a shuffle: how many parts, which draws (shuffle.hpp). Item and
-/// Slot are std::uint32_t or std::uint64_t.
+/// One level of the partition of a shuffle: how many parts, which draws (shuffle.hpp).
+/// std::uint32_t and std::uint32_t are std::uint32_t or std::uint64_t.
 struct Level {
   std::uint64_t seed;
   std::uint32_t epoch;
@@ -19,21 +19,19 @@ struct Level {
 };
 
 /// counts[part] = items at the positions [position, position + size) that go to the part.
-template <typename Slot>
 void count_parts(const Level& level,
                  std::int64_t position,
                  std::int64_t size,
-                 std::vector<Slot>& counts);
+                 std::vector<std::uint32_t>& counts);
 
 /// Moves each item, the first of which has this position, to the next free slot of its part:
 /// out[next[part]++].
-template <typename Item>
 void scatter(const Level& level,
              std::int64_t position,
-             const Item* items,
+             const std::uint32_t* items,
              std::int64_t size,
-             Item* next,
-             Item* out);
+             std::uint32_t* next,
+             std::uint32_t* out);
 
 }  // namespace detail
 }  // namespace infobatch

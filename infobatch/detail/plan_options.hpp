@@ -8,10 +8,9 @@
 namespace infobatch {
 namespace detail {
 
-/// What tests vary of build_plan: other constants make other plans, wide items the same plan.
+/// What tests vary of build_plan: other constants make other plans.
 struct PlanOptions {
   ShuffleConstants shuffle;
-  bool wide_items = false;  ///< 64-bit items although ids and classes fit 32 bits
 };
 
 PlanArrays build_plan_with(const PlanOptions& options,

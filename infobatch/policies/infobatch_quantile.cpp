@@ -11,6 +11,7 @@ namespace {
 
 RuleReach reach(const Config& config) {
   RuleReach reach;
+  reach.classes = 1 + static_cast<int>(config.quantiles.size());
   double below = 0.0;
   for (std::size_t b = 0; b < config.quantiles.size(); ++b) {
     const double prune_ratio = 1.0 - config.quantile_keep[b];

@@ -99,7 +99,7 @@ TEST_CASE("rule 13: all problems are listed at once", "[engine][input]") {
   config.delta = -1.0;
   config.keep = "maybe";
   const std::string text = refusal([&] { Session session(-5, config, -2); });
-  for (const char* part : {"size must be in [0, 1099511627776], got -5",
+  for (const char* part : {"size must be in [0, 2147483648], got -5",
                            "threads must be at least 0, got -2",
                            "epochs must be in",
                            "prune_ratio must be in",
@@ -111,8 +111,21 @@ TEST_CASE("rule 13: all problems are listed at once", "[engine][input]") {
 
 TEST_CASE("rule 13: sizes and epochs over the limit are refused before memory is asked for",
           "[engine][input]") {
-  REQUIRE_THAT(refusal([] { Session session(kMaxSize + 1, config_of(10), 1); }),
-               ContainsSubstring("got 1099511627777"));
+  REQUIRE_THAT(
+      refusal([] { Session session(kMaxSize + 1, config_of(10), 1); }),
+      ContainsSubstring("size must be in [0, 2147483648], as many samples as 32 bits hold") &&
+          ContainsSubstring("got 2147483649: split the data set by id range"));
+  // Three classes take two bits of an item, fifteen four.
+  Config config = config_of(10);
+  config.policy = "infobatch_quantile";
+  REQUIRE_THAT(refusal([&] { Session session((1LL << 30) + 1, config, 1); }),
+               ContainsSubstring("size must be in [0, 1073741824]"));
+  config.quantiles.assign(1, 0.0);
+  for (int q = 1; q < 14; ++q) config.quantiles.push_back(q * 0.05);
+  config.quantiles[0] = 0.01;
+  config.quantile_keep.assign(14, 0.5);
+  REQUIRE_THAT(refusal([&] { Session session((1LL << 28) + 1, config, 1); }),
+               ContainsSubstring("size must be in [0, 268435456]"));
   REQUIRE_THAT(refusal([] { Session session(kMaxSize, config_of(kMaxEpochs), 1); }),
                ContainsSubstring("epochs * size must be at most 2^61"));
 }
@@ -121,16 +134,15 @@ TEST_CASE("rule 13: a size whose plan the memory of this process cannot hold is 
           "[engine][input]") {
   const std::int64_t memory = detail::memory_limit().bytes;
   REQUIRE(memory > 100'000'000);
-  const std::int64_t wide = std::int64_t{1} << 28;  // up to here 32 bytes a sample, then 40
-  const std::int64_t held = memory / 40 > wide ? memory / 40 : std::min(memory / 32, wide);
+  const std::int64_t held = std::min(memory / 32, kMaxSize);
   REQUIRE(Session::problems(held, 0).empty());
   if (held >= kMaxSize) return;
   REQUIRE(Session::problems(held + 1, 0).size() == 1);
   REQUIRE_THAT(refusal([&] { Session session(kMaxSize, config_of(10), -1); }),
-               ContainsSubstring("size must leave room for scores, plan and losses, 40 bytes a "
+               ContainsSubstring("size must leave room for scores, plan and losses, 32 bytes a "
                                  "sample, in " +
                                  std::to_string(memory) + " bytes of memory (the limit of the ") &&
-                   ContainsSubstring("got 1099511627776") && ContainsSubstring("threads"));
+                   ContainsSubstring("got 2147483648") && ContainsSubstring("threads"));
 }
 
 TEST_CASE("rule 13: the last epoch that has a number can be saved, and none follows it",

@@ -384,10 +384,10 @@ TEST_CASE("rule 16: batches that cannot be whole are refused", "[engine][whole_b
         ContainsSubstring("whole_batches needs a policy with candidates, got " + name));
   }
   REQUIRE_THROWS_WITH(whole("infobatch", -1).validate(),
-                      ContainsSubstring("whole_batches must be in [0, 1099511627776], got -1"));
+                      ContainsSubstring("whole_batches must be in [0, 2147483648], got -1"));
   REQUIRE_THROWS_WITH(
       whole("infobatch", kMaxSize + 1).validate(),
-      ContainsSubstring("whole_batches must be in [0, 1099511627776], got 1099511627777"));
+      ContainsSubstring("whole_batches must be in [0, 2147483648], got 2147483649"));
   REQUIRE(whole("infobatch", kMaxSize).problems().empty());
 }
 

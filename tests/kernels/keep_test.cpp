@@ -227,8 +227,13 @@ TEST_CASE("rule 13: build_plan refuses what it cannot do, by name", "[kernels][k
   using Catch::Matchers::ContainsSubstring;
   const EpochRule good = testing::keep_all();
   REQUIRE_THROWS_AS(build_plan(-1, 1, 1, good, team), InvalidArgument);
-  REQUIRE_THROWS_WITH(build_plan(kMaxSamples + 1, 1, 1, good, team),
-                      ContainsSubstring("build_plan") && ContainsSubstring("1099511627777"));
+  REQUIRE_THROWS_WITH(build_plan(most_samples(1) + 1, 1, 1, good, team),
+                      ContainsSubstring("build_plan") && ContainsSubstring("2147483649"));
+  EpochRule sixteen;
+  sixteen.classes.assign(16, KeepClass{});
+  REQUIRE(most_samples(16) == std::int64_t{1} << 28);
+  REQUIRE_THROWS_WITH(build_plan(most_samples(16) + 1, 1, 1, sixteen, team),
+                      ContainsSubstring("must lie in [0, 268435456], got 268435457"));
   EpochRule rule;
   rule.classes.clear();
   REQUIRE_THROWS_AS(build_plan(10, 1, 1, rule, team), InvalidArgument);
