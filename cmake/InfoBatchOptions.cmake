@@ -22,6 +22,13 @@ set(INFOBATCH_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefine
 option(INFOBATCH_FUZZ "Build the fuzzing programs; needs Clang with its libFuzzer" OFF)
 set(INFOBATCH_TRAIN_LINK "" CACHE FILEPATH "Also leave infobatch-train here, as a link; empty: do not")
 
+# Shared unless the build, or the project around, says BUILD_SHARED_LIBS=OFF. Both libraries are of one kind:
+# a shared binding over a static engine would put a second engine into a program that links both.
+set(INFOBATCH_LIBRARY_TYPE SHARED)
+if(DEFINED BUILD_SHARED_LIBS AND NOT BUILD_SHARED_LIBS)
+  set(INFOBATCH_LIBRARY_TYPE STATIC)
+endif()
+
 # Single-configuration generators build nothing useful without a build type.
 get_property(infobatch_multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
 if(INFOBATCH_TOP_LEVEL AND NOT infobatch_multi_config AND NOT CMAKE_BUILD_TYPE)

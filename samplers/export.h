@@ -1,7 +1,9 @@
 #pragma once
 
 /// Marks the symbols that libinfobatch_samplers exports.
-#if defined(_WIN32)
+#if defined(INFOBATCH_STATIC)
+#define INFOBATCH_SAMPLERS_API
+#elif defined(_WIN32)
 #if defined(INFOBATCH_SAMPLERS_BUILDING)
 #define INFOBATCH_SAMPLERS_API __declspec(dllexport)
 #else
