@@ -35,6 +35,7 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/InfoBatchConfigVersion.c
 install(FILES "${PROJECT_BINARY_DIR}/InfoBatchConfig.cmake"
               "${PROJECT_BINARY_DIR}/InfoBatchConfigVersion.cmake"
         DESTINATION "${infobatch_package_folder}")
+include(InfoBatchPkgConfig)
 # In a larger project CMAKE_INSTALL_DOCDIR is the folder of that one, which may have a LICENSE of its own.
 set(infobatch_doc_folder "${CMAKE_INSTALL_DOCDIR}")
 if(NOT INFOBATCH_TOP_LEVEL)

@@ -112,6 +112,10 @@ list_missing() {
     missing+=(catch2)
     [[ $goal != test ]] || required+=(catch2)
   fi
+  # For the test of infobatch.pc.
+  if [[ $goal == test ]] && ! command -v pkg-config >/dev/null && ! command -v pkgconf >/dev/null; then
+    missing+=(pkg-config)
+  fi
   if ! has_header benchmark/benchmark.h; then
     missing+=(libbenchmark-dev)
     [[ $goal != bench ]] || required+=(libbenchmark-dev)
