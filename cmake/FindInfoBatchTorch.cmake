@@ -60,7 +60,21 @@ if(InfoBatchTorch_FOUND AND NOT TARGET InfoBatchTorch::torch)
     set_property(TARGET InfoBatchTorch::torch PROPERTY INTERFACE_INCLUDE_DIRECTORIES
       "${InfoBatchTorch_ROOT}/include" "${InfoBatchTorch_ROOT}/include/torch/csrc/api/include")
     set(infobatch_torch_libraries "")
-    foreach(name IN ITEMS torch_cpu c10)
+    # What the linker is to keep, used or not: full paths, which may have blanks and commas.
+    set(infobatch_torch_kept "")
+    set(infobatch_torch_imported torch_cpu c10)
+    if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND infobatch_torch_lib MATCHES ",")
+      # CMake would write -Wl,-rpath,<path>, which the compiler splits at commas. So CMake gets no library
+      # to think about; the linker gets the same ones, and the run path.
+      foreach(name IN LISTS infobatch_torch_imported)
+        string(APPEND infobatch_torch_kept
+          " \"${infobatch_torch_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}${name}${CMAKE_SHARED_LIBRARY_SUFFIX}\"")
+      endforeach()
+      set(infobatch_torch_imported "")
+      set_property(TARGET InfoBatchTorch::torch APPEND PROPERTY INTERFACE_LINK_OPTIONS
+        "SHELL:-Xlinker -rpath -Xlinker \"${infobatch_torch_lib}\"" "LINKER:--allow-shlib-undefined")
+    endif()
+    foreach(name IN LISTS infobatch_torch_imported)
       add_library(InfoBatchTorch::${name} SHARED IMPORTED GLOBAL)
       set(infobatch_torch_file
         "${infobatch_torch_lib}/${CMAKE_SHARED_LIBRARY_PREFIX}${name}${CMAKE_SHARED_LIBRARY_SUFFIX}")
@@ -75,8 +89,9 @@ if(InfoBatchTorch_FOUND AND NOT TARGET InfoBatchTorch::torch)
     if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
       # libtorch itself defines nothing: it stands for the back ends (CUDA among them), which register
       # themselves when it is loaded. So it must stay linked where the linker drops what looks unused.
-      list(PREPEND infobatch_torch_libraries
-        "-Wl,--push-state,--no-as-needed,${infobatch_torch_file},--pop-state")
+      # An option and not a library, because SHELL: quotes the path for itself.
+      set_property(TARGET InfoBatchTorch::torch APPEND PROPERTY INTERFACE_LINK_OPTIONS
+        "SHELL:-Wl,--push-state,--no-as-needed \"${infobatch_torch_file}\"${infobatch_torch_kept} -Wl,--pop-state")
     else()
       list(PREPEND infobatch_torch_libraries "${infobatch_torch_file}")
     endif()

@@ -29,6 +29,12 @@ if(DEFINED BUILD_SHARED_LIBS AND NOT BUILD_SHARED_LIBS)
   set(INFOBATCH_LIBRARY_TYPE STATIC)
 endif()
 
+# Programs and libraries of one build find each other by relative paths: a build folder may be moved, and a
+# comma in its path does not end up in -Wl,-rpath,<path>, which the compiler splits at commas.
+if(NOT DEFINED CMAKE_BUILD_RPATH_USE_ORIGIN)
+  set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)
+endif()
+
 # Single-configuration generators build nothing useful without a build type.
 get_property(infobatch_multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
 if(INFOBATCH_TOP_LEVEL AND NOT infobatch_multi_config AND NOT CMAKE_BUILD_TYPE)

@@ -60,9 +60,10 @@ if [[ ! $goal =~ ^(fuzz|test-wheels)$ ]] && in_place; then exit 0; fi
 # ---- 1. Tools ----------------------------------------------------------------------------------------
 
 has_header() {
-  local prefix prefixes=${CMAKE_PREFIX_PATH:-}
+  local prefix prefixes
+  IFS=':;' read -ra prefixes <<<"${CMAKE_PREFIX_PATH:-}"
   echo "#include <$1>" | c++ -x c++ -std=c++17 -E - >/dev/null 2>&1 && return 0
-  for prefix in ${prefixes//[:;]/ }; do
+  for prefix in "${prefixes[@]}"; do
     [[ -f $prefix/include/$1 ]] && return 0
   done
   return 1
