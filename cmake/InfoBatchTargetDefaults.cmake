@@ -23,6 +23,10 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
     $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
     $<$<BOOL:${INFOBATCH_WERROR}>:-Werror>)
+  if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # GCC warns of types in unnamed namespaces behind an #include, which is where a unity build has all of them.
+    target_compile_options(infobatch_dev INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+  endif()
   if(INFOBATCH_SANITIZE)
     target_compile_options(infobatch_dev INTERFACE
       -fsanitize=${INFOBATCH_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -68,6 +72,10 @@ function(infobatch_target_defaults target)
     CXX_VISIBILITY_PRESET hidden
     VISIBILITY_INLINES_HIDDEN ON
     POSITION_INDEPENDENT_CODE ON)
+  if(type STREQUAL "EXECUTABLE")
+    # Tests have helpers of the same names in each file; a unity build is for the libraries.
+    set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)
+  endif()
   if(type STREQUAL "EXECUTABLE" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     # Like the libraries, because a precompiled header serves only one kind of code (-fPIC, not -fPIE).
     set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)

@@ -22,10 +22,6 @@ std::shared_ptr<Session> make_session(std::int64_t size, const Options& options)
   return translated(make, "InfoBatch");
 }
 
-bool is_loss_type(at::ScalarType type) {
-  return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat || type == at::kDouble;
-}
-
 void check_on_cpu(const char* function,
                   const char* name,
                   const torch::Tensor& tensor,
@@ -52,7 +48,7 @@ void check_losses(const char* function, const char* name, const torch::Tensor& l
       " must be per sample, [B] or [B, ...], got a scalar: give the criterion reduction = "
       "torch::kNone; where the loss exists only reduced, use observe(scores) and "
       "scale_gradient(outputs, weights)");
-  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()),
+  TORCH_CHECK_TYPE(detail::is_loss_type(losses.scalar_type()),
                    function,
                    ": ",
                    name,

@@ -11,10 +11,6 @@
 namespace infobatch {
 namespace {
 
-bool is_loss_type(at::ScalarType type) {
-  return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat || type == at::kDouble;
-}
-
 /// The dispatcher's own words for what it cannot take name neither the function nor the argument.
 void check_tensor(const char* function, const char* name, const at::Tensor& tensor) {
   TORCH_CHECK_VALUE(
@@ -33,7 +29,7 @@ void check_losses(const char* function, const at::Tensor& losses) {
                     function,
                     ": losses must be per sample, [B] or [B, ...], got a scalar; give the "
                     "criterion reduction = torch::kNone");
-  TORCH_CHECK_TYPE(is_loss_type(losses.scalar_type()),
+  TORCH_CHECK_TYPE(detail::is_loss_type(losses.scalar_type()),
                    function,
                    ": losses must be float16, bfloat16, float32 or float64, got ",
                    losses.scalar_type());
