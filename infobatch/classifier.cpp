@@ -10,10 +10,10 @@
 namespace infobatch {
 namespace {
 
-constexpr std::int64_t kChunk = 2048;  // samples at a time: keys, classes and draws stay in L1
+constexpr std::int64_t kPart = 2048;  // samples at a time: keys, classes and draws stay in L1
 constexpr std::int64_t kDrawsPerBlock = kWordsPerBlock / 2;
 
-/// The draws of the stream `pool` for at most kChunk samples.
+/// The draws of the stream `pool` for at most kPart samples.
 class PoolDraws {
  public:
   PoolDraws(const Pool& pool, std::int64_t begin, std::int64_t end) {
@@ -33,14 +33,14 @@ class PoolDraws {
   }
 
  private:
-  alignas(64) std::uint32_t words_[2 * kChunk + 2 * kWordsPerBlock];
+  alignas(64) std::uint32_t words_[2 * kPart + 2 * kWordsPerBlock];
   std::int64_t skipped_;
 };
 
-/// Calls visit(begin, end) for parts of at most kChunk samples.
+/// Calls visit(begin, end) for parts of at most kPart samples.
 template <typename Visit>
 void each_chunk(std::int64_t begin, std::int64_t end, const Visit& visit) {
-  for (; begin < end; begin += kChunk) visit(begin, std::min(begin + kChunk, end));
+  for (; begin < end; begin += kPart) visit(begin, std::min(begin + kPart, end));
 }
 
 /// The keys of a chunk, borrowed where they lie in memory already.
@@ -54,7 +54,7 @@ void classify_keys(const Classifier& classifier,
                    std::int64_t begin,
                    std::int64_t end,
                    std::uint8_t* klass) {
-  alignas(64) float room[kChunk];
+  alignas(64) float room[kPart];
   const float* const keys = keys_of(classifier.key, begin, end, room);
   if (classifier.kind == Classifier::Kind::kBelow) {
     classify_below(keys, end - begin, classifier.threshold, klass);

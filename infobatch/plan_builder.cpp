@@ -1,3 +1,4 @@
+#include <infobatch/config.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/plan_options.hpp>
 #include <infobatch/detail/whole_batches.hpp>

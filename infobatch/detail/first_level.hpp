@@ -19,7 +19,7 @@ struct Piece {
 /// A part of level 1, in order.
 using Pieces = std::vector<Piece>;
 
-std::int64_t size_of(const Pieces& pieces) {
+inline std::int64_t size_of(const Pieces& pieces) {
   return pieces.back().position + pieces.back().size - pieces.front().position;
 }
 

@@ -1,6 +1,7 @@
 #include <infobatch/policies/full.hpp>
 
 namespace infobatch {
+namespace full_rule {
 namespace {
 
 RuleReach reach(const Config&) { return {}; }
@@ -23,7 +24,9 @@ constexpr PolicyCard card() {
 }
 
 }  // namespace
+}  // namespace full_rule
 
-const Policy kFullPolicy = {card(), reach, candidates, select};
+const Policy kFullPolicy = {
+    full_rule::card(), full_rule::reach, full_rule::candidates, full_rule::select};
 
 }  // namespace infobatch

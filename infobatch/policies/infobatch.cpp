@@ -8,6 +8,7 @@
 #include <vector>
 
 namespace infobatch {
+namespace infobatch_rule {
 namespace {
 
 /// Number of scores below the mean.
@@ -56,7 +57,11 @@ constexpr PolicyCard card() {
 }
 
 }  // namespace
+}  // namespace infobatch_rule
 
-const Policy kInfoBatchPolicy = {card(), reach, candidates, select};
+const Policy kInfoBatchPolicy = {infobatch_rule::card(),
+                                 infobatch_rule::reach,
+                                 infobatch_rule::candidates,
+                                 infobatch_rule::select};
 
 }  // namespace infobatch

@@ -7,6 +7,7 @@
 #include <cstddef>
 
 namespace infobatch {
+namespace quantile_rule {
 namespace {
 
 RuleReach reach(const Config& config) {
@@ -63,7 +64,9 @@ constexpr PolicyCard card() {
 }
 
 }  // namespace
+}  // namespace quantile_rule
 
-const Policy kInfoBatchQuantilePolicy = {card(), reach, candidates, select};
+const Policy kInfoBatchQuantilePolicy = {
+    quantile_rule::card(), quantile_rule::reach, quantile_rule::candidates, quantile_rule::select};
 
 }  // namespace infobatch

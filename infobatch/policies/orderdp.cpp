@@ -7,6 +7,7 @@
 #include <algorithm>
 
 namespace infobatch {
+namespace orderdp_rule {
 namespace {
 
 constexpr Option kPool = {"orderdp_pool",
@@ -80,7 +81,9 @@ constexpr PolicyCard card() {
 }
 
 }  // namespace
+}  // namespace orderdp_rule
 
-const Policy kOrderDpPolicy = {card(), reach, candidates, select};
+const Policy kOrderDpPolicy = {
+    orderdp_rule::card(), orderdp_rule::reach, orderdp_rule::candidates, orderdp_rule::select};
 
 }  // namespace infobatch

@@ -2,6 +2,7 @@
 #include <infobatch/policies/random.hpp>
 
 namespace infobatch {
+namespace random_rule {
 namespace {
 
 RuleReach reach(const Config&) { return {1.0, 1.0}; }
@@ -29,7 +30,9 @@ constexpr PolicyCard card() {
 }
 
 }  // namespace
+}  // namespace random_rule
 
-const Policy kRandomPolicy = {card(), reach, candidates, select};
+const Policy kRandomPolicy = {
+    random_rule::card(), random_rule::reach, random_rule::candidates, random_rule::select};
 
 }  // namespace infobatch

@@ -4,6 +4,7 @@
 #include <infobatch/select.hpp>
 
 namespace infobatch {
+namespace ucb_rule {
 namespace {
 
 constexpr Option kWeight = {"ucb_weight",
@@ -57,7 +58,9 @@ constexpr PolicyCard card() {
 }
 
 }  // namespace
+}  // namespace ucb_rule
 
-const Policy kUcbPolicy = {card(), reach, candidates, select};
+const Policy kUcbPolicy = {
+    ucb_rule::card(), ucb_rule::reach, ucb_rule::candidates, ucb_rule::select};
 
 }  // namespace infobatch

@@ -1,3 +1,4 @@
+#include <infobatch/config.hpp>
 #include <infobatch/detail/whole_batches.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
@@ -242,9 +243,6 @@ TEST_CASE("rule 16: a plan is rounded to whole batches in the exact keep mode, b
                           grew ? a.begin() : b.begin(),
                           grew ? a.end() : b.end()));
     for (const int threads : {2, 3, 4}) REQUIRE(plan(kN, 3, 4, rule, threads) == whole);
-    detail::PlanOptions wide;
-    wide.wide_items = true;
-    REQUIRE(testing::plan_with(wide, kN, 3, 4, rule) == whole);
   }
   rule.multiple = 3000;
   REQUIRE(plan(kN, 3, 4, rule).weights == std::vector<float>(kN, 1.0f));
@@ -263,15 +261,15 @@ TEST_CASE("rule 13: build_plan refuses a multiple that is none", "[kernels][whol
   EpochRule rule = two_class_rule(0.5, KeepMode::kExact);
   for (const std::int64_t multiple : {std::int64_t{0},
                                       std::int64_t{-1},
-                                      kMaxSamples + 1,
+                                      kMaxSize + 1,
                                       std::numeric_limits<std::int64_t>::max()}) {
     rule.multiple = multiple;
     REQUIRE_THROWS_WITH(build_plan(10, 1, 1, rule, team),
                         Catch::Matchers::ContainsSubstring(
-                            "build_plan: the multiple must lie in [1, 1099511627776], got " +
+                            "build_plan: the multiple must lie in [1, 2147483648], got " +
                             std::to_string(multiple)));
   }
-  rule.multiple = kMaxSamples;
+  rule.multiple = kMaxSize;
   REQUIRE(build_plan(10, 1, 1, rule, team).size == 7);  // 5 candidates, 2 of them kept
 }
 
