@@ -1,6 +1,6 @@
-#include "parent.hpp"
-
 #include <infobatch/session.hpp>
+
+#include <parent.hpp>
 
 #include <cstdint>
 #include <vector>
