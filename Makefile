@@ -19,7 +19,7 @@ help:
 demo:
 	@scripts/setup.sh demo
 	@scripts/build.sh infobatch_train_link
-	build/infobatch-train --json build/demo.json
+	build/infobatch-train --interleave --json build/demo.json
 
 test:
 	@scripts/setup.sh test

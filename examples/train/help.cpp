@@ -23,8 +23,8 @@ std::string help_text() {
   return R"(usage: infobatch-train [OPTION]...
 
 Trains an image classifier once for each arm and seed, and prints the arms side by side: test
-accuracy after the last epoch, samples trained, share saved, seconds of training (evaluation and
-set-up apart), seconds saved / samples saved.
+accuracy after the last epoch, samples trained, share saved, CPU seconds and seconds of training
+(evaluation and set-up apart), seconds saved / samples saved by either.
 
 What is compared
   --arms A,B,...         arms to run (default full,infobatch):

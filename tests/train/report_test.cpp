@@ -85,10 +85,31 @@ TEST_CASE("report: the table shows means and deviations over the seeds", "[train
   REQUIRE_THAT(table, ContainsSubstring("91.50 +- 0.71"));
   REQUIRE_THAT(table, ContainsSubstring("40.0 +- 0.0"));
   REQUIRE_THAT(table, ContainsSubstring("0.950 +- 0.000"));
+  REQUIRE_THAT(table, !ContainsSubstring("full: "));
   const std::string without_full =
       report_table(options, data, {figures("infobatch", 1, 600, 62.0)});
   REQUIRE_THAT(without_full, ContainsSubstring("40.0"));
   REQUIRE_THAT(without_full, !ContainsSubstring("0.950"));
+}
+
+TEST_CASE("report: the ratio by CPU time stands before the wall clock's", "[train][report]") {
+  TrainOptions options = parse_options({"--threads", "1"});
+  Dataset data;
+  data.train.labels.resize(100);
+  // Another program ran beside the second arm: 40 % of the samples and of the processor's time are
+  // saved, and a quarter of the seconds.
+  Figures busy = figures("infobatch", 1, 600, 75.0);
+  busy.time.cpu = 120.0;
+  const std::string table = report_table(options, data, {figures("full", 1, 1000, 100.0), busy});
+  const std::size_t cpu = table.find("1.000");
+  const std::size_t wall = table.find("0.625");
+  REQUIRE(cpu != std::string::npos);
+  REQUIRE(wall != std::string::npos);
+  REQUIRE(cpu < wall);
+  REQUIRE_THAT(table,
+               ContainsSubstring(
+                   "infobatch: 40.0 % of the samples saved; of the time they cost, 1.00 by CPU "
+                   "time and 0.62 by the wall clock\n"));
 }
 
 TEST_CASE("report: figures read back from JSON equal to the bit, NaN included", "[train][report]") {
