@@ -8,6 +8,8 @@ import inspect
 import io
 import json
 import re
+import subprocess
+import sys
 import textwrap
 import warnings
 from contextlib import redirect_stdout
@@ -180,6 +182,19 @@ BLOCKS = [
     for page in dict.fromkeys(PAGES)
     for line, info, code, printed in blocks(page)
 ]
+
+
+def test_the_picture_is_that_of_its_run(tmp_path: Path) -> None:
+    figures = ROOT / "bench" / "results" / "cifar10.json"
+    picture = tmp_path / "cifar10.svg"
+    subprocess.run([sys.executable, ROOT / "scripts" / "draw_training.py", figures, picture], check=True)
+    assert picture.read_bytes() == (ROOT / "docs" / "cifar10.svg").read_bytes()
+    # Every arm that the page compares is in it, with the accuracy of its last epoch.
+    drawn = picture.read_text(encoding="utf-8")
+    runs = json.loads(figures.read_text(encoding="utf-8"))["runs"]
+    for arm in ("full", "full-short", "random", "infobatch"):
+        last = [run["accuracy"] for run in runs if run["arm"] == arm]
+        assert f">{arm}: {sum(last) / len(last):.1f} % after " in drawn
 
 
 def test_the_pages_have_blocks() -> None:
