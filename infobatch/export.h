@@ -1,4 +1,5 @@
-/* Marks the symbols that libinfobatch exports; everything else is hidden. */
+/* INFOBATCH_API marks the symbols that libinfobatch exports; everything else is hidden.
+ * INFOBATCH_LOCAL marks what would be exported with the class around it, and is not. */
 #ifndef INFOBATCH_EXPORT_H_
 #define INFOBATCH_EXPORT_H_
 
@@ -12,6 +13,12 @@
 #endif
 #else
 #define INFOBATCH_API __attribute__((visibility("default")))
+#endif
+
+#if defined(_WIN32)
+#define INFOBATCH_LOCAL
+#else
+#define INFOBATCH_LOCAL __attribute__((visibility("hidden")))
 #endif
 
 #endif /* INFOBATCH_EXPORT_H_ */

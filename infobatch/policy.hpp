@@ -4,7 +4,6 @@
 #include <infobatch/config.hpp>
 #include <infobatch/epoch_rule.hpp>
 #include <infobatch/exact_mean.hpp>
-#include <infobatch/export.h>
 #include <infobatch/threads.hpp>
 
 #include <cstdint>
@@ -49,14 +48,14 @@ struct Policy {
 };
 
 /// The policy of that name, or nullptr.
-INFOBATCH_API const Policy* find_policy(const std::string& name);
+const Policy* find_policy(const std::string& name);
 
 /// All policies, in the order of the documentation.
-INFOBATCH_API const std::vector<const Policy*>& policies();
+const std::vector<const Policy*>& policies();
 
 /// Their names.
-INFOBATCH_API std::vector<std::string> policy_names();
+std::vector<std::string> policy_names();
 /// The same, then nullptr, in an array that lives for ever. Takes no memory.
-INFOBATCH_API const char* const* policy_name_list() noexcept;
+const char* const* policy_name_list() noexcept;
 
 }  // namespace infobatch

@@ -281,7 +281,7 @@ class INFOBATCH_API Session {
   LoadReport load(const std::string& path);
 
  private:
-  class Impl;
+  class INFOBATCH_LOCAL Impl;
   std::unique_ptr<Impl> impl_;
 };
 
