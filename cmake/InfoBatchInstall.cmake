@@ -11,13 +11,14 @@ set(infobatch_public_headers
     c_api.h column.hpp config.hpp error.hpp export.h host_device.hpp plan.hpp score.hpp session.hpp
     statistics.hpp version.hpp)
 list(TRANSFORM infobatch_public_headers PREPEND infobatch/)
-install(FILES ${infobatch_public_headers} DESTINATION "${infobatch_include_root}/infobatch")
+install(FILES ${infobatch_public_headers} DESTINATION "${infobatch_include_root}/infobatch"
+        COMPONENT headers)
 install(EXPORT InfoBatchTargets NAMESPACE InfoBatch:: DESTINATION "${infobatch_package_folder}")
 
 if(TARGET infobatch_samplers)
   install(TARGETS infobatch_samplers EXPORT InfoBatchSamplersTargets)
   install(DIRECTORY samplers DESTINATION "${infobatch_include_root}"
-          FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp" PATTERN detail EXCLUDE)
+          COMPONENT headers FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp" PATTERN detail EXCLUDE)
   install(EXPORT InfoBatchSamplersTargets NAMESPACE InfoBatch:: DESTINATION "${infobatch_package_folder}")
   install(FILES cmake/FindInfoBatchTorch.cmake cmake/InfoBatchLocateTorch.cmake
           DESTINATION "${infobatch_package_folder}")

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Compiles every header that is installed alone, as a program that includes nothing before it: C headers as
+# C99, C11 and C++, all of them as C++17 and C++20. Warnings are errors.
+#
+#   .ci/headers.sh              compilers: $CC and $CXX, or cc and c++
+#
+# What is installed is asked of CMake: an installation of the engine's headers into build/headers.
+set -euo pipefail
+step=headers
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/environment.sh"
+folder=build/headers
+rm -rf "$folder/installed"
+mkdir -p "$folder"
+{
+  cmake --preset release -B "$folder" -DINFOBATCH_TORCH=OFF -DINFOBATCH_TESTS=OFF -DINFOBATCH_EXAMPLES=OFF \
+    -DINFOBATCH_BENCH=OFF -DINFOBATCH_TRAIN_LINK= &&
+    cmake --install "$folder" --prefix "$folder/installed" --component headers
+} >"$folder/log" 2>&1 || { tail -n 20 "$folder/log" >&2; fail "the headers cannot be installed, see above"; }
+root=$(echo "$folder"/installed/include/infobatch-*)
+mapfile -t headers < <(cd "$root" && find . -name '*.h' -o -name '*.hpp' | cut -c 3- | sort)
+((${#headers[@]})) || fail "no header was installed into $root"
+
+compiles=0 failures=0
+try() { # <header> <compiler> <language> <standard>
+  compiles=$((compiles + 1))
+  # Included twice: a header has to bear it.
+  printf '#include <%s>\n#include <%s>\nint main(void) { return 0; }\n' "$1" "$1" |
+    "$2" -x "$3" "-std=$4" -fsyntax-only -Wall -Wextra -Wshadow -Wpedantic -Werror -I"$root" - ||
+    { say "$1: does not compile alone as $4" >&2; failures=$((failures + 1)); }
+}
+for header in "${headers[@]}"; do
+  if [[ $header == *.h ]]; then
+    for standard in c99 c11; do try "$header" "${CC:-cc}" c "$standard"; done
+  fi
+  for standard in c++17 c++20; do try "$header" "${CXX:-c++}" c++ "$standard"; done
+done
+((failures == 0)) || fail "$failures of $compiles compilations failed"
+say "${#headers[@]} headers alone, $compiles compilations"
