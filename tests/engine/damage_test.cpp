@@ -148,7 +148,8 @@ TEST_CASE("a header that ends before its length is refused", "[engine][damage]")
   REQUIRE_FALSE(refuses(session, padded_by(' ')));
 }
 
-TEST_CASE("a state with any byte changed is refused, or is the same state", "[engine][damage]") {
+TEST_CASE("a state with any byte changed is refused, or is the same state",
+          "[engine][damage][slow]") {
   const std::string whole = state_of(GENERATE(false, true));
   Session session(20, config_of(10), 1);
   const std::string before = session.serialize();
@@ -172,7 +173,7 @@ TEST_CASE("a state with any byte changed is refused, or is the same state", "[en
 }
 
 TEST_CASE("a resealed state with any byte changed is refused, or is a state that runs on",
-          "[engine][damage]") {
+          "[engine][damage][slow]") {
   const std::string whole = state_of(GENERATE(false, true));
   REQUIRE(reseal(whole) == whole);
   Session session(20, config_of(10), 1);
@@ -201,7 +202,8 @@ TEST_CASE("a resealed state with any byte changed is refused, or is a state that
   REQUIRE(taken > 100);  // losses, figures of another run that is as good
 }
 
-TEST_CASE("figures that are forged are refused, or make a state that runs on", "[engine][damage]") {
+TEST_CASE("figures that are forged are refused, or make a state that runs on",
+          "[engine][damage][slow]") {
   const std::string whole = state_of(GENERATE(false, true));
   Session session(20, config_of(10), 1);
   const std::string before = session.serialize();

@@ -89,7 +89,7 @@ TEST_CASE("defect 6: neither the losses nor the scores carry the weight", "[engi
   for (std::int64_t i = 0; i < s.count; ++i) REQUIRE(session.scores()[s.ids()[i]] == 0.5f);
 }
 
-TEST_CASE("defect 7: ids that no float can hold are told apart", "[engine][defects]") {
+TEST_CASE("defect 7: ids that no float can hold are told apart", "[engine][defects][slow]") {
   constexpr std::int64_t kSize = (std::int64_t{1} << 24) + 8;
   Session session(kSize, config_of(10), 1);
   // fp16 is exact to 2048, bf16 to 256, fp32 to 2^24.
