@@ -1,15 +1,17 @@
 # The everyday commands. Each one sets up what it needs first; see scripts/setup.sh.
 # TORCH=2.15.0 make test   uses another release of torch, beside the pinned one.
 .DEFAULT_GOAL := help
-.PHONY: help demo test wheels test-wheels bench fuzz lint format clean distclean
+.PHONY: help demo test test-arm wheels test-wheels bench fuzz gates lint format clean distclean
 
 help:
 	@echo 'make demo       set up, build, and train: every sample against InfoBatch (about 4 minutes)'
 	@echo 'make test       set up, build, and run every test'
+	@echo 'make test-arm   cross-compile the engine for aarch64, and run its tests under qemu'
 	@echo 'make wheels     build the Python wheels, x86-64 and aarch64, into build/wheels'
 	@echo 'make test-wheels  try them: Python 3.10 to 3.13, several torches; FULL=1 for all pairs (5 GB free)'
 	@echo 'make bench      set up, build, and run the benchmarks; results in build/bench/*.json'
 	@echo 'make fuzz       half a minute of random calls, states and configs each, with Clang'
+	@echo 'make gates      the engine under sanitizers and clang-tidy; headers alone, exported symbols'
 	@echo 'make lint       check format, layers, spelling'
 	@echo 'make format     format every C and C++ file'
 	@echo 'make clean      remove build/'
@@ -43,6 +45,13 @@ bench:
 fuzz:
 	@scripts/setup.sh fuzz
 	@.ci/fuzz.sh
+
+test-arm:
+	@scripts/setup.sh test-arm
+	@.ci/engine.sh arm
+
+gates:
+	@.ci/gates.sh
 
 lint:
 	@.ci/lint.sh

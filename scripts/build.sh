@@ -2,6 +2,8 @@
 # Configures and builds the release preset with the torch that set-up left:
 #
 #   scripts/build.sh [target ...]      default: everything
+#
+# WERROR=ON makes warnings errors, until WERROR=OFF or `make clean`.
 set -euo pipefail
 step=build
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -14,6 +16,7 @@ if [[ ! -f $build_folder/build.ninja ]]; then
 fi
 configure=(cmake --preset release -B "$build_folder" --log-level=WARNING
   -DINFOBATCH_TORCH=ON "-DINFOBATCH_TORCH_ROOT=$torch_root"
+  ${WERROR:+"-DINFOBATCH_WERROR=$WERROR"}
   -DINFOBATCH_TESTS="$([[ " $saved_goals " == *" test "* ]] && echo ON || echo OFF)")
 mkdir -p build
 "${configure[@]}" >build/configure.log 2>&1 || { cat build/configure.log >&2; fail "cmake could not configure $build_folder, see above"; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what a build needs, inside the checkout as far as possible:
 #
-#   scripts/setup.sh demo|test|bench|fuzz|wheels|test-wheels
+#   scripts/setup.sh demo|test|bench|fuzz|wheels|test-wheels|gates|test-arm
 #
 # 1. compiler, CMake, Ninja and the header packages: from the system; through apt-get where that may be
 #    used (root or password-less sudo); CMake and Ninja otherwise from pip.
@@ -11,7 +11,8 @@
 # 3. test: what the Python tests need, beside torch (in its virtual environment, where that is ours) and in
 #    .venv-numpy without one; and what wheels needs.
 #
-# fuzz needs no torch, but Clang with its libFuzzer; see .ci/fuzz.sh. wheels needs .venv-wheels, with a
+# fuzz and gates need no torch, but Clang with its libFuzzer and its sanitizers; see .ci/fuzz.sh and
+# .ci/engine.sh. test-arm needs a compiler for aarch64 and an emulator. wheels needs .venv-wheels, with a
 # compiler in it; test-wheels an emulator besides.
 #
 # Nothing is done twice: where everything is in place this takes a few milliseconds and no network.
@@ -21,8 +22,8 @@ step=set-up
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 goal=${1:-test}
-[[ $goal =~ ^(demo|test|bench|fuzz|wheels|test-wheels)$ ]] ||
-  fail "the goal must be demo, test, bench, fuzz, wheels or test-wheels, got '$goal'"
+[[ $goal =~ ^(demo|test|bench|fuzz|wheels|test-wheels|gates|test-arm)$ ]] ||
+  fail "the goal must be demo, test, bench, fuzz, wheels, test-wheels, gates or test-arm, got '$goal'"
 [[ $(uname -s) == Linux ]] || fail "this script knows Linux only; elsewhere use CMake directly (CONTRIBUTING.md)"
 
 # ---- Is everything in place already? -----------------------------------------------------------------
@@ -55,7 +56,7 @@ in_place() {
   fi
   command -v cmake >/dev/null && command -v ninja >/dev/null
 }
-if [[ ! $goal =~ ^(fuzz|test-wheels)$ ]] && in_place; then exit 0; fi
+if [[ ! $goal =~ ^(fuzz|test-wheels|gates|test-arm)$ ]] && in_place; then exit 0; fi
 
 # ---- 1. Tools ----------------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ list_missing() {
   has_header nlohmann/json.hpp || { missing+=(nlohmann-json3-dev) required+=(nlohmann-json3-dev); }
   if ! has_header catch2/catch_all.hpp && ! has_header catch2/catch.hpp; then
     missing+=(catch2)
-    [[ $goal != test ]] || required+=(catch2)
+    [[ ! $goal =~ ^(test|gates|test-arm)$ ]] || required+=(catch2)
   fi
   # For the test of infobatch.pc.
   if [[ $goal == test ]] && ! command -v pkg-config >/dev/null && ! command -v pkgconf >/dev/null; then
@@ -121,7 +122,12 @@ list_missing() {
     missing+=(libbenchmark-dev)
     [[ $goal != bench ]] || required+=(libbenchmark-dev)
   fi
-  if [[ $goal == fuzz ]] && ! has_fuzzer; then
+  if [[ $goal == test-arm && $(uname -m) != aarch64 ]]; then
+    command -v aarch64-linux-gnu-g++ >/dev/null ||
+      { missing+=(g++-aarch64-linux-gnu) required+=(g++-aarch64-linux-gnu); }
+    find_emulator || { missing+=(qemu-user-static) required+=(qemu-user-static); }
+  fi
+  if [[ $goal =~ ^(fuzz|gates)$ ]] && ! has_fuzzer; then
     missing+=(clang libclang-rt-dev)
     required+=(clang libclang-rt-dev)
   fi
@@ -184,7 +190,7 @@ if ((${#pip_tools[@]})); then
   say "cmake and ninja are in $tools; for use without make: export PATH=\"\$PWD/$tools:\$PATH\""
 fi
 
-if [[ $goal == fuzz ]]; then exit 0; fi
+if [[ $goal =~ ^(fuzz|gates|test-arm)$ ]]; then exit 0; fi
 
 # The packages of a requirements file, in a virtual environment.
 install_requirements() { # <virtual environment> <requirements file>
