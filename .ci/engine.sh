@@ -6,14 +6,14 @@
 # release: -O3 -DNDEBUG, in build/engine. asan: AddressSanitizer and UndefinedBehaviorSanitizer, with
 # Clang, in build/asan. tsan: ThreadSanitizer, in build/tsan. arm: cross-compiled for aarch64 and run under
 # qemu, in build/arm. Warnings are errors everywhere. All but release leave out the tests with the tags
-# [statistical] and [slow], which take minutes there: a sample of others covers the same lines, and the
-# native run has them all. Set-up: scripts/setup.sh gates, for arm scripts/setup.sh test-arm. Results also
+# [statistical] and [slow], which take minutes there, and [timing], which look at a clock: the native run
+# has them all. Set-up: scripts/setup.sh gates, for arm scripts/setup.sh test-arm. Results also
 # in build/engine-<name>.xml (JUnit); logs beside it.
 set -euo pipefail
 step=engine
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/environment.sh"
 name=${1:-}
-spec='~[statistical]~[slow]'
+spec='~[statistical]~[slow]~[timing]'
 emulator=
 # Where the machine is one for aarch64, its own tests are these.
 if [[ $name == arm && $(uname -m) == aarch64 ]]; then name=release; fi
@@ -56,9 +56,9 @@ left_out=
 if [[ -n $spec ]]; then
   count=0
   for program in "$folder"/tests/infobatch_{engine,few_threads,failure}_tests; do
-    names=$(${emulator:+"$emulator" -L "$emulated_root"} "$program" --list-test-names-only '[statistical],[slow]' || true)
+    names=$(${emulator:+"$emulator" -L "$emulated_root"} "$program" --list-test-names-only '[statistical],[slow],[timing]' || true)
     count=$((count + $(grep -c . <<<"$names" || true)))
   done
-  left_out=", $count with [statistical] or [slow] left to the native run"
+  left_out=", $count with [statistical], [slow] or [timing] left to the native run"
 fi
 say "$name: $(sed -n 's/.*tests passed.* out of \([0-9]*\)/\1 tests passed/p' "$tests")$left_out"

@@ -187,7 +187,7 @@ TEST_CASE("JSON cut short anywhere is refused", "[engine][json]") {
   }
 }
 
-TEST_CASE("a changed byte in JSON is refused, or read as other JSON", "[engine][json]") {
+TEST_CASE("a changed byte in JSON is refused, or read as other JSON", "[engine][json][slow]") {
   const std::string whole = "{\"a\":[true,null,-1.5e-3,\"\\u00e9\\\"x\"],\"b\":{\"c\":[12,{}]}}";
   std::mt19937 random(3);
   for (int trial = 0; trial < 20000; ++trial) {
@@ -235,7 +235,7 @@ TEST_CASE("text that is no UTF-8 is written with the replacement character", "[e
   }
 }
 
-TEST_CASE("doubles are written so that they read back to the bit", "[engine][json]") {
+TEST_CASE("doubles are written so that they read back to the bit", "[engine][json][slow]") {
   const auto written = [](double value) { return JsonWriter().value(value).take(); };
   REQUIRE(written(1.0) == "1.0");
   REQUIRE(written(-0.0) == "-0.0");
@@ -302,7 +302,8 @@ TEST_CASE("fields that are missing or of another kind are named", "[engine][json
   REQUIRE(told([&] { get_value(json, "v"); }) == "no v");
 }
 
-TEST_CASE("an object of 100,000 keys is read in time proportional to its size", "[engine][json]") {
+TEST_CASE("an object of 100,000 keys is read in time proportional to its size",
+          "[engine][json][timing]") {
   const std::string text = object_of(100'000);
   REQUIRE(text.size() > 1'000'000);
   JsonValue json;
@@ -315,7 +316,7 @@ TEST_CASE("an object of 100,000 keys is read in time proportional to its size", 
           }) < 5.0);
 }
 
-TEST_CASE("unknown keys beyond a few are counted", "[engine][config]") {
+TEST_CASE("unknown keys beyond a few are counted", "[engine][config][timing]") {
   std::string refusal;
   const std::string text = object_of(100'000);
   REQUIRE(seconds_of([&] {
