@@ -13,7 +13,7 @@ inline std::int64_t billionths(double share) { return std::llround(share * 1e9);
 
 /// floor(share * count) with the share in billionths, for shares in [0, 1], counts up to 2^63.
 inline std::int64_t floor_share(std::int64_t parts, std::int64_t count) {
-  const std::int64_t kBillion = 1'000'000'000;
+  constexpr std::int64_t kBillion = 1'000'000'000;
   return count / kBillion * parts + count % kBillion * parts / kBillion;
 }
 

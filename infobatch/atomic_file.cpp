@@ -2,7 +2,7 @@
 #include <infobatch/error.hpp>
 
 #include <fcntl.h>
-#include <locale.h>
+#include <locale.h>  // NOLINT(modernize-deprecated-headers): newlocale is POSIX
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -188,7 +188,8 @@ void write_all(const Descriptor& file, const std::string& path, std::string_view
 /// Whether the file is on the disk; false where its file system cannot tell.
 bool flush(const Descriptor& file, const std::string& path) {
   if (uninterrupted([&] { return file_calls().flush(file.get()); }) == 0) return true;
-  const bool unknown =
+  // Two names of one number here, of two elsewhere.
+  const bool unknown =  // NOLINTNEXTLINE(misc-redundant-expression)
       errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOTSUP;
   if (!unknown) fail("save", "flush", path);
   return false;

@@ -85,7 +85,7 @@ struct Key {
   pthread_key_t key;
   bool made;
 };
-const Key text_key;
+const Key text_key;  // NOLINT(readability-identifier-naming): not known when compiled
 
 /// @throws std::bad_alloc
 Texts& texts() {

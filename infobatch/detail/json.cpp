@@ -1,7 +1,7 @@
 #include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 
-#include <locale.h>
+#include <locale.h>  // NOLINT(modernize-deprecated-headers): newlocale is POSIX
 #if defined(__APPLE__)
 #include <xlocale.h>
 #endif
@@ -449,7 +449,7 @@ JsonWriter& JsonWriter::write_natural(std::uint64_t number) {
 JsonWriter& JsonWriter::write_double(double number) {
   if (!std::isfinite(number)) return null();
   char digits[32];
-  const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+  const auto* const end = std::to_chars(digits, digits + sizeof digits, number).ptr;
   const std::string_view shortest(digits, static_cast<std::size_t>(end - digits));
   raw(shortest);
   if (shortest.find_first_of(".e") == std::string_view::npos) text_ += ".0";

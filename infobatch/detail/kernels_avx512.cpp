@@ -216,7 +216,7 @@ bool sum_whole_block(const float* scores, BlockSum* sum) {
   __m512i max_abs = _mm512_setzero_si512();
   __m512i min_abs = _mm512_set1_epi32(-1);
   __m512d sums[4];
-  for (int v = 0; v < 4; ++v) sums[v] = _mm512_setzero_pd();
+  for (__m512d& lanes : sums) lanes = _mm512_setzero_pd();
   for (int i = 0; i < kSumBlock; i += 32) {
     const __m512 x0 = _mm512_loadu_ps(scores + i);
     const __m512 x1 = _mm512_loadu_ps(scores + i + 16);
