@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -201,6 +202,37 @@ TEST_CASE("every policy: a look at the next epoch changes nothing that is saved"
     const std::string before = session.serialize();
     session.length();
     REQUIRE(session.serialize() == before);
+  }
+}
+
+TEST_CASE("every policy: lent losses that change behind a look are folded anew",
+          "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  CAPTURE(c.policy, c.keep, c.rescale);
+  const Config config = config_for(c, 10);
+  Session lent(300, config, 1);
+  Session plain(300, config, 1);
+  for (int epoch = 0; epoch < 5; ++epoch) {
+    const PlanCopy expected =
+        run_epoch(plain, 1000, [=](std::int64_t id) { return simulated_loss(id, epoch); });
+    lent.begin();
+    const Slice slice = lent.next(1000);
+    lent.advance(slice.count);
+    const EpochArrays arrays = lent.epoch_arrays();
+    for (std::int64_t p = 0; p < arrays.size; ++p) arrays.losses[p] = static_cast<float>(p % 7);
+    lent.length();  // a look, at a plan of these
+    for (std::int64_t p = 0; p < arrays.size; ++p) {
+      REQUIRE(arrays.ids[p] == expected.ids[std::size_t(p)]);
+      arrays.losses[p] = simulated_loss(arrays.ids[p], epoch);
+    }
+  }
+  lent.begin();
+  plain.begin();
+  REQUIRE(score_bits(lent) == score_bits(plain));
+  for (const ColumnCard& card : find_policy(c.policy)->card.columns) {
+    REQUIRE(std::memcmp(lent.column(card.name).data,
+                        plain.column(card.name).data,
+                        300 * sizeof(float)) == 0);
   }
 }
 

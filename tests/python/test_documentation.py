@@ -213,4 +213,11 @@ def test_a_block_is_python_and_where_it_says_so_runs(
     output = io.StringIO()
     with redirect_stdout(output), warnings.catch_warnings():
         exec(program, {"__name__": "block"})
-    assert output.getvalue() == printed
+    if "torch" not in info.split():
+        assert output.getvalue() == printed
+        return
+    # Torch rounds as its release and the processor do, so that one sample or another changes sides.
+    number = r"\d+(?:\.\d+)?"
+    assert re.sub(number, "", output.getvalue()) == re.sub(number, "", printed)
+    figures = [[float(found) for found in re.findall(number, text)] for text in (output.getvalue(), printed)]
+    assert figures[0] == pytest.approx(figures[1], rel=0.03)
