@@ -33,7 +33,7 @@ void look_at_text(World& w) { w.trace += w.text == nullptr ? "none" : w.text; }
 
 /// Another session of the same run takes the place of this one.
 void fresh_session(World& w) {
-  Received unheard;
+  [[maybe_unused]] Received unheard;
   const bool columns = std::string(w.situation.name) == "columns";
   ib_session* const other = new_session(w.situation, &w.received);
   if (columns) {

@@ -461,7 +461,7 @@ TEST_CASE("what cannot be lent, advanced or staged is refused and changes nothin
   REQUIRE_THROWS_AS(session->advance(3), StateError);  // another part than the first
   REQUIRE_THROWS_AS(session->observe(losses.data(), 3), StateError);
   REQUIRE_THROWS_AS(session->advance(INT64_MAX), StateError);
-  for (const auto& [begin, count] :
+  for (const auto& range :
        std::vector<std::pair<std::int64_t, std::int64_t>>{{-1, 1},
                                                           {0, -1},
                                                           {0, kSize + 1},
@@ -470,6 +470,8 @@ TEST_CASE("what cannot be lent, advanced or staged is refused and changes nothin
                                                           {INT64_MAX, INT64_MAX},
                                                           {INT64_MIN, 1},
                                                           {INT64_MAX, 1}}) {
+    const std::int64_t begin = range.first;
+    const std::int64_t count = range.second;
     CAPTURE(begin, count);
     REQUIRE_THAT(message_of<InvalidArgument>([&] { session->stage(losses.data(), begin, count); }),
                  ContainsSubstring("stage: positions must be in [0, 130], got"));

@@ -51,7 +51,8 @@ TEST_CASE("the last reference ends a plan", "[session][plan_ref]") {
     REQUIRE(PlanRef::count(plan) == 2);
     REQUIRE(second == nullptr);  // NOLINT: moved from
     REQUIRE(third == first);
-    third = third;  // NOLINT: to itself
+    PlanRef& same = third;
+    third = same;
     REQUIRE(PlanRef::count(plan) == 2);
     first = nullptr;
     REQUIRE(PlanRef::count(plan) == 1);

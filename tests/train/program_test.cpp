@@ -20,7 +20,7 @@ namespace {
 
 constexpr const char* kAllArms =
     "full,full-short,random,infobatch,infobatch-exact,infobatch-quantile,infobatch-norescale,"
-    "infobatch-noanneal";
+    "infobatch-noanneal,ucb,orderdp";
 
 /// A small data set, and runs on it.
 struct Workplace {
@@ -70,6 +70,8 @@ TEST_CASE("infobatch-train: every arm runs and keeps its promise", "[train][prog
                                 "infobatch-quantile",
                                 "infobatch-norescale",
                                 "infobatch-noanneal",
+                                "ucb",
+                                "orderdp",
                                 "random"}) {
     CAPTURE(arm);
     REQUIRE(trained(arm) < full_samples);
@@ -86,8 +88,9 @@ TEST_CASE("infobatch-train: every arm runs and keeps its promise", "[train][prog
   REQUIRE(last_kept("infobatch-noanneal") < 320);
   // Without weights the network goes another way, from the first pruned epoch on.
   REQUIRE(runs.at("infobatch-norescale/1").at("loss") != runs.at("infobatch/1").at("loss"));
-  // The table: a headline, the columns, one line an arm. Plain progress: a line an epoch.
-  REQUIRE(lines(program.output()) == 10);
+  // The table: a headline, the columns, one line an arm; and one for each arm that saves something.
+  // Plain progress: a line an epoch.
+  REQUIRE(lines(program.output()) == 2 + 10 + 9);
   REQUIRE_THAT(program.output(), ContainsSubstring("infobatch-noanneal"));
   REQUIRE_THAT(program.errors(), ContainsSubstring("epoch 8/8"));
   REQUIRE_THAT(program.errors(), !ContainsSubstring("\x1b"));
