@@ -50,7 +50,7 @@ TEST_CASE("infobatch-train: every arm runs and keeps its promise", "[train][prog
                   place.arguments({"--epochs=8", "--arms", kAllArms, "--json", json}));
   REQUIRE(program.wait() == 0);
   const auto runs = timeless_runs(json);
-  REQUIRE(runs.size() == 8);
+  REQUIRE(runs.size() == 10);
   const std::int64_t full_samples = 8 * 320;
   const auto trained = [&runs](const std::string& arm) {
     return runs.at(arm + "/1").at("samples_trained").get<std::int64_t>();
