@@ -8,6 +8,8 @@
 #include <infobatch/options.hpp>
 #include <infobatch/policy.hpp>
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <type_traits>
 
@@ -106,11 +108,20 @@ void check_target(const Config& config,
                   std::vector<std::string>& found) {
   const Policy* policy = find_policy(config.policy);
   if (!config.target_saved || policy == nullptr) return;
-  for (const std::string& name : broken) {
-    // Of the policies' parameters the scale is the one that it replaces.
-    const bool other = name == "prune_ratio" || name == "score_ema" || name == "whole_batches";
-    if (!other) return;
-  }
+  const PolicyCard& card = policy->card;
+  const auto matters = [&card](const std::string& name) {
+    constexpr const char* kOfEveryPolicy[] = {
+        "epochs", "delta", "warmup", "max_prune_ratio", "target_saved"};
+    if (std::find(std::begin(kOfEveryPolicy), std::end(kOfEveryPolicy), name) !=
+        std::end(kOfEveryPolicy)) {
+      return true;
+    }
+    if (card.scale != nullptr && name == card.scale) return false;  // the budget solves for it
+    return std::any_of(card.parameters.begin(), card.parameters.end(), [&name](const Option* own) {
+      return name == own->name;
+    });
+  };
+  if (std::any_of(broken.begin(), broken.end(), matters)) return;
   const double target = *config.target_saved;
   const double reachable = largest_pruned_fraction(config, policy->reach(config)) *
                            static_cast<double>(pruned_epochs(config)) /

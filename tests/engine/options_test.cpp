@@ -118,6 +118,25 @@ TEST_CASE("set refuses what nobody has, by name", "[engine][options]") {
                ContainsSubstring("params: no policy has a parameter \"prune_ratio\""));
 }
 
+TEST_CASE("what a target can reach is told unless what it depends on is wrong",
+          "[engine][options]") {
+  const auto told = [](const char* policy, const char* broken, double value) {
+    Config config = config_of(40);
+    config.policy = policy;
+    config.target_saved = 0.9;
+    config.set(broken, value);
+    for (const std::string& problem : config.problems()) {
+      if (problem.find("target_saved must be at most") == 0) return true;
+    }
+    return false;
+  };
+  REQUIRE(told("infobatch", "prune_ratio", 2.0));  // which it replaces
+  REQUIRE(told("infobatch", "orderdp_pool", 2.0));
+  REQUIRE_FALSE(told("orderdp", "orderdp_pool", 2.0));
+  REQUIRE_FALSE(told("infobatch", "max_prune_ratio", 2.0));
+  REQUIRE_FALSE(told("infobatch", "delta", 2.0));
+}
+
 TEST_CASE("a parameter of a policy is part of the run", "[engine][options]") {
   Config config = config_of(10);
   config.policy = "ucb";
