@@ -139,6 +139,7 @@ _STATUS = {
     "ib_session_pending": [_session, POINTER(c_int64)],
     "ib_session_declare_drop_last": [_session, c_int32],
     "ib_session_suspect": [_session, c_char_p],
+    "ib_session_observe": [_session, c_void_p, c_int64, POINTER(CSlice)],
     "ib_session_observe_ids": [_session, c_void_p, c_void_p, c_int64, c_void_p],
     "ib_session_weights": [_session, c_void_p, c_int64, c_void_p],
     "ib_session_epoch_arrays": [_session, POINTER(CEpochArrays)],
@@ -162,6 +163,7 @@ _SHORT = (
     "ib_session_next",
     "ib_session_next_rows",
     "ib_session_advance",
+    "ib_session_observe",
     "ib_session_take_warning",
 )
 

@@ -201,6 +201,8 @@ class Session:
             fail(status, name)
         # Found once: a step calls them.
         self._advance = lib.ib_session_advance
+        self._observe = lib.ib_session_observe
+        self._observe_ids = lib.ib_session_observe_ids
         self._next = lib.ib_session_next
         self._next_rows = lib.ib_session_next_rows
 
@@ -277,9 +279,15 @@ class Session:
         if status := self._advance(self.handle, count, None):
             fail(status, f"{self.name}.{what}")
 
+    def observe(self, losses: int, count: int) -> None:
+        """The engine's observation in order, from the address of float32 losses."""
+        if status := self._observe(self.handle, losses, count, None):
+            fail(status, f"{self.name}.update")
+
     def observe_ids(self, losses: int, ids: int, count: int, weights: int, what: str = "update") -> None:
         """The engine's observation by ids, from addresses of float32, int64 and float32 arrays."""
-        self._call("ib_session_observe_ids", what, losses, ids, count, weights)
+        if status := self._observe_ids(self.handle, losses, ids, count, weights):
+            fail(status, f"{self.name}.{what}")
 
     def weights(self, ids: int, count: int, weights: int, what: str = "get_weights") -> None:
         self._call("ib_session_weights", what, ids, count, weights)
