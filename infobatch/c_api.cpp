@@ -598,8 +598,8 @@ ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice) {
 ib_status ib_session_next_rows(ib_session* session, int64_t count, ib_slice* slice) {
   return guarded(__func__, [&] {
     require(session, "ib_session_next_rows", "session");
-    require(slice, "ib_session_next_rows", "slice");
-    *slice = view(session->session.next_rows(count));
+    const infobatch::Slice rows = session->session.next_rows(count);
+    if (slice != nullptr) *slice = view(rows);
   });
 }
 

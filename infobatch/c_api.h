@@ -303,7 +303,8 @@ INFOBATCH_API ib_status ib_session_begin(ib_session* session);
 INFOBATCH_API ib_status ib_session_next(ib_session* session, int64_t count, ib_slice* slice);
 
 /** The same for a loader that takes rows one by one, or some at a time, so that its batches are not
- *  known. Not to be mixed with ib_session_next in one epoch. */
+ *  known. Not to be mixed with ib_session_next in one epoch.
+ *  @param slice  may be NULL, for a program that has the plan at hand. */
 INFOBATCH_API ib_status ib_session_next_rows(ib_session* session, int64_t count, ib_slice* slice);
 /** Samples of the oldest batch that are not observed yet; 0: no batch is out, or they are not
  * known. */

@@ -120,33 +120,51 @@ inline __m256d low_half(__m256 x) { return _mm256_cvtps_pd(_mm256_castps256_ps12
 inline __m256d high_half(__m256 x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
 
 // 8 scores from `start` on; what lies behind `count` reads as NaN, that is, as not observed.
-inline __m256 load_observed(const float* scores, int start, int count) {
+inline __m256 load_tail(const float* scores, int start, int count) {
   const __m256i valid = _mm256_cmpgt_epi32(_mm256_set1_epi32(count - start), lane_numbers());
   return _mm256_or_ps(_mm256_maskload_ps(scores + start, valid),
                       _mm256_castsi256_ps(_mm256_xor_si256(valid, _mm256_set1_epi32(-1))));
 }
 
-sum_lanes::Range observed_range(const float* scores, int count, std::int64_t* observed) {
+// What is known of the size of 8 lanes of scores.
+struct RangeLanes {
   __m256i max_abs = _mm256_setzero_si256();
-  __m256i min_abs = _mm256_set1_epi32(-1);
-  *observed = 0;
-  for (int i = 0; i < count; i += 8) {
-    const __m256 x = load_observed(scores, i, count);
-    const __m256 seen = _mm256_cmp_ps(x, x, _CMP_ORD_Q);
-    *observed += __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(seen)));
-    const __m256i mask = _mm256_castps_si256(seen);
-    const __m256i abs = _mm256_and_si256(
-        _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFFFFFF)), mask);
+  __m256i min_abs_minus_1 = _mm256_set1_epi32(-1);
+  __m256i seen = _mm256_setzero_si256();  // minus the number of observed ones
+
+  void add(__m256 x) {
+    const __m256i mask = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_ORD_Q));
+    const __m256i abs_mask = _mm256_and_si256(mask, _mm256_set1_epi32(0x7FFFFFFF));
+    const __m256i abs = _mm256_and_si256(_mm256_castps_si256(x), abs_mask);
+    seen = _mm256_add_epi32(seen, mask);
     max_abs = _mm256_max_epu32(max_abs, abs);  // not observed: 0, and so 2^32 - 1 below
-    min_abs = _mm256_min_epu32(min_abs, _mm256_sub_epi32(abs, _mm256_set1_epi32(1)));
+    min_abs_minus_1 =
+        _mm256_min_epu32(min_abs_minus_1, _mm256_add_epi32(abs, _mm256_set1_epi32(-1)));
   }
-  alignas(32) std::uint32_t max_lanes[8], min_lanes[8];
-  store(max_lanes, max_abs);
-  store(min_lanes, min_abs);
+};
+
+sum_lanes::Range observed_range(const float* scores, int count, std::int64_t* observed) {
+  RangeLanes range0, range1;
+  int i = 0;
+  for (; i + 16 <= count; i += 16) {
+    range0.add(_mm256_loadu_ps(scores + i));
+    range1.add(_mm256_loadu_ps(scores + i + 8));
+  }
+  for (; i < count; i += 8) range0.add(load_tail(scores, i, count));
+
+  alignas(32) std::uint32_t max_abs[8], min_abs_minus_1[8];
+  alignas(32) std::int32_t seen[8];
+  store(max_abs, _mm256_max_epu32(range0.max_abs, range1.max_abs));
+  store(min_abs_minus_1, _mm256_min_epu32(range0.min_abs_minus_1, range1.min_abs_minus_1));
+  store(seen, _mm256_add_epi32(range0.seen, range1.seen));
   sum_lanes::Range range{0, ~std::uint32_t{0}};
+  *observed = 0;
   for (int lane = 0; lane < 8; ++lane) {
-    if (max_lanes[lane] > range.max_abs) range.max_abs = max_lanes[lane];
-    if (min_lanes[lane] < range.min_abs_minus_1) range.min_abs_minus_1 = min_lanes[lane];
+    if (max_abs[lane] > range.max_abs) range.max_abs = max_abs[lane];
+    if (min_abs_minus_1[lane] < range.min_abs_minus_1) {
+      range.min_abs_minus_1 = min_abs_minus_1[lane];
+    }
+    *observed -= seen[lane];
   }
   return range;
 }
@@ -157,25 +175,25 @@ void add_observed(const float* scores, int count, double rounder, double* high, 
   const __m256d rounders = _mm256_set1_pd(rounder);
   __m256d highs[4], lows[4];
   for (int v = 0; v < 4; ++v) highs[v] = lows[v] = _mm256_setzero_pd();
-  for (int i = 0; i < count; i += 16) {
-    for (int half = 0; half < 2; ++half) {
-      const int start = i + 8 * half;
-      if (start >= count) break;
-      const __m256 loaded = load_observed(scores, start, count);
-      const __m256 x = _mm256_and_ps(loaded, _mm256_cmp_ps(loaded, loaded, _CMP_ORD_Q));
-      const __m256d parts[2] = {low_half(x), high_half(x)};
-      for (int part = 0; part < 2; ++part) {
-        const int v = 2 * half + part;
-        if (kSplit) {
-          const __m256d rounded = _mm256_sub_pd(_mm256_add_pd(parts[part], rounders), rounders);
-          highs[v] = _mm256_add_pd(highs[v], rounded);
-          lows[v] = _mm256_add_pd(lows[v], _mm256_sub_pd(parts[part], rounded));
-        } else {
-          highs[v] = _mm256_add_pd(highs[v], parts[part]);
-        }
+  const auto add = [&](__m256 loaded, int v) {
+    const __m256 x = _mm256_and_ps(loaded, _mm256_cmp_ps(loaded, loaded, _CMP_ORD_Q));
+    const __m256d parts[2] = {low_half(x), high_half(x)};
+    for (int part = 0; part < 2; ++part) {
+      if (kSplit) {
+        const __m256d rounded = _mm256_sub_pd(_mm256_add_pd(parts[part], rounders), rounders);
+        highs[v + part] = _mm256_add_pd(highs[v + part], rounded);
+        lows[v + part] = _mm256_add_pd(lows[v + part], _mm256_sub_pd(parts[part], rounded));
+      } else {
+        highs[v + part] = _mm256_add_pd(highs[v + part], parts[part]);
       }
     }
+  };
+  int i = 0;
+  for (; i + 16 <= count; i += 16) {
+    add(_mm256_loadu_ps(scores + i), 0);
+    add(_mm256_loadu_ps(scores + i + 8), 2);
   }
+  for (int v = 0; i < count; i += 8, v += 2) add(load_tail(scores, i, count), v);
   for (int v = 0; v < 4; ++v) {
     _mm256_storeu_pd(high + 4 * v, highs[v]);
     _mm256_storeu_pd(low + 4 * v, lows[v]);
@@ -191,12 +209,17 @@ bool sum_block(const float* scores, int count, BlockSum* sum) {
 
 void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
   const __m256 cutoffs = _mm256_set1_ps(cutoff);
+  const auto below = [&](const float* eight) {
+    return _mm256_castps_si256(_mm256_cmp_ps(_mm256_loadu_ps(eight), cutoffs, _CMP_LT_OQ));
+  };
   std::int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    const auto below = static_cast<unsigned>(
-        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ)));
-    const std::uint64_t bytes = _pdep_u64(below, 0x0101010101010101u);
-    __builtin_memcpy(klass + i, &bytes, sizeof(bytes));
+  for (; i + 32 <= count; i += 32) {
+    // 4 x 8 masks become 32 bytes; packing takes turns between the halves of a vector.
+    const __m256i low = _mm256_packs_epi32(below(scores + i), below(scores + i + 8));
+    const __m256i high = _mm256_packs_epi32(below(scores + i + 16), below(scores + i + 24));
+    const __m256i bytes = _mm256_permutevar8x32_epi32(
+        _mm256_packs_epi16(low, high), _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
+    store(klass + i, _mm256_and_si256(bytes, _mm256_set1_epi8(1)));
   }
   for (; i < count; ++i) klass[i] = scores[i] < cutoff;
 }
@@ -226,12 +249,29 @@ int draws_below(std::uint64_t seed,
   return lanes::draws_below(fill_words, seed, epoch, stream, group, bound, lanes);
 }
 
-// Moves the chosen ones of 8 lanes to the front.
+// Which lanes the chosen ones of 8 are, in order: lane numbers as bytes, one row for each choice.
+struct ChosenLanes {
+  std::uint8_t lane[256][8];
+};
+
+constexpr ChosenLanes make_chosen_lanes() {
+  ChosenLanes table{};
+  for (unsigned chosen = 0; chosen < 256; ++chosen) {
+    int n = 0;
+    for (std::uint8_t lane = 0; lane < 8; ++lane) {
+      if ((chosen >> lane & 1u) != 0) table.lane[chosen][n++] = lane;
+    }
+  }
+  return table;
+}
+
+alignas(64) constexpr ChosenLanes kChosenLanes = make_chosen_lanes();
+
+// Moves the chosen ones of 8 lanes to the front. By a table of 2 KB, since _pext_u64 takes some
+// processors hundreds of cycles.
 inline __m256i compress(__m256i items, unsigned chosen) {
-  const std::uint64_t bytes = _pdep_u64(chosen, 0x0101010101010101u) * 0xFF;
-  const std::uint64_t lanes = _pext_u64(0x0706050403020100u, bytes);
-  return _mm256_permutevar8x32_epi32(
-      items, _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(lanes))));
+  const auto* row = reinterpret_cast<const __m128i*>(kChosenLanes.lane[chosen]);
+  return _mm256_permutevar8x32_epi32(items, _mm256_cvtepu8_epi32(_mm_loadl_epi64(row)));
 }
 
 int append_items(const std::uint64_t* lanes,
@@ -254,6 +294,105 @@ int append_items(const std::uint64_t* lanes,
   }
   return static_cast<int>(out - begin);
 }
+
+// ---- order --------------------------------------------------------------------------------------
+
+// Whether each lane is set for some part.
+bool all_lanes(const std::uint64_t* lanes, int n_words, int parts) {
+  std::uint64_t all = ~std::uint64_t{0};
+  for (int w = 0; w < n_words; ++w) {
+    std::uint64_t any = 0;
+    for (int part = 0; part < parts; ++part) any |= lanes[n_words * part + w];
+    all &= any;
+  }
+  return all == ~std::uint64_t{0};
+}
+
+// Part by part: the items stay in L1, and a part is a short chain of loads and stores.
+void scatter_few(const std::uint64_t* lanes,
+                 int n_words,
+                 int parts,
+                 const std::uint32_t* items,
+                 std::uint32_t** out) {
+  // At the ends of a list there are no items to load for some lanes.
+  if (!all_lanes(lanes, n_words, parts)) {
+    return lanes::scatter_few(lanes, n_words, parts, items, out);
+  }
+  for (int part = 0; part < parts; ++part, lanes += n_words) {
+    std::uint32_t* slot = out[part];
+    const std::uint32_t* const end = slot + lanes::count(lanes, n_words);
+    int w = 0;
+    // 8 slots are written at a time, and what lies behind the end belongs to the next part.
+    for (; w < n_words && end - slot >= kLaneWord; ++w) {
+      for (int k = 0; k < kLaneWord; k += 8) {
+        const auto chosen = static_cast<unsigned>(lanes[w] >> k & 0xFFu);
+        store(slot, compress(load(items + kLaneWord * w + k), chosen));
+        slot += __builtin_popcount(chosen);
+      }
+    }
+    for (; w < n_words; ++w) {
+      for (std::uint64_t word = lanes[w]; word != 0; word &= word - 1) {
+        *slot++ = items[kLaneWord * w + __builtin_ctzll(word)];
+      }
+    }
+    out[part] = slot;
+  }
+}
+
+void emit(const std::uint32_t* items,
+          std::int64_t count,
+          int id_bits,
+          const float* class_weight,
+          std::int64_t* ids,
+          float* weights,
+          Streaming streaming) {
+  const std::uint32_t mask = (1u << id_bits) - 1u;
+  const __m256i id_mask = _mm256_set1_epi32(static_cast<int>(mask));
+  const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
+  // 16 weights in two vectors; bit 3 of a class, where a blend looks for it, says which.
+  const __m256 low_weights = _mm256_loadu_ps(class_weight);
+  const __m256 high_weights = _mm256_loadu_ps(class_weight + 8);
+  const auto emit_one = [&](std::int64_t i) {
+    const std::uint32_t item = items[i];
+    ids[i] = item & mask;
+    const float weight = class_weight[item >> id_bits];
+    __builtin_memcpy(weights + i, &weight, sizeof(weight));
+  };
+  const auto off_line = [](const void* p) {
+    return (reinterpret_cast<std::uintptr_t>(p) & 31) != 0;
+  };
+  std::int64_t i = 0;
+  if (streaming != Streaming::kNone) {  // whole vectors only
+    for (; i < count && (off_line(ids + i) || off_line(weights + i)); ++i) emit_one(i);
+  }
+  for (; i + 8 <= count; i += 8) {
+    const __m256i item = load(items + i);
+    const __m256i id = _mm256_and_si256(item, id_mask);
+    const __m256i low = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(id));
+    const __m256i high = _mm256_cvtepu32_epi64(_mm256_extracti128_si256(id, 1));
+    const __m256i klass = _mm256_srl_epi32(item, class_shift);
+    const __m256 weight =
+        _mm256_blendv_ps(_mm256_permutevar8x32_ps(low_weights, klass),
+                         _mm256_permutevar8x32_ps(high_weights, klass),
+                         _mm256_castsi256_ps(_mm256_slli_epi32(klass, 28)));
+    if (streaming == Streaming::kAll) {
+      _mm256_stream_ps(weights + i, weight);
+    } else {
+      _mm256_storeu_ps(weights + i, weight);
+    }
+    if (streaming == Streaming::kNone) {
+      store(ids + i, low);
+      store(ids + i + 4, high);
+    } else {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(ids + i), low);
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(ids + i + 4), high);
+    }
+  }
+  for (; i < count; ++i) emit_one(i);
+  if (streaming != Streaming::kNone) _mm_sfence();
+}
+
+// ---- the step -----------------------------------------------------------------------------------
 
 std::int64_t stage_losses(const float* losses,
                           std::int64_t count,
@@ -317,7 +456,8 @@ Kernels make_kernels() {
   kernels.append_items = append_items;
   kernels.swap_indices = swap_indices;
   kernels.count_lanes = lanes::count;
-  kernels.scatter_few = lanes::scatter_few;
+  kernels.scatter_few = scatter_few;
+  kernels.emit = emit;
   kernels.stage_losses = stage_losses;
   kernels.weighted_sum = weighted_sum;
   return kernels;

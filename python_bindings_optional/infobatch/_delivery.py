@@ -261,12 +261,12 @@ class Rows(Iteration):
         return self._base - length_hint(self._piece)
 
     def sync(self) -> None:
-        if self.position() <= self._told:
+        if self._base - length_hint(self._piece) <= self._told:
             return
         with self._telling:  # threads that ask at once tell it once
             pulled = self.position() - self._told
             if pulled > 0:
-                self.feed.session.next_rows(pulled)
+                self.feed.session.note_rows(pulled)
                 self._told += pulled
 
     def stop(self) -> None:

@@ -274,6 +274,11 @@ class Session:
             fail(status, f"{self.name}.sampler")
         return found.begin, found.count
 
+    def note_rows(self, count: int) -> None:
+        """The same, where nobody asks which."""
+        if status := self._next_rows(self.handle, count, None):
+            fail(status, f"{self.name}.sampler")
+
     def advance(self, count: int, what: str = "update") -> None:
         """Checks an update of ``count`` losses, and moves the cursor."""
         if status := self._advance(self.handle, count, None):

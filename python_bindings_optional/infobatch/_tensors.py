@@ -34,6 +34,10 @@ _COLUMN_DTYPES = {
 }
 
 
+#: Batches whose weights are sliced at once.
+_VIEWS = 64
+
+
 def from_lent(lent: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """A lent array as a tensor over the same memory, which it keeps alive."""
     if not len(lent):
@@ -62,6 +66,8 @@ class TensorStep:
         self._weights = self._none  # [K] of the epoch, on the device
         self._staged = self._none  # [K] losses by position, on the device
         self._lent = self._none  # the engine's staged losses
+        self._views: list[torch.Tensor] = []  # slices of the weights from `_views_begin` on, last one first
+        self._views_begin = 0
         self._generation = -1  # of the epoch that these arrays belong to
         self._begin = 0  # staged on the device and not handed over: [_begin, _end)
         self._end = 0
@@ -83,8 +89,10 @@ class TensorStep:
             if ids is None:
                 return _compiled.update_in_order(self, losses, scores, reduction)
             _compiled.prepare(str(losses.device))
-        elif scores is None and _is_plain(losses) and (weights := self._record_plain(losses, ids)) is not None:
-            return _reduce(losses, weights, reduction)
+        elif scores is None and _is_plain(losses):
+            reduced = self._update_plain(losses, ids, reduction)
+            if reduced is not None:
+                return reduced
         self._check(losses, "update", "losses")
         recorded = losses.detach()
         if scores is not None:
@@ -109,9 +117,9 @@ class TensorStep:
         self._take(recorded, begin, "update")
         return reduced
 
-    def _record_plain(self, losses: torch.Tensor, ids: Any) -> torch.Tensor | None:
-        """The usual step on the CPU, in as few calls as there can be: records the losses as the engine
-        does it, and returns their weights. None where anything is unusual, and nothing is recorded."""
+    def _update_plain(self, losses: torch.Tensor, ids: Any, reduction: str) -> torch.Tensor | None:
+        """The usual step on the CPU in as few calls as there can be: the engine takes the losses from
+        where they are. None where anything is unusual, and then nothing happened."""
         session, lent = self._session, self._step.lent
         count = losses.shape[0]
         address = losses.data_ptr()
@@ -123,7 +131,7 @@ class TensorStep:
             self._step.feed.sync()
             weights = torch.empty_like(losses, requires_grad=False)
             session.observe_ids(address, ids.data_ptr(), count, weights.data_ptr())
-            return weights
+            return _reduce(losses, weights, reduction)
         if self._generation != session.generation or self._tables is not None:
             return None
         self._step.feed.sync()
@@ -131,11 +139,22 @@ class TensorStep:
         begin = lent.cursor
         if begin + count > self._weights.shape[0]:
             return None
-        weights = self._weights[begin : begin + count]
+        # All that can fail comes before the cursor moves, so that a call that fails can be made again.
+        reduced = _reduce(losses, self._weights_of(begin, count), reduction)
         session.observe(address, count)
-        lent.cursor += count
+        lent.cursor = begin + count
         self._in_order = self._generation
-        return weights
+        return reduced
+
+    def _weights_of(self, begin: int, count: int) -> torch.Tensor:
+        """A slice of the weights. Those of the next batches are made together, which costs each a third."""
+        views = self._views
+        if not views or self._views_begin != begin or views[-1].shape[0] != count:
+            views = list(self._weights[begin : begin + _VIEWS * count].split(count))
+            views.reverse()
+            self._views = views
+        self._views_begin = begin + count
+        return views.pop()
 
     def observe(self, scores: torch.Tensor, ids: Any = None) -> torch.Tensor:
         if torch.compiler.is_compiling():
@@ -213,7 +232,7 @@ class TensorStep:
                 weights = weights.to(device)
                 bits = torch.full(weights.shape, UNSEEN_BITS, dtype=torch.int32, device=device)
                 staged = bits.view(torch.float32)
-        self._lent, self._weights, self._staged = lent, weights, staged
+        self._lent, self._weights, self._staged, self._views = lent, weights, staged, []
         self._begin = self._end = self._step.lent.cursor
         self._device = device
         self._generation = self._session.generation
@@ -335,6 +354,7 @@ class TensorStep:
     def release(self) -> None:
         """Holds no arrays of the epoch that was, whose losses are handed over."""
         self._weights = self._staged = self._lent = self._none
+        self._views = []
         self._generation = -1
         if self._tables is not None:
             self._tables.plan = None

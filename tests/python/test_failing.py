@@ -60,12 +60,14 @@ def test_a_failed_update_of_arrays_can_be_made_again() -> None:
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    ("by_ids", "fault"),
-    # By ids nothing is copied.
-    [(False, fault) for fault in ("mul", "mean", "copy_", "detach")]
-    + [(True, fault) for fault in ("mul", "mean", "detach")],
+    ("dtype", "by_ids", "fault"),
+    # float32 goes to the engine as it is, anything else is copied or converted first.
+    [("float32", False, fault) for fault in ("slice", "mul", "mean")]
+    + [("float32", True, fault) for fault in ("empty_like", "mul", "mean")]
+    + [("float64", False, fault) for fault in ("slice", "mul", "mean", "copy_", "detach")]
+    + [("float64", True, fault) for fault in ("mul", "mean", "detach", "_to_copy")],
 )
-def test_a_failed_update_of_tensors_can_be_made_again(by_ids: bool, fault: str) -> None:
+def test_a_failed_update_of_tensors_can_be_made_again(dtype: str, by_ids: bool, fault: str) -> None:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -80,7 +82,8 @@ def test_a_failed_update_of_tensors_can_be_made_again(by_ids: bool, fault: str) 
     ib = InfoBatch(SIZE, 8)
 
     def update(ids: list[int], fails: bool) -> Any:
-        losses, numbers = torch.tensor(losses_of(ids, 0)), torch.tensor(ids)
+        losses = torch.tensor(losses_of(ids, 0), dtype=getattr(torch, dtype))
+        numbers = torch.tensor(ids)
         if not fails:
             return ib.update(losses, numbers if by_ids else None)
         with Failing():
