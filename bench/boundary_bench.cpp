@@ -1,6 +1,7 @@
 // What the boundary of an epoch costs: exact mean, keep decision, weights and shuffle of N samples
 // with the rule of InfoBatch (prune ratio .5, losses like those of a model in training, about 68 %
-// kept), from the score table to the finished plan. Entries: boundary/<N>/threads:<T>.
+// kept), from the score table to the finished plan. Entries: boundary/<N>/threads:<T> with the best
+// instruction set that this processor runs, boundary/<N>/threads:1/<set> with each.
 //
 // Counters: ns_per_sample on average, best_ns_per_sample of the fastest boundary; bytes_per_sample
 // of plan and scratch beside the score table, at the most at one time; kept, the share of the
@@ -8,6 +9,7 @@
 // process.
 
 #include <infobatch/buffer.hpp>
+#include <infobatch/detail/kernels.hpp>
 #include <infobatch/exact_mean.hpp>
 #include <infobatch/plan_builder.hpp>
 #include <infobatch/random_words.hpp>
@@ -29,6 +31,7 @@
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using infobatch::detail::SimdLevel;
 
 constexpr std::uint64_t kSeed = 20240507;
 
@@ -130,7 +133,8 @@ infobatch::PlanArrays boundary(const float* scores,
   return infobatch::build_plan(n, kSeed, epoch, rule, team, std::move(recycled));
 }
 
-void BM_Boundary(benchmark::State& state, std::int64_t n, int threads) {
+void BM_Boundary(benchmark::State& state, std::int64_t n, int threads, SimdLevel level) {
+  infobatch::detail::set_simd_level(level);
   // What the plan reserves without touching it is left aside.
   const std::int64_t new_table = table().size() < n ? 4 * n : 0;
   const std::int64_t needed = 10 * n + new_table + (std::int64_t{256} << 20);
@@ -171,19 +175,33 @@ void BM_Boundary(benchmark::State& state, std::int64_t n, int threads) {
   }
 }
 
+/// No options but the unit: the library would append them to the name. Its real_time is the figure;
+/// cpu_time is that of the calling thread alone.
+void add_entry(const std::string& name, std::int64_t samples, int threads, SimdLevel level) {
+  benchmark::RegisterBenchmark(name.c_str(), BM_Boundary, samples, threads, level)
+      ->Unit(benchmark::kMillisecond);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  const SimdLevel best = infobatch::detail::best_simd_level();
   // The sizes of CIFAR, ImageNet-1k, ImageNet-22k and of the web.
   const std::vector<std::int64_t> sizes = {50000, 1281167, 14000000, 100000000, 1000000000};
   for (const std::int64_t samples : sizes) {
     for (const int threads : {1, 2}) {
       const std::string name =
           "boundary/" + std::to_string(samples) + "/threads:" + std::to_string(threads);
-      // No options but the unit: the library would append them to the name. Its real_time is the
-      // figure; cpu_time is that of the calling thread alone.
-      benchmark::RegisterBenchmark(name.c_str(), BM_Boundary, samples, threads)
-          ->Unit(benchmark::kMillisecond);
+      add_entry(name, samples, threads, best);
+    }
+  }
+  const std::vector<std::pair<std::string, SimdLevel>> levels = {{"portable", SimdLevel::kPortable},
+                                                                 {"avx2", SimdLevel::kAvx2},
+                                                                 {"avx512", SimdLevel::kAvx512}};
+  for (const std::int64_t samples : {50000, 1281167, 14000000}) {
+    for (const auto& [name, level] : levels) {
+      if (level > best) continue;
+      add_entry("boundary/" + std::to_string(samples) + "/threads:1/" + name, samples, 1, level);
     }
   }
   benchmark::Initialize(&argc, argv);

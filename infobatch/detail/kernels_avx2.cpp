@@ -217,8 +217,8 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
     // 4 x 8 masks become 32 bytes; packing takes turns between the halves of a vector.
     const __m256i low = _mm256_packs_epi32(below(scores + i), below(scores + i + 8));
     const __m256i high = _mm256_packs_epi32(below(scores + i + 16), below(scores + i + 24));
-    const __m256i bytes = _mm256_permutevar8x32_epi32(
-        _mm256_packs_epi16(low, high), _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                      _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
     store(klass + i, _mm256_and_si256(bytes, _mm256_set1_epi8(1)));
   }
   for (; i < count; ++i) klass[i] = scores[i] < cutoff;
@@ -371,10 +371,9 @@ void emit(const std::uint32_t* items,
     const __m256i low = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(id));
     const __m256i high = _mm256_cvtepu32_epi64(_mm256_extracti128_si256(id, 1));
     const __m256i klass = _mm256_srl_epi32(item, class_shift);
-    const __m256 weight =
-        _mm256_blendv_ps(_mm256_permutevar8x32_ps(low_weights, klass),
-                         _mm256_permutevar8x32_ps(high_weights, klass),
-                         _mm256_castsi256_ps(_mm256_slli_epi32(klass, 28)));
+    const __m256 weight = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low_weights, klass),
+                                           _mm256_permutevar8x32_ps(high_weights, klass),
+                                           _mm256_castsi256_ps(_mm256_slli_epi32(klass, 28)));
     if (streaming == Streaming::kAll) {
       _mm256_stream_ps(weights + i, weight);
     } else {
