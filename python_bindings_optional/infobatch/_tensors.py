@@ -150,7 +150,7 @@ class TensorStep:
         """A slice of the weights. Those of the next batches are made together, which costs each a third."""
         views = self._views
         if not views or self._views_begin != begin or views[-1].shape[0] != count:
-            views = list(self._weights[begin : begin + _VIEWS * count].split(count))
+            views = list(torch.split(self._weights[begin : begin + _VIEWS * count], count))
             views.reverse()
             self._views = views
         self._views_begin = begin + count
