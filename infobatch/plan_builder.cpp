@@ -17,6 +17,7 @@ namespace detail {
 namespace {
 
 constexpr std::uint64_t kDraws = std::uint64_t{1} << 32;
+constexpr std::int64_t kStreamingFrom = std::int64_t{1} << 25;  // a list of no use to the caches
 
 void check(std::int64_t n, const EpochRule& rule) {
   const std::size_t classes = rule.classes.size();
@@ -126,13 +127,12 @@ void fill_plan(const PlanOptions& options,
   plan.weights.resize(n + kKeepSlack);
   auto* const in_ids = reinterpret_cast<std::uint32_t*>(plan.ids.data());
   auto* const in_weights = reinterpret_cast<std::uint32_t*>(plan.weights.data());
-  // What is sure to be a single bucket is kept where it is going to be shuffled; what may be a
-  // roomy plan leaves the larger array to its rooms.
+  // What is sure to be a single bucket is kept where it is going to be shuffled.
   const bool single = n <= options.shuffle.large_bucket && team.size() == 1;
-  const bool roomy = n >= options.shuffle.roomy_from;
-  std::uint32_t* const kept_items = single || roomy ? in_weights : in_ids;
+  std::uint32_t* const kept_items = single ? in_weights : in_ids;
+  const bool streaming = n >= kStreamingFrom;
   const KeptRuns kept = keep_samples(
-      n, seed, epoch, rule.classifier, rules, id_bits, team, kept_items, plan.counts, roomy);
+      n, seed, epoch, rule.classifier, rules, id_bits, team, kept_items, plan.counts, streaming);
 
   float weights[EpochRule::kMaxClasses] = {};
   for (std::size_t c = 0; c < rules.size(); ++c) {

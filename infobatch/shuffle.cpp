@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,11 @@ namespace {
 
 constexpr std::int64_t kStreamingFrom = std::int64_t{1}
                                         << 20;  // plans of this size pass the caches by
+
+// Slots for a part of this average size.
+std::int64_t room_for(std::int64_t mean, int deviations) {
+  return mean + static_cast<std::int64_t>(std::sqrt(static_cast<double>(mean)) * deviations);
+}
 
 // The parts that level 2 makes of one part of level 1, in memory of their own.
 class Parts {
@@ -32,14 +38,14 @@ class Parts {
   }
 
   // Moves the items of one part of level 1 into their parts.
-  void split(const Pieces& pieces) {
-    const std::int64_t room = this->room(size_of(pieces));
+  void split(const Piece& piece) {
+    const std::int64_t room = this->room(piece.size);
     for (std::size_t part = 0; part < begins_.size(); ++part) {
       begins_[part] = static_cast<std::uint32_t>(part) * static_cast<std::uint32_t>(room);
     }
-    move(pieces);
+    move(piece);
     for (std::size_t part = 0; part < begins_.size(); ++part) {
-      if (this->size(part) > room) return split_exactly(pieces);
+      if (this->size(part) > room) return split_exactly(piece);
     }
   }
 
@@ -53,18 +59,16 @@ class Parts {
     return room_for((size >> level_.bits) + 1, room_deviations_);
   }
 
-  void split_exactly(const Pieces& pieces) {
-    count_parts(level_, pieces.front().position, size_of(pieces), begins_);
+  void split_exactly(const Piece& piece) {
+    count_parts(level_, piece.position, piece.size, begins_);
     std::uint32_t slot = 0;
     for (std::uint32_t& begin : begins_) slot += std::exchange(begin, slot);
-    move(pieces);
+    move(piece);
   }
 
-  void move(const Pieces& pieces) {
+  void move(const Piece& piece) {
     ends_ = begins_;
-    for (const Piece& piece : pieces) {
-      scatter(level_, piece.position, piece.items, piece.size, ends_.data(), memory_.data());
-    }
+    scatter(level_, piece.position, piece.items, piece.size, ends_.data(), memory_.data());
   }
 
   Level level_;
@@ -116,9 +120,9 @@ void shuffle_items(const KeptRuns& kept,
   const Level level1{seed, epoch, kStreamBucket1, shape.bits1};
   const Level level2{seed, epoch, kStreamBucket2, shape.bits2};
   const bool two_levels = shape.bits2 > 0;
-  const auto parts = partition(kept, arrays, level1, two_levels, team, constants);
+  const std::vector<Piece> parts = partition(kept, arrays, level1, team);
   std::int64_t largest = 0;
-  for (const Pieces& part : parts) largest = std::max(largest, size_of(part));
+  for (const Piece& part : parts) largest = std::max(largest, part.size);
   // Items in memory of their own leave all of the result to streaming.
   const Streaming streaming = kept.size < kStreamingFrom ? Streaming::kNone
                               : two_levels               ? Streaming::kAll
@@ -130,15 +134,14 @@ void shuffle_items(const KeptRuns& kept,
   std::atomic<std::size_t> next_part{0};
   team.run([&](int) {
     Parts buckets(level2, largest, constants.room_deviations);
-    for (std::size_t part; (part = next_part.fetch_add(1)) < level1.parts();) {
+    for (std::size_t next; (next = next_part.fetch_add(1)) < parts.size();) {
+      const Piece& part = parts[next];
       if (!two_levels) {
-        for (const Piece& piece : parts[part]) {
-          finish_bucket(piece.items, piece.size, piece.position);
-        }
+        finish_bucket(part.items, part.size, part.position);
         continue;
       }
-      buckets.split(parts[part]);
-      std::int64_t position = parts[part].front().position;
+      buckets.split(part);
+      std::int64_t position = part.position;
       for (std::size_t bucket = 0; bucket < level2.parts(); ++bucket) {
         finish_bucket(buckets.begin(bucket), buckets.size(bucket), position);
         position += buckets.size(bucket);

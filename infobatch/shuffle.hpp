@@ -37,11 +37,9 @@ struct ShuffleConstants {
   int bits1 = 8;         ///< of level 1 then: fewer parts do not make a partition faster
   int fewest_bits2 = 5;  ///< of level 2, where there is one
   int most_bits2 = 16;   ///< of level 2; level 1 takes what is more
-  /// Not part of the rule: each part gets room for its average size and this many deviations more,
-  /// and its items are counted beforehand only where that was not enough: in level 2 always, in
-  /// level 1 of plans from `roomy_from` kept items on.
+  /// Not part of the rule: a part of level 2 gets room for its average size and this many
+  /// deviations more, and items are counted beforehand only where that was not enough.
   int room_deviations = 8;
-  std::int64_t roomy_from = std::int64_t{1} << 25;
 };
 
 /// Bits of the two levels; 0 where there is no such level.
@@ -101,10 +99,9 @@ struct ShuffleArrays {
   const float* class_weight;  ///< [16] weight of each class
 };
 
-/// Shuffles the kept items into ids and weights.
-///
-/// Where `kept` lies decides nothing but the way: in the memory of `weights` it suits a single
-/// bucket with one run, which then needs no copy, and plans from constants.roomy_from items on.
+/// Shuffles the kept items into ids and weights. They lie in the memory of `ids`, or, where there
+/// is one run and no more than constants.large_bucket items, in that of `weights`, which saves a
+/// copy.
 void shuffle_items(const KeptRuns& kept,
                    const ShuffleArrays& arrays,
                    std::uint64_t seed,

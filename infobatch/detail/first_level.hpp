@@ -3,7 +3,6 @@
 #include <infobatch/detail/level.hpp>
 #include <infobatch/shuffle.hpp>
 
-#include <cmath>
 #include <vector>
 
 namespace infobatch {
@@ -16,27 +15,12 @@ struct Piece {
   std::int64_t position;
 };
 
-/// A part of level 1, in order.
-using Pieces = std::vector<Piece>;
-
-inline std::int64_t size_of(const Pieces& pieces) {
-  return pieces.back().position + pieces.back().size - pieces.front().position;
-}
-
-/// Slots for a part of this average size.
-inline std::int64_t room_for(std::int64_t mean, int deviations) {
-  return mean + static_cast<std::int64_t>(std::sqrt(static_cast<double>(mean)) * deviations);
-}
-
-/// Parts the kept items by level 1, in order, for the level behind it if there are two: the items
-/// of a part may then lie in several pieces. They lie where the result of their own part
-/// goes, so finished parts overwrite no others.
-std::vector<Pieces> partition(const KeptRuns& kept,
-                              const ShuffleArrays& arrays,
-                              const Level& level,
-                              bool two_levels,
-                              Team& team,
-                              const ShuffleConstants& constants);
+/// Parts the kept items by level 1 into arrays.scatter, which is not where they are: the parts, in
+/// order.
+std::vector<Piece> partition(const KeptRuns& kept,
+                             const ShuffleArrays& arrays,
+                             const Level& level,
+                             Team& team);
 
 }  // namespace detail
 }  // namespace infobatch
