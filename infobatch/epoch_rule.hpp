@@ -1,9 +1,9 @@
 #pragma once
 
 #include <infobatch/classifier.hpp>
+#include <infobatch/detail/short_list.hpp>
 
 #include <cstdint>
-#include <vector>
 
 namespace infobatch {
 
@@ -20,18 +20,19 @@ struct KeepClass {
 };
 
 /// What a policy decides about one epoch: a class for each sample, and how each class is kept.
+/// Plain data.
 ///
 /// The engine draws, weighs and shuffles; so a policy that rescales is unbiased by construction.
 struct EpochRule {
+  static constexpr int kMaxClasses = 16;
+
   /// 1 to kMaxClasses classes; class 0 by convention is "kept, weight 1".
-  std::vector<KeepClass> classes;
+  detail::ShortList<KeepClass, kMaxClasses> classes;
   Classifier classifier;
   KeepMode mode = KeepMode::kBernoulli;
   /// B in [1, 2^31]: `kExact` makes the kept samples a multiple of B where it can (rule 16, see
   /// detail/whole_batches.hpp). `kBernoulli`, which leaves their number to chance, ignores it.
   std::int64_t multiple = 1;
-
-  static constexpr int kMaxClasses = 16;
 };
 
 }  // namespace infobatch

@@ -199,27 +199,34 @@ std::int64_t exact_kept(double ratio, std::int64_t n) {
   return std::max<std::int64_t>(static_cast<std::int64_t>(kept), 1);
 }
 
-void count_members(std::int64_t n,
-                   const Classifier& classifier,
+void count_members(const Classifier& classifier,
+                   std::int64_t n,
+                   int n_classes,
                    Team& team,
-                   std::vector<ClassCount>& counts) {
+                   std::int64_t* members) {
   std::vector<Counts> parts(static_cast<std::size_t>(team.size()), Counts{});
   team.run([&](int thread) {
-    std::uint8_t klass[kChunk];
-    Counts members{};
+    alignas(64) std::uint8_t klass[kChunk];
+    alignas(64) Lanes lanes;
+    Counts& part = parts[static_cast<std::size_t>(thread)];
     const std::int64_t last = part_begin(n, thread + 1, team.size());
     for (std::int64_t begin = part_begin(n, thread, team.size()); begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
+      const auto count = static_cast<int>(end - begin);
       classify(classifier, begin, end, klass);
-      for (std::int64_t i = 0; i < end - begin; ++i) {
-        if (klass[i] >= counts.size()) refuse_class(klass, end - begin, counts.size());
-        ++members[klass[i]];
+      int known = 0;
+      for (int c = 0; c < n_classes && known < count; ++c) {
+        const auto number = static_cast<std::uint8_t>(c);
+        const int found = kernels().class_lanes(klass, count, number, lanes.data());
+        part[static_cast<std::size_t>(c)] += found;
+        known += found;
       }
+      if (known != count) refuse_class(klass, count, static_cast<std::size_t>(n_classes));
     }
-    parts[static_cast<std::size_t>(thread)] = members;
   });
-  for (const Counts& part : parts) {
-    for (std::size_t c = 0; c < counts.size(); ++c) counts[c].members += part[c];
+  for (std::size_t c = 0; c < static_cast<std::size_t>(n_classes); ++c) {
+    members[c] = 0;
+    for (const Counts& part : parts) members[c] += part[c];
   }
 }
 
@@ -231,7 +238,7 @@ KeptRuns keep_samples(std::int64_t n,
                       int id_bits,
                       Team& team,
                       std::uint32_t* items,
-                      std::vector<ClassCount>& counts,
+                      KeptCounts& counts,
                       bool streaming) {
   const bool cuts = any_cut(rules);
   const auto n_threads = static_cast<std::size_t>(team.size());

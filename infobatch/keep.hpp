@@ -41,12 +41,10 @@ struct KeptRuns {
   std::int64_t size = 0;
 };
 
-/// Adds the members of each class among [0, n) to counts[class].members.
-/// @throws InvalidArgument a class number at or above counts.size()
-void count_members(std::int64_t n,
-                   const Classifier& classifier,
-                   Team& team,
-                   std::vector<ClassCount>& counts);
+/// members[c] = how many samples of [0, n) are of class c, for c < n_classes <= 16.
+/// @throws InvalidArgument a class number at or above n_classes
+void count_members(
+    const Classifier& classifier, std::int64_t n, int n_classes, Team& team, std::int64_t* members);
 
 /// Slots that keep_samples needs behind the n-th.
 constexpr std::int64_t kKeepSlack = 64;
@@ -63,7 +61,7 @@ KeptRuns keep_samples(std::int64_t n,
                       int id_bits,
                       Team& team,
                       std::uint32_t* items,
-                      std::vector<ClassCount>& counts,
+                      KeptCounts& counts,
                       bool streaming = false);
 
 }  // namespace detail

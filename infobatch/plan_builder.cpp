@@ -19,32 +19,10 @@ namespace {
 constexpr std::uint64_t kDraws = std::uint64_t{1} << 32;
 constexpr std::int64_t kStreamingFrom = std::int64_t{1} << 25;  // a list of no use to the caches
 
-void check(std::int64_t n, const EpochRule& rule) {
-  const std::size_t classes = rule.classes.size();
-  if (classes < 1 || classes > static_cast<std::size_t>(EpochRule::kMaxClasses)) {
-    throw InvalidArgument(message(
-        "build_plan: a rule has 1 to ", int{EpochRule::kMaxClasses}, " classes, got ", classes));
-  }
-  if (n < 0 || n > most_samples(classes)) {
-    throw InvalidArgument(message(
-        "build_plan: the number of samples must lie in [0, ", most_samples(classes), "], got ", n));
-  }
-  for (const KeepClass& klass : rule.classes) {
-    if (!(klass.keep_ratio >= 0.0 && klass.keep_ratio <= 1.0)) {
-      throw InvalidArgument(
-          message("build_plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
-    }
-  }
-  if (rule.multiple < 1 || rule.multiple > kMaxSize) {
-    throw InvalidArgument(
-        message("build_plan: the multiple must lie in [1, ", kMaxSize, "], got ", rule.multiple));
-  }
-}
-
 // How many samples of each class the exact rule keeps.
 std::vector<KeptOfClass> exact_counts(const EpochRule& rule,
                                       const std::vector<ClassRule>& rules,
-                                      const std::vector<ClassCount>& counts) {
+                                      const KeptCounts& counts) {
   std::vector<KeptOfClass> kept(rules.size());
   for (std::size_t c = 0; c < rules.size(); ++c) {
     kept[c].members = counts[c].members;
@@ -61,7 +39,7 @@ std::vector<ClassRule> class_rules(std::int64_t n,
                                    std::uint32_t epoch,
                                    const EpochRule& rule,
                                    Team& team,
-                                   std::vector<ClassCount>& counts) {
+                                   KeptCounts& counts) {
   std::vector<ClassRule> rules(rule.classes.size());
   bool any_exact = false;
   for (std::size_t c = 0; c < rules.size(); ++c) {
@@ -78,7 +56,9 @@ std::vector<ClassRule> class_rules(std::int64_t n,
   }
   if (!any_exact) return rules;
 
-  count_members(n, rule.classifier, team, counts);
+  std::int64_t members[EpochRule::kMaxClasses];
+  count_members(rule.classifier, n, static_cast<int>(counts.size()), team, members);
+  for (std::size_t c = 0; c < counts.size(); ++c) counts[c].members = members[c];
   const std::vector<KeptOfClass> kept = exact_counts(rule, rules, counts);
   for (std::size_t c = 0; c < rules.size(); ++c) {
     if (rules[c].kind != ClassRule::kCut) continue;
@@ -112,21 +92,63 @@ float class_weight(const KeepClass& klass, const ClassRule& rule, const ClassCou
   return 1.0f;
 }
 
-// Keeps, weighs and shuffles in the memory of the plan.
-void fill_plan(const PlanOptions& options,
-               std::int64_t n,
-               std::uint64_t seed,
-               std::uint32_t epoch,
-               const EpochRule& rule,
-               int id_bits,
-               Team& team,
-               PlanArrays& plan) {
-  const std::vector<ClassRule> rules = class_rules(n, seed, epoch, rule, team, plan.counts);
+}  // namespace
 
-  plan.ids.resize(n + kKeepSlack);
-  plan.weights.resize(n + kKeepSlack);
-  auto* const in_ids = reinterpret_cast<std::uint32_t*>(plan.ids.data());
-  auto* const in_weights = reinterpret_cast<std::uint32_t*>(plan.weights.data());
+std::int64_t plan_slots(std::int64_t n) { return n + kKeepSlack; }
+
+void check_plan(std::int64_t n, const EpochRule& rule) {
+  const std::size_t classes = rule.classes.size();
+  if (classes < 1 || classes > static_cast<std::size_t>(EpochRule::kMaxClasses)) {
+    throw InvalidArgument(message(
+        "build_plan: a rule has 1 to ", int{EpochRule::kMaxClasses}, " classes, got ", classes));
+  }
+  if (n < 0 || n > most_samples(classes)) {
+    throw InvalidArgument(message(
+        "build_plan: the number of samples must lie in [0, ", most_samples(classes), "], got ", n));
+  }
+  for (const KeepClass& klass : rule.classes) {
+    if (!(klass.keep_ratio >= 0.0 && klass.keep_ratio <= 1.0)) {
+      throw InvalidArgument(
+          message("build_plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
+    }
+  }
+  if (rule.multiple < 1 || rule.multiple > kMaxSize) {
+    throw InvalidArgument(
+        message("build_plan: the multiple must lie in [1, ", kMaxSize, "], got ", rule.multiple));
+  }
+}
+
+PlanArrays reserve_plan(std::int64_t n, PlanArrays recycled) {
+  recycled.size = 0;
+  recycled.ids.resize(plan_slots(n));
+  recycled.weights.resize(plan_slots(n));
+  return recycled;
+}
+
+PlanArrays finish_plan(PlanArrays reserved, const PlanOutcome& outcome) {
+  reserved.size = outcome.kept;
+  reserved.counts = outcome.counts;
+  reserved.ids.shrink(outcome.kept);
+  // What held kept items stays: the next epoch would only have to ask for it again.
+  reserved.weights.shrink(std::max(outcome.kept, outcome.used));
+  reserved.weights.resize(outcome.kept);
+  return reserved;
+}
+
+PlanOutcome fill_plan(const PlanOptions& options,
+                      std::int64_t n,
+                      std::uint64_t seed,
+                      std::uint32_t epoch,
+                      const EpochRule& rule,
+                      Team& team,
+                      const PlanMemory& memory) {
+  PlanOutcome plan;
+  plan.counts.assign(rule.classes.size(), ClassCount{});
+  const std::vector<ClassRule> rules = class_rules(n, seed, epoch, rule, team, plan.counts);
+  const int id_bits = kItemBits - class_bits(rule.classes.size());
+
+  auto* const in_ids = reinterpret_cast<std::uint32_t*>(memory.ids);
+  auto* const in_weights = reinterpret_cast<std::uint32_t*>(memory.weights);
   // What is sure to be a single bucket is kept where it is going to be shuffled.
   const bool single = n <= options.shuffle.large_bucket && team.size() == 1;
   std::uint32_t* const kept_items = single ? in_weights : in_ids;
@@ -138,19 +160,12 @@ void fill_plan(const PlanOptions& options,
   for (std::size_t c = 0; c < rules.size(); ++c) {
     weights[c] = plan.counts[c].weight = class_weight(rule.classes[c], rules[c], plan.counts[c]);
   }
-  const ShuffleArrays arrays{
-      kept_items, in_weights, plan.ids.data(), plan.weights.data(), id_bits, weights};
+  const ShuffleArrays arrays{kept_items, in_weights, memory.ids, memory.weights, id_bits, weights};
   shuffle_items(kept, arrays, seed, epoch, team, options.shuffle);
-  plan.size = kept.size;
-  plan.ids.shrink(kept.size);
-  // What held kept items stays: the next epoch would only have to ask for it again.
-  const KeptRuns::Run& last = kept.runs.back();
-  const bool behind = kept_items == in_weights;
-  plan.weights.shrink(behind ? std::max(kept.size, last.begin + last.size) : kept.size);
-  plan.weights.resize(kept.size);
+  plan.kept = plan.used = kept.size;
+  if (single) plan.used = kept.runs.back().begin + kept.runs.back().size;
+  return plan;
 }
-
-}  // namespace
 
 PlanArrays build_plan_with(const PlanOptions& options,
                            std::int64_t n,
@@ -159,12 +174,11 @@ PlanArrays build_plan_with(const PlanOptions& options,
                            const EpochRule& rule,
                            Team& team,
                            PlanArrays recycled) {
-  check(n, rule);
-  PlanArrays plan = std::move(recycled);
-  plan.size = 0;
-  plan.counts.assign(rule.classes.size(), ClassCount{});
-  fill_plan(options, n, seed, epoch, rule, kItemBits - class_bits(rule.classes.size()), team, plan);
-  return plan;
+  check_plan(n, rule);
+  PlanArrays plan = reserve_plan(n, std::move(recycled));
+  const PlanMemory memory{plan.ids.data(), plan.weights.data()};
+  const PlanOutcome outcome = fill_plan(options, n, seed, epoch, rule, team, memory);
+  return finish_plan(std::move(plan), outcome);
 }
 
 }  // namespace detail

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace infobatch {
 
@@ -18,12 +17,15 @@ struct ClassCount {
   float weight = 0.0f;           ///< of every kept sample of the class; 0 where none can be kept
 };
 
+/// One for each class of a rule.
+using KeptCounts = detail::ShortList<ClassCount, EpochRule::kMaxClasses>;
+
 /// The kept ids of an epoch in training order, and their weights.
 struct PlanArrays {
   Buffer<std::int64_t> ids;
   Buffer<float> weights;
   std::int64_t size = 0;
-  std::vector<ClassCount> counts;  ///< one for each class of the rule
+  KeptCounts counts;
 };
 
 /// Bits of an item, which holds a sample's id and its class while a plan is made.
@@ -41,6 +43,35 @@ constexpr int class_bits(std::size_t classes) {
 constexpr std::int64_t most_samples(std::size_t classes) {
   return std::int64_t{1} << (kItemBits - class_bits(classes));
 }
+
+namespace detail {
+
+/// Where a plan goes: plan_slots(n) slots each. Behind the kept samples they are scratch.
+struct PlanMemory {
+  std::int64_t* ids = nullptr;
+  float* weights = nullptr;
+};
+
+/// What became of it.
+struct PlanOutcome {
+  std::int64_t kept = 0;
+  std::int64_t used = 0;  ///< slots of `weights` that were written to
+  KeptCounts counts;
+};
+
+/// Slots of PlanMemory for n samples.
+std::int64_t plan_slots(std::int64_t n);
+
+/// @throws InvalidArgument  as build_plan, for what can be said before the samples are looked at.
+void check_plan(std::int64_t n, const EpochRule& rule);
+
+/// Memory for a plan of n samples, that of `recycled` where it suffices.
+PlanArrays reserve_plan(std::int64_t n, PlanArrays recycled);
+
+/// The plan that was made in this memory; what lies behind it goes back to the system.
+PlanArrays finish_plan(PlanArrays reserved, const PlanOutcome& outcome);
+
+}  // namespace detail
 
 /// Keeps, weighs and shuffles the samples [0, n) by `rule` (rules 3, 4, 5, 8, 16): a pure
 /// function of the arguments, whatever the team and the instruction set.

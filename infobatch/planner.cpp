@@ -1,7 +1,7 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/budget.hpp>
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/float_environment.hpp>
-#include <infobatch/plan_builder.hpp>
 #include <infobatch/planner.hpp>
 #include <infobatch/score.hpp>
 
@@ -58,8 +58,8 @@ Statistics describe(const PlanRequest& request,
 
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   const DefaultFloatEnvironment float_environment;
-  Team team(threads_for(request.size, request.threads));
-  const ScoreSum sum = sum_scores(request.scores, request.size, team);
+  const Workers workers(request.size, request.threads);
+  const ScoreSum sum = workers.sum(request.scores, request.size);
   const PolicyInput input{request.config,
                           request.epoch,
                           request.size,
@@ -67,7 +67,7 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
                           request.columns,
                           sum,
                           sum.cutoff(),
-                          team};
+                          workers};
   PlannedEpoch planned;
   planned.choice = choose(request, input);
   EpochRule rule;
@@ -76,12 +76,9 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
     rule = request.policy.select(input, planned.choice.scale);
     if (request.config.whole_batches > 0) rule.multiple = request.config.whole_batches;
   }
-  PlanArrays arrays = build_plan(request.size,
-                                 request.config.seed,
-                                 static_cast<std::uint32_t>(request.epoch),
-                                 rule,
-                                 team,
-                                 std::move(recycled));
+  const PlanTask task{
+      request.size, request.config.seed, static_cast<std::uint32_t>(request.epoch), rule};
+  PlanArrays arrays = workers.plan(task, std::move(recycled));
   planned.statistics = describe(request, planned.choice, sum, rule, arrays);
   planned.plan = PlanHolder(new OwnedPlan(request.epoch, request.size, std::move(arrays)));
   return planned;

@@ -2,9 +2,8 @@
 
 #include <infobatch/card.hpp>
 #include <infobatch/config.hpp>
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/epoch_rule.hpp>
-#include <infobatch/exact_mean.hpp>
-#include <infobatch/threads.hpp>
 
 #include <cstdint>
 #include <string>
@@ -15,13 +14,13 @@ namespace infobatch {
 /// What a policy may look at when a pruned epoch begins. Nothing in it may be changed.
 struct PolicyInput {
   const Config& config;
-  std::int64_t epoch;           ///< 0-based
-  std::int64_t size;            ///< N
-  const float* scores;          ///< [N]; NaN: never observed
-  const float* const* columns;  ///< those of the card, in its order, [N] each; NaN: unknown
-  const ScoreSum& sum;          ///< exact sum and count of the observed scores
-  float threshold;              ///< i is below the mean score iff scores[i] < threshold
-  Team& team;                   ///< threads to use
+  std::int64_t epoch;              ///< 0-based
+  std::int64_t size;               ///< N
+  const float* scores;             ///< [N]; NaN: never observed
+  const float* const* columns;     ///< those of the card, in its order, [N] each; NaN: unknown
+  const ScoreSum& sum;             ///< exact sum and count of the observed scores
+  float threshold;                 ///< i is below the mean score iff scores[i] < threshold
+  const detail::Workers& workers;  ///< the backend: who counts, and finds ranks and draws
 };
 
 /// What a rule leaves out at scale 1, as far as the options tell.

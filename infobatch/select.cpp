@@ -233,23 +233,6 @@ RankCut select_rank(const Key& key,
   return cut;
 }
 
-std::int64_t count_keys(const Key& key, const Pool* pool, std::int64_t n, Team& team) {
-  const Keys keys(key, pool);
-  std::vector<std::int64_t> parts(static_cast<std::size_t>(team.size()), 0);
-  team.run([&](int thread) {
-    alignas(64) float room[kChunk];
-    std::int64_t count = 0;
-    const std::int64_t last = n * (thread + 1) / team.size();
-    for (std::int64_t begin = n * thread / team.size(); begin < last; begin += kChunk) {
-      const std::int64_t end = std::min(begin + kChunk, last);
-      const float* const given = keys.of(begin, end, room);
-      for (std::int64_t i = 0; i < end - begin; ++i) count += std::isnan(given[i]) ? 0 : 1;
-    }
-    parts[static_cast<std::size_t>(thread)] = count;
-  });
-  return std::accumulate(parts.begin(), parts.end(), std::int64_t{0});
-}
-
 namespace {
 
 // One sample whose key equals that of a cut: its tie draw decides.

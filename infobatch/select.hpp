@@ -36,9 +36,6 @@ RankCut select_rank(const Key& key,
                     std::uint32_t epoch,
                     Team& team);
 
-/// How many samples have a key. @param pool  as above.
-std::int64_t count_keys(const Key& key, const Pool* pool, std::int64_t n, Team& team);
-
 /// Whether the sample lies before the cut; never without a key (NaN).
 inline bool before(const RankCut& cut, float key, std::int64_t id) {
   if (key < cut.key) return true;

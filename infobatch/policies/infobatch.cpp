@@ -1,45 +1,26 @@
 #include <infobatch/options.hpp>
 #include <infobatch/policies/infobatch.hpp>
-#include <infobatch/select.hpp>
-
-#include <algorithm>
-#include <array>
-#include <numeric>
-#include <vector>
 
 namespace infobatch {
 namespace infobatch_rule {
 namespace {
 
-/// Number of scores below the mean.
-std::int64_t count_below(const PolicyInput& input) {
-  constexpr std::int64_t kBlock = 4096;
-  const int threads = input.team.size();
-  std::vector<std::int64_t> counts(static_cast<std::size_t>(threads), 0);
-  input.team.run([&](int thread) {
-    const std::int64_t end = input.size * (thread + 1) / threads;
-    std::array<std::uint8_t, kBlock> below;
-    std::int64_t count = 0;
-    for (std::int64_t begin = input.size * thread / threads; begin < end; begin += kBlock) {
-      const std::int64_t size = std::min(kBlock, end - begin);
-      classify_below(input.scores + begin, size, input.threshold, below.data());
-      count = std::accumulate(below.begin(), below.begin() + size, count);
-    }
-    counts[static_cast<std::size_t>(thread)] = count;
-  });
-  return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+Classifier below_mean(const PolicyInput& input) {
+  return Classifier::below(Key::of(input.scores), input.threshold);
 }
 
 // Nearly every sample can be below the mean, when a single loss is large enough.
 RuleReach reach(const Config&) { return {1.0, 1.0}; }
 
-double candidates(const PolicyInput& input) { return static_cast<double>(count_below(input)); }
+double candidates(const PolicyInput& input) {
+  return static_cast<double>(input.workers.count(below_mean(input), input.size)[1]);
+}
 
 EpochRule select(const PolicyInput& input, double scale) {
   EpochRule rule;
   rule.classes = {KeepClass{}, KeepClass{1.0 - scale, input.config.rescale}};
   rule.mode = keep_mode(input.config);
-  rule.classifier = Classifier::below(Key::of(input.scores), input.threshold);
+  rule.classifier = below_mean(input);
   return rule;
 }
 

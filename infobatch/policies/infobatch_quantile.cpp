@@ -1,7 +1,6 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/options.hpp>
 #include <infobatch/policies/infobatch_quantile.hpp>
-#include <infobatch/select.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -36,15 +35,13 @@ EpochRule select(const PolicyInput& input, double scale) {
   rule.classifier.kind = Classifier::Kind::kRanks;
   rule.classifier.key = score;
   for (std::size_t b = 0; b < config.quantiles.size(); ++b) {
-    const std::int64_t rank = floor_share(billionths(config.quantiles[b]), input.sum.count());
-    rule.classifier.cuts[rule.classifier.n_cuts++] =
-        select_rank(score,
-                    nullptr,
-                    input.size,
-                    rank,
-                    config.seed,
-                    static_cast<std::uint32_t>(input.epoch),
-                    input.team);
+    detail::RankTask task;
+    task.key = score;
+    task.size = input.size;
+    task.rank = floor_share(billionths(config.quantiles[b]), input.sum.count());
+    task.seed = config.seed;
+    task.epoch = static_cast<std::uint32_t>(input.epoch);
+    rule.classifier.cuts[rule.classifier.n_cuts++] = input.workers.cut_rank(task);
     rule.classes.push_back(
         KeepClass{1.0 - (1.0 - config.quantile_keep[b]) * scale, config.rescale});
   }

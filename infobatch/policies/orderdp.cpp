@@ -1,10 +1,10 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/options.hpp>
 #include <infobatch/policies/orderdp.hpp>
-#include <infobatch/select.hpp>
 #include <infobatch/streams.hpp>
 
 #include <algorithm>
+#include <limits>
 
 namespace infobatch {
 namespace orderdp_rule {
@@ -30,6 +30,21 @@ double candidates(const PolicyInput& input) {
   return left_out(input.config) * static_cast<double>(input.size);
 }
 
+constexpr std::uint8_t kLeftOut = 1;
+
+// How many samples of the pool were observed: those that a cut behind all scores covers.
+std::int64_t observed_in(const PolicyInput& input, const Pool& pool) {
+  Classifier classifier;
+  classifier.kind = Classifier::Kind::kRanks;
+  classifier.key = Key::of(input.scores);
+  classifier.cuts[0].key = std::numeric_limits<float>::infinity();
+  classifier.n_cuts = 1;
+  classifier.pooled = true;
+  classifier.pool = pool;
+  classifier.pool.outside = 0;
+  return input.workers.count(classifier, input.size)[1];
+}
+
 EpochRule select(const PolicyInput& input, double scale) {
   const Config& config = input.config;
   const auto epoch = static_cast<std::uint32_t>(input.epoch);
@@ -43,29 +58,25 @@ EpochRule select(const PolicyInput& input, double scale) {
   Classifier& classifier = rule.classifier;
   classifier.kind = Classifier::Kind::kRanks;
   classifier.key = Key::of(input.scores);
+  detail::DrawTask draws;  // of all samples, which are class 0 of the classifier of everybody
+  draws.size = draws.members = input.size;
+  draws.wanted = pool;
+  draws.seed = config.seed;
+  draws.epoch = epoch;
+  draws.stream = kStreamPool;
   classifier.pooled = true;
-  classifier.pool = {select_smallest_draws(Classifier(),
-                                           0,
-                                           input.size,
-                                           input.size,
-                                           pool,
-                                           config.seed,
-                                           epoch,
-                                           kStreamPool,
-                                           input.team),
-                     config.seed,
-                     epoch,
-                     /*outside=*/1};
+  classifier.pool = {input.workers.cut_draws(draws), config.seed, epoch, /*outside=*/kLeftOut};
   classifier.n_cuts = 1;
-  const std::int64_t observed =
-      count_keys(classifier.key, &classifier.pool, input.size, input.team);
-  classifier.cuts[0] = select_rank(classifier.key,
-                                   &classifier.pool,
-                                   input.size,
-                                   std::min(pool - kept, observed),
-                                   config.seed,
-                                   epoch,
-                                   input.team);
+
+  detail::RankTask ranks;
+  ranks.key = classifier.key;
+  ranks.pooled = true;
+  ranks.pool = classifier.pool;
+  ranks.size = input.size;
+  ranks.rank = std::min(pool - kept, observed_in(input, classifier.pool));
+  ranks.seed = config.seed;
+  ranks.epoch = epoch;
+  classifier.cuts[0] = input.workers.cut_rank(ranks);
   return rule;
 }
 

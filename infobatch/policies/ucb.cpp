@@ -1,7 +1,6 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/options.hpp>
 #include <infobatch/policies/ucb.hpp>
-#include <infobatch/select.hpp>
 
 namespace infobatch {
 namespace ucb_rule {
@@ -34,13 +33,13 @@ EpochRule select(const PolicyInput& input, double scale) {
   classifier.key.terms[1] = {input.columns[1], input.config.number(kC)};
   classifier.key.count = 2;
   classifier.n_cuts = 1;
-  classifier.cuts[0] = select_rank(classifier.key,
-                                   nullptr,
-                                   input.size,
-                                   floor_share(billionths(scale), input.sum.count()),
-                                   input.config.seed,
-                                   static_cast<std::uint32_t>(input.epoch),
-                                   input.team);
+  detail::RankTask task;
+  task.key = classifier.key;
+  task.size = input.size;
+  task.rank = floor_share(billionths(scale), input.sum.count());
+  task.seed = input.config.seed;
+  task.epoch = static_cast<std::uint32_t>(input.epoch);
+  classifier.cuts[0] = input.workers.cut_rank(task);
   return rule;
 }
 

@@ -51,8 +51,8 @@ void each_value(const FoldRule& rule,
                 float loss,
                 const Visit& visit) {
   float mean = never_observed();
-  for (int c = 0; c < rule.column_count(); ++c) {
-    const FoldColumn& column = (*rule.columns)[static_cast<std::size_t>(c)];
+  for (int c = 0; c < rule.n_columns; ++c) {
+    const FoldColumn& column = rule.columns[c];
     const float old = overwritten_value(arrays, c, position);
     visit(column.values[arrays.ids[position]], old, folded_value(column, old, mean, loss));
     mean = old;
@@ -60,9 +60,9 @@ void each_value(const FoldRule& rule,
 }
 
 void keep_values(const FoldRule& rule, const FoldArrays& arrays, std::int64_t position) {
-  for (int c = 0; c < rule.column_count(); ++c) {
+  for (int c = 0; c < rule.n_columns; ++c) {
     arrays.overwritten[(1 + c) * arrays.kept + position] =
-        (*rule.columns)[static_cast<std::size_t>(c)].values[arrays.ids[position]];
+        rule.columns[c].values[arrays.ids[position]];
   }
 }
 

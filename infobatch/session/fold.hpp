@@ -4,7 +4,6 @@
 #include <infobatch/threads.hpp>
 
 #include <cstdint>
-#include <vector>
 
 namespace infobatch::detail {
 
@@ -16,18 +15,18 @@ struct FoldColumn {
 };
 
 /// How a loss enters the score of its sample, and the policy's columns, at the boundary of an
-/// epoch.
+/// epoch. Plain data.
 struct FoldRule {
   double ema = 0.0;   ///< a: score = a * score + (1 - a) * loss; 0: the last loss
   bool lent = false;  ///< the caller may write to the losses at any time: no score may lie there
-  const std::vector<FoldColumn>* columns = nullptr;  ///< nullptr: none
+  const FoldColumn* columns = nullptr;
+  int n_columns = 0;
 
-  int column_count() const { return columns == nullptr ? 0 : static_cast<int>(columns->size()); }
   /// Whether what is overwritten needs memory of its own; the last loss changes places with it.
-  bool needs_memory() const { return ema != 0.0 || lent || column_count() > 0; }
+  bool needs_memory() const { return ema != 0.0 || lent || n_columns > 0; }
   /// Floats of that memory, for a plan of `kept` samples.
   std::int64_t memory(std::int64_t kept) const {
-    return needs_memory() ? kept * (1 + column_count()) : 0;
+    return needs_memory() ? kept * (1 + n_columns) : 0;
   }
 };
 
@@ -35,6 +34,11 @@ struct FoldRule {
 struct FoldRange {
   std::int64_t begin = 0;
   std::int64_t end = 0;
+};
+
+/// All parts of a plan whose losses enter the scores: before a gap and behind it.
+struct FoldRanges {
+  FoldRange part[2];
 };
 
 /// Arrays that a fold works on, all by position but for the scores.

@@ -1,5 +1,6 @@
 #include <infobatch/annealing.hpp>
 #include <infobatch/budget.hpp>
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/options.hpp>
@@ -18,6 +19,10 @@ namespace infobatch {
 using detail::message;
 
 namespace {
+
+detail::FoldRanges ranges_of(const detail::Trusted& trusted) {
+  return {{{0, trusted.gap_begin}, {trusted.gap_end, trusted.end}}};
+}
 
 /// Size, config and threads are checked together, so that the message lists everything.
 std::int64_t checked(std::int64_t size, const Config& config, int threads) {
@@ -205,9 +210,9 @@ void Session::Impl::look(std::int64_t next) {
   std::int64_t non_finite = 0;
   if (folds) {
     const detail::FoldArrays arrays = fold_arrays(running_);
-    Team team(threads_for(trusted.end, threads_));
-    non_finite = fold(fold_rule(running_), arrays, {0, trusted.gap_begin}, team);
-    non_finite += fold(fold_rule(running_), arrays, {trusted.gap_end, trusted.end}, team);
+    const detail::FoldRule rule = fold_rule(running_);
+    const detail::Workers workers(trusted.end, threads_);
+    non_finite = workers.fold(rule, arrays, ranges_of(trusted));
   }
   running_.folded = trusted;
 
@@ -281,8 +286,9 @@ void Session::Impl::unlook() noexcept {
   const detail::Trusted folded = std::exchange(running_.folded, {});
   if (folded.count() > 0) {
     const detail::FoldArrays arrays = fold_arrays(running_);
-    unfold(fold_rule(running_), arrays, {0, folded.gap_begin});
-    unfold(fold_rule(running_), arrays, {folded.gap_end, folded.end});
+    const detail::FoldRule rule = fold_rule(running_);
+    const detail::Workers workers(folded.end, /*threads=*/1);
+    workers.unfold(rule, arrays, ranges_of(folded));
   }
   if (running_.overwritten.capacity() > 0) spare_overwritten_ = std::move(running_.overwritten);
 }

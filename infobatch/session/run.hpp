@@ -131,7 +131,10 @@ class Session::Impl {
   void prepare_and_deliver(Lock& lock, const Prepare& prepare);
   detail::FoldArrays fold_arrays(const Epoch& epoch) const noexcept;
   detail::FoldRule fold_rule(const Epoch& epoch) const noexcept {
-    return {config.score_ema, epoch.log.lent(), &fold_columns_};
+    return {config.score_ema,
+            epoch.log.lent(),
+            fold_columns_.data(),
+            static_cast<int>(fold_columns_.size())};
   }
   void note_forgotten(const Epoch& left) noexcept;
   void note_plan(const Epoch& epoch) noexcept;

@@ -8,6 +8,7 @@
 #include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
+#include <tests/support/with_backend.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -95,7 +96,8 @@ TEST_CASE("every policy: warmup and annealed epochs are full, of weight 1", "[en
   }
 }
 
-TEST_CASE("every policy: the plan is the same for 1 to 4 threads", "[engine][policy]") {
+TEST_CASE("every policy: the plan is the same for every backend and 1 to 4 threads",
+          "[engine][policy]") {
   // Large enough that four threads have work: see kSamplesPerThread.
   constexpr std::int64_t kSize = 4 * kSamplesPerThread + 77;
   const std::string policy = GENERATE(from_range(policy_names()));
@@ -103,22 +105,25 @@ TEST_CASE("every policy: the plan is the same for 1 to 4 threads", "[engine][pol
   CAPTURE(policy, keep);
   const Config config = config_for({policy, keep, true}, 10);
   std::vector<std::uint64_t> first;
-  for (const int threads : {1, 2, 3, 4}) {
-    Session session(kSize, config, threads);
-    std::vector<float> losses(kSize);
-    std::vector<std::uint64_t> fingerprints;
-    for (int epoch = 0; epoch < 2; ++epoch) {
-      session.begin();
-      const Slice all = session.next(kSize);
-      fingerprints.push_back(detail::fingerprint(*all.plan));
-      for (std::int64_t i = 0; i < all.count; ++i) {
-        losses[std::size_t(i)] = static_cast<float>(uniform(std::uint64_t(all.ids()[i]), 3));
+  for (const detail::Backend* backend : detail::backends()) {
+    const WithBackend use(*backend);
+    for (const int threads : {1, 2, 3, 4}) {
+      Session session(kSize, config, threads);
+      std::vector<float> losses(kSize);
+      std::vector<std::uint64_t> fingerprints;
+      for (int epoch = 0; epoch < 2; ++epoch) {
+        session.begin();
+        const Slice all = session.next(kSize);
+        fingerprints.push_back(detail::fingerprint(*all.plan));
+        for (std::int64_t i = 0; i < all.count; ++i) {
+          losses[std::size_t(i)] = static_cast<float>(uniform(std::uint64_t(all.ids()[i]), 3));
+        }
+        session.observe(losses.data(), all.count);
       }
-      session.observe(losses.data(), all.count);
+      fingerprints.push_back(detail::fingerprint(*session.plan()));
+      if (first.empty()) first = fingerprints;
+      REQUIRE(fingerprints == first);
     }
-    fingerprints.push_back(detail::fingerprint(*session.plan()));
-    if (first.empty()) first = fingerprints;
-    REQUIRE(fingerprints == first);
   }
 }
 

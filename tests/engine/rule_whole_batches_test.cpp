@@ -90,8 +90,9 @@ Expected expected_of(const Session& session, std::int64_t epoch, double scale) {
   for (std::int64_t i = 0; i < size; ++i) {
     if (is_finite(session.scores()[i])) sum.add(session.scores()[i]);
   }
-  Team team(1);
-  const PolicyInput input{config, epoch, size, session.scores(), nullptr, sum, sum.cutoff(), team};
+  const detail::Workers workers(size, 1);
+  const PolicyInput input{
+      config, epoch, size, session.scores(), nullptr, sum, sum.cutoff(), workers};
   const EpochRule rule = find_policy(config.policy)->select(input, scale);
   Expected expected;
   expected.group_of.assign(std::size_t(size), 0);

@@ -245,8 +245,7 @@ TEST_CASE("rule 13: build_plan refuses what it cannot do, by name", "[kernels][k
   }
   for (const KeepMode mode : {KeepMode::kBernoulli, KeepMode::kExact}) {
     rule = two_class_rule(0.5, mode);
-    rule.classes.resize(1);
-    rule.classes[0].keep_ratio = 0.5;
+    rule.classes = {KeepClass{0.5}};
     for (const detail::SimdLevel level : testing::simd_levels()) {
       const testing::WithLevel use(level);
       REQUIRE_THROWS_WITH(build_plan(10, 1, 1, rule, team), ContainsSubstring("got 1"));

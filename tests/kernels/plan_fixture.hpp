@@ -46,7 +46,7 @@ inline EpochRule keep_all() {
 struct Plan {
   std::vector<std::int64_t> ids;
   std::vector<float> weights;
-  std::vector<ClassCount> counts;
+  KeptCounts counts;
 
   friend bool operator==(const Plan& a, const Plan& b) {
     return a.ids == b.ids && a.weights == b.weights;

@@ -1,0 +1,126 @@
+#include <infobatch/detail/backend.hpp>
+#include <infobatch/error.hpp>
+
+#include <atomic>
+#include <new>
+#include <stdexcept>
+#include <type_traits>
+#include <utility>
+
+namespace infobatch {
+namespace detail {
+namespace {
+
+// What crosses the table has the same layout for every compiler of the platform.
+template <typename... Types>
+constexpr bool are_plain = (... && (std::is_standard_layout_v<Types> &&
+                                    std::is_trivially_copyable_v<Types>));
+static_assert(are_plain<BackendError,
+                        ScoreSum,
+                        Classifier,
+                        DrawTask,
+                        DrawCut,
+                        RankTask,
+                        RankCut,
+                        PlanTask,
+                        PlanMemory,
+                        PlanOutcome,
+                        FoldRule,
+                        FoldArrays,
+                        FoldRanges,
+                        Backend>);
+
+std::atomic<const Backend*>& in_use() {
+  static std::atomic<const Backend*> backend{&cpu_backend()};
+  return backend;
+}
+
+// Calls a function of the table, and throws what it says.
+template <typename Call>
+void require(const Call& call) {
+  BackendError error{};
+  switch (call(&error)) {
+    case BackendStatus::kDone:
+      return;
+    case BackendStatus::kNoMemory:
+      throw std::bad_alloc();
+    case BackendStatus::kInvalid:
+      throw InvalidArgument(error.text);
+    case BackendStatus::kFailed:
+      break;
+  }
+  throw std::runtime_error(error.text);
+}
+
+}  // namespace
+
+const std::vector<const Backend*>& backends() {
+  static const std::vector<const Backend*> all = {&cpu_backend()};
+  return all;
+}
+
+const Backend& backend() { return *in_use().load(std::memory_order_relaxed); }
+
+const Backend* use_backend(const Backend* next) { return in_use().exchange(next); }
+
+Workers::Workers(std::int64_t size, int threads, const Backend& backend)
+    : backend_(backend), shared_(backend.open(size, threads)) {}
+
+Workers::~Workers() { backend_.close(shared_); }
+
+ScoreSum Workers::sum(const float* values, std::int64_t size) const {
+  ScoreSum sum;
+  require([&](BackendError* error) { return backend_.sum(shared_, values, size, &sum, error); });
+  return sum;
+}
+
+ShortList<std::int64_t, EpochRule::kMaxClasses> Workers::count(const Classifier& classifier,
+                                                               std::int64_t size) const {
+  ShortList<std::int64_t, EpochRule::kMaxClasses> members;
+  members.assign(EpochRule::kMaxClasses, 0);
+  require([&](BackendError* error) {
+    return backend_.count(shared_, &classifier, size, members.items, error);
+  });
+  return members;
+}
+
+DrawCut Workers::cut_draws(const DrawTask& task) const {
+  DrawCut cut;
+  require([&](BackendError* error) { return backend_.cut_draws(shared_, &task, &cut, error); });
+  return cut;
+}
+
+RankCut Workers::cut_rank(const RankTask& task) const {
+  RankCut cut;
+  require([&](BackendError* error) { return backend_.cut_rank(shared_, &task, &cut, error); });
+  return cut;
+}
+
+PlanArrays Workers::plan(const PlanTask& task, PlanArrays recycled) const {
+  check_plan(task.size, task.rule);
+  PlanArrays plan = reserve_plan(task.size, std::move(recycled));
+  const PlanMemory memory{plan.ids.data(), plan.weights.data()};
+  PlanOutcome outcome;
+  require(
+      [&](BackendError* error) { return backend_.plan(shared_, &task, &memory, &outcome, error); });
+  return finish_plan(std::move(plan), outcome);
+}
+
+std::int64_t Workers::fold(const FoldRule& rule,
+                           const FoldArrays& arrays,
+                           const FoldRanges& ranges) const {
+  std::int64_t non_finite = 0;
+  require([&](BackendError* error) {
+    return backend_.fold(shared_, &rule, &arrays, &ranges, &non_finite, error);
+  });
+  return non_finite;
+}
+
+void Workers::unfold(const FoldRule& rule,
+                     const FoldArrays& arrays,
+                     const FoldRanges& ranges) const noexcept {
+  backend_.unfold(shared_, &rule, &arrays, &ranges);
+}
+
+}  // namespace detail
+}  // namespace infobatch

@@ -1,0 +1,148 @@
+#pragma once
+
+#include <infobatch/classifier.hpp>
+#include <infobatch/epoch_rule.hpp>
+#include <infobatch/exact_mean.hpp>
+#include <infobatch/plan_builder.hpp>
+#include <infobatch/session/fold.hpp>
+
+#include <cstdint>
+#include <vector>
+
+// Who works through the per-sample values: plans an epoch and folds its losses. A backend is a
+// table of C functions over plain data, because the library of a device and this one may not share
+// a C++ library: nothing that crosses owns memory or throws.
+//
+// Every backend makes the same plan to the bit (rule 2, rule 4, rule 8).
+
+namespace infobatch {
+namespace detail {
+
+/// What became of a call. What is refused or has failed changed nothing that the caller can see.
+enum class BackendStatus : std::int32_t {
+  kDone = 0,
+  kNoMemory,
+  kInvalid,  ///< the arguments are wrong; the text says which
+  kFailed,   ///< the device is; the text says how
+};
+
+/// The text of a call that was kInvalid or kFailed.
+struct BackendError {
+  char text[512];
+};
+
+/// Of the samples of [0, size) that the classifier puts into `klass`, of which there are `members`,
+/// `wanted` have the smallest draws of the stream.
+struct DrawTask {
+  Classifier classifier;
+  std::int32_t klass = 0;
+  std::int64_t size = 0;
+  std::int64_t members = 0;
+  std::int64_t wanted = 0;
+  std::uint64_t seed = 0;
+  std::uint32_t epoch = 0;
+  std::uint32_t stream = 0;
+};
+
+/// `rank` of the samples of [0, size) that have a key, and are in the pool if there is one.
+struct RankTask {
+  Key key;
+  bool pooled = false;
+  Pool pool;
+  std::int64_t size = 0;
+  std::int64_t rank = 0;
+  std::uint64_t seed = 0;
+  std::uint32_t epoch = 0;
+};
+
+/// The samples [0, size), kept, weighed and shuffled by `rule`.
+struct PlanTask {
+  std::int64_t size = 0;
+  std::uint64_t seed = 0;
+  std::uint32_t epoch = 0;
+  EpochRule rule;
+};
+
+/// Functions that work get what `open` gave, and their memory stays the caller's.
+struct Backend {
+  std::uint32_t struct_size;
+  const char* name;
+
+  /// What the calls of one epoch share (threads, a stream, scratch), for `size` samples; nullptr
+  /// where there is none, with which all calls work.
+  /// @param threads  at most; 0: as many as are worth it.
+  void* (*open)(std::int64_t size, std::int32_t threads);
+  void (*close)(void* shared);
+
+  /// The exact sum and number of the values that are not NaN (rule 2).
+  BackendStatus (*sum)(
+      void* shared, const float* values, std::int64_t size, ScoreSum* sum, BackendError* error);
+  /// members[c], c = 0 .. 15: how many of [0, size) the classifier puts into each class.
+  BackendStatus (*count)(void* shared,
+                         const Classifier* classifier,
+                         std::int64_t size,
+                         std::int64_t* members,
+                         BackendError* error);
+  BackendStatus (*cut_draws)(void* shared, const DrawTask* task, DrawCut* cut, BackendError* error);
+  BackendStatus (*cut_rank)(void* shared, const RankTask* task, RankCut* cut, BackendError* error);
+  BackendStatus (*plan)(void* shared,
+                        const PlanTask* task,
+                        const PlanMemory* memory,
+                        PlanOutcome* outcome,
+                        BackendError* error);
+  /// Folds the losses of the ranges into the columns. @param non_finite  receives how many were
+  /// not.
+  BackendStatus (*fold)(void* shared,
+                        const FoldRule* rule,
+                        const FoldArrays* arrays,
+                        const FoldRanges* ranges,
+                        std::int64_t* non_finite,
+                        BackendError* error);
+  /// Gives back what `fold` overwrote. Cannot fail.
+  void (*unfold)(void* shared,
+                 const FoldRule* rule,
+                 const FoldArrays* arrays,
+                 const FoldRanges* ranges);
+};
+
+/// The processor's.
+const Backend& cpu_backend();
+/// All of them; the first is the processor's.
+const std::vector<const Backend*>& backends();
+/// The one that sessions work with.
+const Backend& backend();
+/// For tests: sessions work with this one from now on. Returns the one before.
+const Backend* use_backend(const Backend* next);
+
+/// A backend at work on one epoch: the calls of the table, with exceptions.
+///
+/// All throw std::bad_alloc, InvalidArgument where the backend refuses, std::runtime_error where it
+/// fails.
+class Workers {
+ public:
+  /// @param threads  as Backend::open.
+  Workers(std::int64_t size, int threads, const Backend& backend = detail::backend());
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  ScoreSum sum(const float* values, std::int64_t size) const;
+  /// How many samples the classifier puts into each class.
+  ShortList<std::int64_t, EpochRule::kMaxClasses> count(const Classifier& classifier,
+                                                        std::int64_t size) const;
+  DrawCut cut_draws(const DrawTask& task) const;
+  RankCut cut_rank(const RankTask& task) const;
+  /// @param recycled  a plan no longer needed; its memory is used again where it suffices.
+  PlanArrays plan(const PlanTask& task, PlanArrays recycled) const;
+  std::int64_t fold(const FoldRule& rule, const FoldArrays& arrays, const FoldRanges& ranges) const;
+  void unfold(const FoldRule& rule,
+              const FoldArrays& arrays,
+              const FoldRanges& ranges) const noexcept;
+
+ private:
+  const Backend& backend_;
+  void* shared_;
+};
+
+}  // namespace detail
+}  // namespace infobatch
