@@ -257,6 +257,79 @@ const infobatch::Config& default_config() {
 }
 [[maybe_unused]] const infobatch::Config& made_at_load = default_config();
 
+/// Bytes that live until the next ones are lent.
+void lend_state(ib_session* session, std::string state, const char** bytes, size_t* size) {
+  const std::lock_guard<std::mutex> lock(session->texts);
+  session->state = std::move(state);
+  *bytes = session->state.data();
+  *size = session->state.size();
+}
+
+/// Reports as they came from all ranks, each as large as the first one says.
+std::vector<infobatch::RankReport> to_reports(const char* function,
+                                              const ib_rank_report* reports,
+                                              int64_t ranks) {
+  constexpr int64_t kMost = 1 << 20;
+  const size_t least = offsetof(ib_rank_report, over) + sizeof(int64_t);
+  const size_t size = checked_size(function, "reports", reports, least);
+  if (ranks < 1 || ranks > kMost) {
+    throw InvalidArgument(message(function, ": ranks must be in [1, ", kMost, "], got ", ranks));
+  }
+  std::vector<infobatch::RankReport> all;
+  for (int64_t r = 0; r < ranks; ++r) {
+    ib_rank_report given;
+    const char* const from = reinterpret_cast<const char*>(reports) + static_cast<size_t>(r) * size;
+    std::memcpy(&given, from, sizeof given);
+    if (given.struct_size != size) {
+      throw InvalidArgument(message(function,
+                                    ": reports must be of the same version of the library, got one "
+                                    "of ",
+                                    given.struct_size,
+                                    " bytes from rank ",
+                                    r,
+                                    ", of ",
+                                    size,
+                                    " from rank 0"));
+    }
+    infobatch::RankReport report;
+    report.rank = given.rank;
+    report.ranks = given.ranks;
+    report.split = given.split;
+    report.padding = given.padding;
+    report.rule_version = given.rule_version;
+    report.size = given.size;
+    report.seed = given.seed;
+    report.config = given.config;
+    report.scores = given.scores;
+    report.epoch = given.epoch;
+    report.target = given.target;
+    report.begun = given.begun;
+    report.stays = given.stays;
+    report.kept = given.kept;
+    report.plan = given.plan;
+    report.origin = given.origin;
+    report.observed = given.observed;
+    report.entering = given.entering;
+    report.over = given.over;
+    all.push_back(report);
+  }
+  return all;
+}
+
+std::vector<std::string_view> to_parts(const char* function,
+                                       const char* const* parts,
+                                       const size_t* sizes,
+                                       size_t count) {
+  require(parts, function, "parts");
+  require(sizes, function, "sizes");
+  std::vector<std::string_view> all;
+  for (size_t i = 0; i < count; ++i) {
+    require(parts[i], function, "a part");
+    all.emplace_back(parts[i], sizes[i]);
+  }
+  return all;
+}
+
 infobatch::Config to_config(const ib_config* given, const char* function) {
   require(given, function, "config");
   if (given->struct_size < kFirstConfigSize || given->struct_size > kMostStructSize) {
@@ -712,6 +785,150 @@ ib_status ib_session_stage(ib_session* session, const float* losses, int64_t beg
   });
 }
 
+ib_status ib_session_set_ranks(ib_session* session, const ib_ranks* ranks) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_set_ranks", "session");
+    const size_t least = offsetof(ib_ranks, padding) + sizeof(int32_t);
+    checked_size("ib_session_set_ranks", "ranks", ranks, least);
+    const ib_ranks given = taken("ib_session_set_ranks", "ranks", *ranks, ib_ranks{});
+    infobatch::Ranks all;
+    all.rank = given.rank;
+    all.size = given.size;
+    all.split = flag("ib_session_set_ranks", "split", given.split) ? infobatch::Split::kGlobal
+                                                                   : infobatch::Split::kSharded;
+    all.padding = flag("ib_session_set_ranks", "padding", given.padding) ? infobatch::Padding::kTrim
+                                                                         : infobatch::Padding::kPad;
+    session->session.set_ranks(all);
+  });
+}
+
+ib_status ib_session_report_to_share(ib_session* session, int64_t target, ib_rank_report* report) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_report_to_share", "session");
+    const size_t size = checked_size("ib_session_report_to_share", "report", report);
+    const infobatch::RankReport own = session->session.report_to_share(target);
+    ib_rank_report all{};
+    all.rank = own.rank;
+    all.ranks = own.ranks;
+    all.split = own.split;
+    all.padding = own.padding;
+    all.rule_version = own.rule_version;
+    all.size = own.size;
+    all.seed = own.seed;
+    all.config = own.config;
+    all.scores = own.scores;
+    all.epoch = own.epoch;
+    all.target = own.target;
+    all.begun = own.begun;
+    all.stays = own.stays;
+    all.kept = own.kept;
+    all.plan = own.plan;
+    all.origin = own.origin;
+    all.observed = own.observed;
+    all.entering = own.entering;
+    all.over = own.over;
+    give(all, report, size);
+  });
+}
+
+ib_status ib_session_agree(const ib_session* session,
+                           const ib_rank_report* reports,
+                           int64_t ranks) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_agree", "session");
+    const auto all = to_reports("ib_session_agree", reports, ranks);
+    session->session.agree(all.data(), ranks);
+  });
+}
+
+int32_t ib_rank_reports_must_share(const ib_rank_report* reports, int64_t ranks) {
+  if (reports == nullptr || ranks < 1) return 0;
+  infobatch::RankReport first;
+  first.begun = reports->begun;
+  first.stays = reports->stays;
+  return infobatch::Session::must_share(&first, ranks) ? 1 : 0;
+}
+
+ib_status ib_session_losses_to_share(ib_session* session, const int32_t** bits, int64_t* count) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_losses_to_share", "session");
+    require(bits, "ib_session_losses_to_share", "bits");
+    require(count, "ib_session_losses_to_share", "count");
+    const infobatch::RankLosses own = session->session.losses_to_share();
+    *bits = own.bits;
+    *count = own.count;
+  });
+}
+
+ib_status ib_session_take_losses(ib_session* session,
+                                 const int32_t* bits,
+                                 int64_t count,
+                                 const ib_rank_report* reports,
+                                 int64_t ranks) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_take_losses", "session");
+    const auto all = to_reports("ib_session_take_losses", reports, ranks);
+    session->session.take_losses(bits, count, all.data(), ranks);
+  });
+}
+
+ib_status ib_session_rank_rows(const ib_session* session, ib_rank_rows* rows) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_rank_rows", "session");
+    const size_t size = checked_size("ib_session_rank_rows", "rows", rows);
+    const infobatch::RankRows own = session->session.rank_rows();
+    ib_rank_rows all{};
+    all.rows = own.rows;
+    all.weights = own.weights;
+    all.short_rows = own.short_rows;
+    for (int i = 0; i < 2; ++i) {
+      all.row[i] = own.row[i];
+      all.missing[i] = own.missing[i];
+    }
+    give(all, rows, size);
+  });
+}
+
+ib_status ib_session_serialize_part(ib_session* session,
+                                    int32_t with_scores,
+                                    const char** bytes,
+                                    size_t* size) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_serialize_part", "session");
+    require(bytes, "ib_session_serialize_part", "bytes");
+    require(size, "ib_session_serialize_part", "size");
+    const bool scores = flag("ib_session_serialize_part", "with_scores", with_scores);
+    lend_state(session, session->session.serialize_part(scores), bytes, size);
+  });
+}
+
+ib_status ib_session_join_parts(ib_session* session,
+                                const char* const* parts,
+                                const size_t* sizes,
+                                size_t count,
+                                const char** bytes,
+                                size_t* size) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_join_parts", "session");
+    require(bytes, "ib_session_join_parts", "bytes");
+    require(size, "ib_session_join_parts", "size");
+    const auto all = to_parts("ib_session_join_parts", parts, sizes, count);
+    lend_state(session, session->session.join_parts(all), bytes, size);
+  });
+}
+
+ib_status ib_session_save_parts(ib_session* session,
+                                const char* path,
+                                const char* const* parts,
+                                const size_t* sizes,
+                                size_t count) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_save_parts", "session");
+    require(path, "ib_session_save_parts", "path");
+    session->session.save_parts(path, to_parts("ib_session_save_parts", parts, sizes, count));
+  });
+}
+
 ib_status ib_session_progress(const ib_session* session, double* progress) {
   return guarded(__func__, [&] {
     require(session, "ib_session_progress", "session");
@@ -807,11 +1024,7 @@ ib_status ib_session_serialize(ib_session* session, const char** bytes, size_t* 
     require(session, "ib_session_serialize", "session");
     require(bytes, "ib_session_serialize", "bytes");
     require(size, "ib_session_serialize", "size");
-    std::string state = session->session.serialize();
-    const std::lock_guard<std::mutex> lock(session->texts);
-    session->state = std::move(state);
-    *bytes = session->state.data();
-    *size = session->state.size();
+    lend_state(session, session->session.serialize(), bytes, size);
   });
 }
 

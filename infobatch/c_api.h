@@ -167,6 +167,62 @@ typedef struct ib_load_report {
   const char* changes; /**< options that differ and may, one a line; lives until the next load */
 } ib_load_report;
 
+/** How the samples of an epoch get to the ranks of a distributed run. */
+typedef enum ib_split {
+  IB_SHARDED = 0, /**< the session deals them: it delivers the share of its rank */
+  IB_GLOBAL = 1   /**< a framework does: every session delivers all, and losses come by ids */
+} ib_split;
+
+/** What becomes of a share that is shorter than others. */
+typedef enum ib_padding {
+  IB_PAD = 0, /**< one row more: another rank's sample, with weight 0, its loss not recorded */
+  IB_TRIM = 1 /**< what would make shares longer than others is left out */
+} ib_padding;
+
+/** Which part of a distributed run a session is. */
+typedef struct ib_ranks {
+  size_t struct_size;
+  int32_t rank;    /**< [0, size) */
+  int32_t size;    /**< at least 1 */
+  int32_t split;   /**< an ib_split */
+  int32_t padding; /**< an ib_padding */
+} ib_ranks;
+
+/** What a rank tells all others before losses are exchanged. It may be sent as the bytes it is;
+ *  what its fields mean is in infobatch/session.hpp, RankReport. */
+typedef struct ib_rank_report {
+  size_t struct_size;
+  int64_t rank;
+  int64_t ranks;
+  int64_t split;
+  int64_t padding;
+  int64_t rule_version;
+  int64_t size;
+  uint64_t seed;
+  uint64_t config;
+  uint64_t scores;
+  int64_t epoch;
+  int64_t target;
+  int64_t begun;
+  int64_t stays;
+  int64_t kept;
+  uint64_t plan;
+  int64_t origin;
+  int64_t observed;
+  int64_t entering;
+  int64_t over;
+} ib_rank_report;
+
+/** What a rank knows of the rows of its share. They live as ib_epoch_arrays. */
+typedef struct ib_rank_rows {
+  size_t struct_size;
+  int64_t rows;         /**< 0: one rank alone, or IB_GLOBAL */
+  const float* weights; /**< [rows] sum of the weights that all ranks have in a row */
+  int64_t short_rows;   /**< rows in which ranks have padding: 0 to 2 */
+  int64_t row[2];
+  int64_t missing[2]; /**< ranks that have padding there: the last ones */
+} ib_rank_rows;
+
 /** What messages and warnings of a session call the functions that they name as cures. Texts are
  *  copied; NULL leaves what is set. */
 typedef struct ib_wording {
@@ -353,6 +409,78 @@ INFOBATCH_API ib_status ib_session_stage(ib_session* session,
                                          const float* losses,
                                          int64_t begin,
                                          int64_t count);
+
+/* --- ranks ---------------------------------------------------------------------------------
+ *
+ * Each rank has a session of its own, all with the same options, and all make the same plan. Row j
+ * of a share is position j * size + rank of the plan; everything that hands out, observes or lends
+ * speaks of the share. Nothing is exchanged in a step. Between epochs, with `exchange` and `gather`
+ * those of the program (MPI, NCCL, files):
+ *
+ *     ib_session_report_to_share(session, -1, &own);              // or the epoch of set_epoch
+ *     exchange(&own, reports);                                    // the reports of all ranks
+ *     ib_session_agree(session, reports, ranks);                  // fails on all, where they
+ * differ if (ib_rank_reports_must_share(reports, ranks)) { ib_session_losses_to_share(session,
+ * &bits, &count); gather(bits, count, all);                                 // IB_GLOBAL: the
+ * largest of each ib_session_take_losses(session, all, count, reports, ranks);
+ *     }
+ *     ib_session_begin(session);                                  // or ib_session_set_epoch
+ */
+
+/** This session is one rank of several from now on; before its first epoch begins. Set struct_size
+ *  first. Plans do not depend on it, but for whole_batches, which counts one rank's samples. */
+INFOBATCH_API ib_status ib_session_set_ranks(ib_session* session, const ib_ranks* ranks);
+/** The header of an exchange. Set struct_size first.
+ *  @param target  the epoch that is to begin; -1: the next iteration does. */
+INFOBATCH_API ib_status ib_session_report_to_share(ib_session* session,
+                                                   int64_t target,
+                                                   ib_rank_report* report);
+/** Whether the reports of all ranks, in their order, are of one run at one place.
+ *  @return IB_STATE_ERROR where they differ; the text has every field that does, and which rank. */
+INFOBATCH_API ib_status ib_session_agree(const ib_session* session,
+                                         const ib_rank_report* reports,
+                                         int64_t ranks);
+/** Whether losses must be exchanged now, 0 or 1: the epoch has begun and is to be left. */
+INFOBATCH_API int32_t ib_rank_reports_must_share(const ib_rank_report* reports, int64_t ranks);
+/** The losses of this rank, 4 bytes a row, until the next call of this function on this session.
+ *  IB_SHARDED: [rows] bits of float32, 0x7fc00002 where there is none, to be gathered in the order
+ *  of the ranks. IB_GLOBAL: [K] integers ordered as the losses are, to be reduced to the largest.
+ */
+INFOBATCH_API ib_status ib_session_losses_to_share(ib_session* session,
+                                                   const int32_t** bits,
+                                                   int64_t* count);
+/** Takes over the losses of all ranks, [ranks][count] (IB_GLOBAL: [count]). Then another epoch may
+ *  begin, with the same scores on all ranks: losses of a rank whose epoch was unsound enter
+ * nowhere.
+ *  @param count  that of ib_session_losses_to_share. */
+INFOBATCH_API ib_status ib_session_take_losses(ib_session* session,
+                                               const int32_t* bits,
+                                               int64_t count,
+                                               const ib_rank_report* reports,
+                                               int64_t ranks);
+/** The rows of this rank's share. Set struct_size first. */
+INFOBATCH_API ib_status ib_session_rank_rows(const ib_session* session, ib_rank_rows* rows);
+/** One rank's part of the state, in the midst of an epoch; the bytes live until the next call of
+ *  this function, ib_session_join_parts or ib_session_serialize on this session.
+ *  @param with_scores  0 or 1; one part must have them, or the session that joins them the same. */
+INFOBATCH_API ib_status ib_session_serialize_part(ib_session* session,
+                                                  int32_t with_scores,
+                                                  const char** bytes,
+                                                  size_t* size);
+/** The state of the whole run from the parts of all ranks, in any order. It loads on any number of
+ *  ranks. The bytes live as those of ib_session_serialize_part. */
+INFOBATCH_API ib_status ib_session_join_parts(ib_session* session,
+                                              const char* const* parts,
+                                              const size_t* sizes,
+                                              size_t count,
+                                              const char** bytes,
+                                              size_t* size);
+/** Writes that state to a file, atomically. */
+INFOBATCH_API ib_status ib_session_save_parts(ib_session* session,
+                                              const char* path,
+                                              const char* const* parts,
+                                              const size_t* sizes,
+                                              size_t count);
 
 /** Fraction of the run that is done, [0, 1]. */
 INFOBATCH_API ib_status ib_session_progress(const ib_session* session, double* progress);

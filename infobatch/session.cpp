@@ -225,6 +225,50 @@ void Session::stage(const float* losses, std::int64_t begin, std::int64_t count)
   impl_->stage(losses, begin, count);
 }
 
+// --- ranks
+
+void Session::set_ranks(const Ranks& ranks) {
+  const Guard lock(impl_->mutex);
+  impl_->set_ranks(ranks);
+}
+
+Ranks Session::ranks() const {
+  const Guard lock(impl_->mutex);
+  return impl_->ranks();
+}
+
+RankReport Session::report_to_share(std::int64_t target) {
+  const Guard lock(impl_->mutex);
+  return impl_->report_to_share(target);
+}
+
+void Session::agree(const RankReport* reports, std::int64_t ranks) const {
+  const Guard lock(impl_->mutex);
+  impl_->agree(reports, ranks);
+}
+
+bool Session::must_share(const RankReport* reports, std::int64_t ranks) {
+  return ranks > 1 && reports[0].begun != 0 && reports[0].stays == 0;
+}
+
+RankLosses Session::losses_to_share() {
+  const Guard lock(impl_->mutex);
+  return impl_->losses_to_share();
+}
+
+void Session::take_losses(const std::int32_t* bits,
+                          std::int64_t count,
+                          const RankReport* reports,
+                          std::int64_t ranks) {
+  const Guard lock(impl_->mutex);
+  impl_->take_losses(bits, count, reports, ranks);
+}
+
+RankRows Session::rank_rows() const {
+  const Guard lock(impl_->mutex);
+  return impl_->rank_rows();
+}
+
 // --- position, figures
 
 double Session::progress() const {
@@ -289,13 +333,29 @@ std::string Session::serialize() {
   return impl_->serialize();
 }
 
+std::string Session::serialize_part(bool with_scores) {
+  const Guard lock(impl_->mutex);
+  return impl_->serialize_part(with_scores);
+}
+
+std::string Session::join_parts(const std::vector<std::string_view>& parts) const {
+  const Guard lock(impl_->mutex);
+  return impl_->join_parts(parts);
+}
+
 LoadReport Session::deserialize(std::string_view bytes) {
   const Guard lock(impl_->mutex);
   return impl_->deserialize(bytes);
 }
 
-void Session::save(const std::string& path) {
-  const detail::SaveReport report = detail::write_file_atomically(path, serialize());
+void Session::save(const std::string& path) { write(path, serialize()); }
+
+void Session::save_parts(const std::string& path, const std::vector<std::string_view>& parts) {
+  write(path, join_parts(parts));
+}
+
+void Session::write(const std::string& path, const std::string& state) {
+  const detail::SaveReport report = detail::write_file_atomically(path, state);
   if (report.flushed) return;
   Impl::Lock lock(impl_->mutex);
   impl_->warnings.found(WarningKind::kNotFlushed, {});

@@ -56,6 +56,71 @@ struct EpochArrays {
   PlanRef plan;
 };
 
+/// How the samples of an epoch get to the ranks of a distributed run.
+enum class Split {
+  kSharded,  ///< the session deals them: it delivers the share of its rank
+  kGlobal,   ///< a framework does: every session delivers all of them, and losses come by ids
+};
+
+/// What becomes of a share that is shorter than others, so that all ranks make as many batches.
+enum class Padding {
+  kPad,   ///< one row more: another rank's sample, with weight 0, whose loss is not recorded
+  kTrim,  ///< the places of the plan that would make shares longer than others are left out
+};
+
+/// Which part of a distributed run a session is. Plans do not depend on it (but for
+/// Config::whole_batches, which counts the samples of one rank's batch).
+struct Ranks {
+  int rank = 0;
+  int size = 1;
+  Split split = Split::kSharded;
+  Padding padding = Padding::kPad;
+};
+
+/// What a rank tells all others before losses are exchanged: a header of fixed size. On all ranks
+/// everything must be equal but `rank`, `observed`, `entering` and `over`.
+struct RankReport {
+  std::int64_t rank = 0;
+  std::int64_t ranks = 1;
+  std::int64_t split = 0;
+  std::int64_t padding = 0;
+  std::int64_t rule_version = 0;
+  std::int64_t size = 0;  ///< N
+  std::uint64_t seed = 0;
+  std::uint64_t config = 0;  ///< a digest of all options
+  std::uint64_t scores = 0;  ///< a digest of the scores, behind a load; 0: not looked at
+  std::int64_t epoch = 0;
+  std::int64_t target = 0;    ///< the epoch that set_epoch is to begin; -1: the next iteration
+  std::int64_t begun = 0;     ///< an iteration of the epoch has begun: there may be losses
+  std::int64_t stays = 0;     ///< it is about to go on with this epoch, whatever was observed
+  std::int64_t kept = 0;      ///< K, samples of the whole plan; 0: not planned
+  std::uint64_t plan = 0;     ///< a digest of it
+  std::int64_t origin = 0;    ///< samples of it that were observed before a load
+  std::int64_t observed = 0;  ///< rows of the share that were observed, those included
+  std::int64_t entering = 0;  ///< of which the losses are sound
+  std::int64_t over = 0;      ///< nothing of it is to come any more
+};
+
+/// The losses of one rank, for all others: 4 bytes a row.
+struct RankLosses {
+  /// kSharded: [rows of a share] bits of float32, raw, by row; those of no or an unsound loss are
+  /// 0x7fc00002. To be gathered from all ranks, in their order.
+  /// kGlobal: [K] integers in the order of the losses, by position of the plan. To be reduced to
+  /// the largest ones of all ranks.
+  const std::int32_t* bits = nullptr;
+  std::int64_t count = 0;
+};
+
+/// What a rank knows of the rows of its share without asking others. Row j of all ranks together is
+/// what one process would deliver as the samples [j * ranks, (j + 1) * ranks).
+struct RankRows {
+  std::int64_t rows = 0;
+  const float* weights = nullptr;  ///< [rows] sum of the weights that all ranks have in a row
+  int short_rows = 0;              ///< rows in which ranks have padding: 0 to 2
+  std::int64_t row[2] = {0, 0};
+  std::int64_t missing[2] = {0, 0};  ///< ranks that have padding there: the last ones
+};
+
 /// What a run may be warned of, each kind once.
 enum class WarningKind {
   kNeverPrunes,  ///< no epoch of the run leaves samples out
@@ -226,6 +291,54 @@ class INFOBATCH_API Session {
   /// @throws InvalidArgument  positions outside the plan. @throws StateError  not advanced over.
   void stage(const float* losses, std::int64_t begin, std::int64_t count);
 
+  // --- ranks ------------------------------------------------------------------------------------
+  //
+  // Each rank has a session of its own, and all make the same plan. Row j of a rank's share is
+  // position j * size + rank of it. A session of several ranks delivers its share: `next`, `plan`,
+  // `length`, `observe` and the lent arrays speak of that, with weights of 0 for padding. Nothing
+  // is exchanged in a step. Between epochs the losses have to be:
+  //
+  //     report = session.report_to_share(epoch);  ... gather the reports of all ranks ...
+  //     session.agree(reports, ranks);            // throws on all ranks where they differ
+  //     if (session.must_share(reports, ranks)) {
+  //       own = session.losses_to_share();        ... gather or reduce them ...
+  //       session.take_losses(all, count, reports, ranks);
+  //     }
+  //     session.set_epoch(epoch);                 // or begin(), with report_to_share(-1)
+  //
+  // Then all of them fold the same losses, so that all have the same scores: those of a rank whose
+  // epoch was unsound enter nowhere, those of the others everywhere. `length`, `plan`, `epoch` and
+  // `statistics` never look at the next epoch before the exchange.
+
+  /// This session is rank `ranks.rank` of `ranks.size` from now on.
+  /// @throws InvalidArgument  rank outside [0, size), size outside [1, 2^20], whole_batches * size
+  ///                          above 2^31. @throws StateError  an epoch has begun.
+  void set_ranks(const Ranks& ranks);
+  Ranks ranks() const;
+  /// The header of an exchange. O(K) in an epoch that has begun, for the digest of its plan.
+  /// @param target  the epoch that is to begin; -1: the next iteration does.
+  RankReport report_to_share(std::int64_t target);
+  /// Whether these headers are of one run at one place.
+  /// @param reports  [ranks] in the order of the ranks.
+  /// @throws StateError  naming every field that differs, and which rank differs.
+  void agree(const RankReport* reports, std::int64_t ranks) const;
+  /// Whether losses must be exchanged now: the epoch has begun and is to be left.
+  static bool must_share(const RankReport* reports, std::int64_t ranks);
+  /// This rank's losses. They live until the next call of this function. O(K / ranks).
+  /// @throws StateError  no epoch has begun.
+  RankLosses losses_to_share();
+  /// Takes over the losses of all ranks. Afterwards `begin` and `set_epoch` go on as one process
+  /// would that had observed all of them; until then no more losses are taken.
+  /// @param bits   [ranks][count] as gathered (kSharded), or [count] as reduced (kGlobal).
+  /// @param count  that of `losses_to_share`.
+  void take_losses(const std::int32_t* bits,
+                   std::int64_t count,
+                   const RankReport* reports,
+                   std::int64_t ranks);
+  /// The rows of this rank's share in the epoch that has begun; empty on one rank and in kGlobal.
+  /// They live as `epoch_arrays`.
+  RankRows rank_rows() const;
+
   // --- position, figures ------------------------------------------------------------------------
 
   /// (epoch + observed share of its plan) / E, at most 1. A tail that the loader drops is not
@@ -262,7 +375,17 @@ class INFOBATCH_API Session {
   // --- state ------------------------------------------------------------------------------------
 
   /// The whole state as the bytes of a safetensors file. Any step will do.
+  /// @throws StateError  on several ranks, in an epoch that has begun: the state is in parts.
   std::string serialize();
+  /// One rank's part of the state: its staged losses, and what was known of them.
+  /// @param with_scores  whether scores and columns are in it; one part must have them, or the
+  ///                     session that joins the parts has the same.
+  std::string serialize_part(bool with_scores);
+  /// The state of the whole run from the parts of all ranks, in any order, as one process would
+  /// have written it. Which session joins them does not matter, and it is not changed.
+  /// @throws InvalidArgument  parts are missing, or of other runs or steps: names the ranks.
+  /// @throws FileError  a damaged part.
+  std::string join_parts(const std::vector<std::string_view>& parts) const;
   /// Takes over a state. N, seed, policy with its parameters and the user's columns must match; E,
   /// delta, drop_last, lookahead and the number of threads may differ.
   /// @throws FileError        the bytes are no such state, or damaged.
@@ -275,12 +398,16 @@ class INFOBATCH_API Session {
   /// @throws FileError  also where another saver holds `path`.tmp for a minute; the session is as
   ///                    before.
   void save(const std::string& path);
+  /// Writes the state of the whole run from the parts of all ranks, as `save` does.
+  void save_parts(const std::string& path, const std::vector<std::string_view>& parts);
   /// @throws FileError  also for what is no regular file, or larger than a state of this session
   /// can
   ///                    be; it is then not read.
   LoadReport load(const std::string& path);
 
  private:
+  void write(const std::string& path, const std::string& state);
+
   class INFOBATCH_LOCAL Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -48,7 +48,8 @@ bool LossLog::find(const Plan& plan,
                    std::int64_t expected,
                    const std::int64_t* ids,
                    std::int64_t count,
-                   const char* function) {
+                   const char* function,
+                   const char* absent) {
   // The usual batch is the next part of the plan, and then needs no table.
   const auto bytes = static_cast<std::size_t>(count) * sizeof(*ids);
   if (count <= plan.size() - expected && std::memcmp(plan.ids() + expected, ids, bytes) == 0) {
@@ -67,7 +68,8 @@ bool LossLog::find(const Plan& plan,
                              ids[i],
                              " in row ",
                              i,
-                             ", which this epoch leaves out"));
+                             ", ",
+                             absent));
   }
   return true;
 }

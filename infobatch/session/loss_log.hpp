@@ -32,13 +32,14 @@ class LossLog {
   /// Where ids are in the plan; false: `ids` are just the positions from `expected` on.
   /// Cost of the first call that says true in an epoch: O(N) time, 4 bytes a sample. Nothing counts
   /// as observed by it.
-  /// @param function  that a message names.
+  /// @param function  that a message names. @param absent  what it says of an id that is not there.
   /// @throws IndexError  naming row and id; std::bad_alloc.
   bool find(const Plan& plan,
             std::int64_t expected,
             const std::int64_t* ids,
             std::int64_t count,
-            const char* function = "update");
+            const char* function = "update",
+            const char* absent = "which this epoch leaves out");
   /// The weights at the positions just found, or from `expected` on.
   void weigh(const Plan& plan,
              bool found,

@@ -39,6 +39,7 @@ Session::Impl::Impl(std::int64_t given_size, Config given, int threads, Wording 
       wording(std::move(words)),
       columns(size, find_policy(config.policy)->card.columns),
       policy_(find_policy(config.policy)),
+      plan_config_(config),
       threads_(threads),
       drop_last_(config.drop_last) {
   for (int c = 0; c < policy_->card.columns.size; ++c) {
@@ -84,6 +85,8 @@ double Session::Impl::progress() const {
   const auto kept = static_cast<double>(run.facts.kept);
   double share = run.facts.begun ? 1.0 : 0.0;  // an empty epoch is over when it has begun
   if (kept > 0.0) share = static_cast<double>(run.facts.observed) / kept;
+  // Where a framework splits, this rank observes its part of the whole plan.
+  if (distributed() && !sharded()) share = std::min(1.0, share * ranks_.size);
   // A tail that is declared to be dropped does not come any more. Where a part of it comes all the
   // same, the epoch is open again, but progress does not go back: a learning rate follows it.
   const bool tail_was_due = !run.facts.rows && run.facts.handed == run.facts.kept &&
@@ -119,7 +122,7 @@ Statistics Session::Impl::statistics() const {
 
 void Session::Impl::make_plan(Epoch& epoch) {
   const detail::DefaultFloatEnvironment float_environment;
-  const detail::PlanRequest request{config,
+  const detail::PlanRequest request{plan_config_,
                                     *policy_,
                                     epoch.number,
                                     size,
@@ -130,7 +133,12 @@ void Session::Impl::make_plan(Epoch& epoch) {
                                     threads_};
   epoch.delivery.reserve();
   detail::PlannedEpoch planned = detail::plan_epoch(request, std::exchange(spare_plan_, {}));
-  epoch.plan = std::move(planned.plan);
+  if (sharded()) {
+    deal(epoch, std::move(planned.plan), /*origin=*/0, {});
+  } else {
+    epoch.plan = std::move(planned.plan);
+  }
+  epoch.plan_ranks = ranks_.size;
   epoch.choice = planned.choice;
   epoch.statistics = planned.statistics;
   epoch.facts.kept = epoch.plan->size();
@@ -143,11 +151,19 @@ void Session::Impl::ensure_plan() {
 
 /// The epoch is not planned, as before `make_plan`. Nothing of it may have begun.
 void Session::Impl::unplan(Epoch& epoch) noexcept {
-  if (auto arrays = epoch.plan.release_arrays()) spare_plan_ = std::move(*arrays);
+  recycle_plan(epoch);
   epoch.plan = detail::PlanHolder();
+  epoch.whole = detail::PlanHolder();
+  epoch.share = {};
   epoch.statistics = Statistics{};
   epoch.facts.kept = 0;
   epoch.log.forget_positions();
+}
+
+/// The memory of a plan that nobody reads any more serves the next one.
+void Session::Impl::recycle_plan(Epoch& epoch) noexcept {
+  detail::PlanHolder& holder = epoch.whole ? epoch.whole : epoch.plan;
+  if (auto arrays = holder.release_arrays()) spare_plan_ = std::move(*arrays);
 }
 
 void Session::Impl::note_plan(const Epoch& epoch) noexcept {
@@ -158,7 +174,7 @@ void Session::Impl::note_plan(const Epoch& epoch) noexcept {
   const std::int64_t pruned = totals_.pruned + epoch.statistics.pruned;
   if (config.target_saved && policy_->card.prunes && pruned_epochs(config) > 0 &&
       epoch.number >= annealing_start(config) - 1 &&
-      falls_short(config, size, pruned, epoch.choice.limited)) {
+      falls_short(plan_config_, size, pruned, epoch.choice.limited)) {
     detail::WarningFigures figures;
     figures.promised = *config.target_saved;
     figures.got = static_cast<double>(pruned) /
@@ -186,6 +202,13 @@ detail::FoldArrays Session::Impl::fold_arrays(const Epoch& epoch) const noexcept
   // Reading and folding share the arrays; who folds is not const.
   auto& self = const_cast<Impl&>(*this);
   auto& its = const_cast<Epoch&>(epoch);
+  if (epoch.taken.done) {
+    return {self.columns.scores(),
+            whole_of(epoch)->ids(),
+            its.taken.losses.data(),
+            its.overwritten.data(),
+            kept_of(epoch)};
+  }
   return {self.columns.scores(),
           epoch.plan->ids(),
           its.log.data(),
@@ -199,10 +222,12 @@ void Session::Impl::look(std::int64_t next) {
   const detail::Warnings before = warnings;
   const detail::DefaultFloatEnvironment float_environment;
   detail::EpochFacts& facts = running_.facts;
-  const detail::Trusted trusted = trusted_of(facts);
+  const bool taken = running_.taken.done;  // what is not to enter is unseen in it
+  const std::int64_t kept = kept_of(running_);
+  const detail::Trusted trusted = taken ? detail::Trusted{kept, 0, 0} : trusted_of(facts);
   const bool folds = trusted.count() > 0;
   if (folds && fold_rule(running_).needs_memory()) {
-    const std::int64_t memory = fold_rule(running_).memory(facts.kept);
+    const std::int64_t memory = fold_rule(running_).memory(kept);
     if (spare_overwritten_.capacity() < memory) spare_overwritten_ = Buffer<float>(memory);
     running_.overwritten = std::move(spare_overwritten_);
   }
@@ -218,14 +243,18 @@ void Session::Impl::look(std::int64_t next) {
 
   detail::Totals totals = totals_;
   const detail::Ending ending = ending_of(facts);
-  const bool counts = facts.by != detail::ObservedBy::kNone || running_.delivered ||
-                      (running_.plan && ending != detail::Ending::kOpen);
-  const std::int64_t lost =
-      facts.by == detail::ObservedBy::kOrder ? facts.observed - trusted.count() : 0;
-  if (!running_.log.lent()) non_finite = running_.log.non_finite();
+  bool counts = facts.by != detail::ObservedBy::kNone || running_.delivered ||
+                (running_.plan && ending != detail::Ending::kOpen);
+  std::int64_t lost = facts.by == detail::ObservedBy::kOrder ? facts.observed - trusted.count() : 0;
+  if (taken) {  // all ranks count alike
+    counts = running_.taken.observed > 0 || running_.taken.over;
+    lost = running_.taken.dropped;
+  } else if (!running_.log.lent()) {
+    non_finite = running_.log.non_finite();
+  }
   if (counts) {
     totals.epochs += 1;
-    totals.pruned += size - facts.kept;
+    totals.pruned += size - kept;
     totals.non_finite += non_finite;
     totals.dropped += lost;
   }
@@ -236,7 +265,7 @@ void Session::Impl::look(std::int64_t next) {
   }
   detail::WarningFigures figures;
   figures.epoch = running_.number;
-  figures.of = facts.kept;
+  figures.of = kept;
   figures.count = lost;
   if (lost > 0) warnings.found(WarningKind::kUnsound, figures);
   figures.count = non_finite;
@@ -280,7 +309,7 @@ void Session::Impl::look_at(std::int64_t number) noexcept {
 void Session::Impl::unlook() noexcept {
   if (!looked_) return;
   looked_ = false;
-  if (auto arrays = running_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
+  recycle_plan(running_);
   running_ = std::exchange(previous_, Epoch{});
   totals_ = previous_totals_;
   const detail::Trusted folded = std::exchange(running_.folded, {});
@@ -300,7 +329,7 @@ void Session::Impl::commit_look() noexcept {
   resumed_ = false;
   spare_staged_ = previous_.log.release();
   if (previous_.overwritten.capacity() > 0) spare_overwritten_ = std::move(previous_.overwritten);
-  if (auto arrays = previous_.plan.release_arrays()) spare_plan_ = std::move(*arrays);
+  recycle_plan(previous_);
   previous_ = Epoch{};
 }
 
@@ -312,6 +341,7 @@ void Session::Impl::rewind() noexcept {
   start(running_, totals_);
   running_.delivery.start_at(running_.facts, 0);
   running_.log.clear();
+  running_.taken = {};
   running_.iterating = running_.skips_covered = running_.delivered = false;
   running_.suspicion.clear();
   resumed_ = false;
@@ -355,6 +385,7 @@ void Session::Impl::prepare_and_deliver(Lock& lock, const Prepare& prepare) {
 /// A lent array may have been written to since the next epoch was looked at: then the look is old.
 void Session::Impl::drop_old_look() noexcept {
   if (!looked_ || !previous_.log.lent() || previous_.folded.count() == 0) return;
+  if (previous_.taken.done) return;  // what all ranks have taken stays
   const detail::DefaultFloatEnvironment float_environment;
   const detail::FoldArrays arrays = fold_arrays(previous_);
   const detail::FoldRule rule = fold_rule(previous_);
@@ -370,9 +401,16 @@ void Session::Impl::prepare_begin() {
     ensure_plan();
     return note_forgotten(previous_);
   }
-  const bool finished = over(running_);
-  if (resumed_ && !finished) return;
-  if (pinned_ || (running_.facts.by == detail::ObservedBy::kNone && !finished)) {
+  if (distributed()) {
+    if (stays()) return ensure_plan();
+    require_exchange("begin");
+  }
+  const bool taken = running_.taken.done;
+  const bool finished = taken ? running_.taken.over : over(running_);
+  if (resumed_ && !finished && !taken) return;
+  const bool observed =
+      taken ? running_.taken.observed > 0 : running_.facts.by != detail::ObservedBy::kNone;
+  if (pinned_ || (!observed && !finished)) {
     ensure_plan();
     if (!pinned_) note_forgotten(running_);
     return;
@@ -404,6 +442,7 @@ void Session::Impl::begin(Lock& lock) {
 void Session::Impl::prepare_epoch(std::int64_t epoch) {
   drop_old_look();
   if (reported().number == epoch) return;  // the same one once more
+  if (distributed() && !looked_ && running_.entered) require_exchange("set_epoch");
   if (!looked_) {
     look(epoch);
   } else if (running_.number != epoch) {
@@ -430,7 +469,9 @@ void Session::Impl::set_epoch(std::int64_t epoch, Lock& lock) {
 
 void Session::Impl::prepare_plan() {
   drop_old_look();
-  if (!looked_ && !pinned_ && over(running_) && running_.number < kMaxEpochs) {
+  // On several ranks the next epoch shows when their losses were exchanged.
+  const bool shows_next = !distributed() && over(running_);
+  if (!looked_ && !pinned_ && shows_next && running_.number < kMaxEpochs) {
     look(running_.number + 1);
   } else {
     ensure_plan();

@@ -9,6 +9,7 @@
 #include <infobatch/session/loss_log.hpp>
 #include <infobatch/session/mutex.hpp>
 #include <infobatch/session/plan_holder.hpp>
+#include <infobatch/session/share.hpp>
 #include <infobatch/session/soundness.hpp>
 #include <infobatch/session/state.hpp>
 #include <infobatch/session/totals.hpp>
@@ -65,8 +66,22 @@ class Session::Impl {
   EpochArrays epoch_arrays();
   void stage(const float* losses, std::int64_t begin, std::int64_t count);
 
+  // run_ranks.cpp: a share of the plan, and the losses of all of them
+  void set_ranks(const Ranks& ranks);
+  RankReport report_to_share(std::int64_t target);
+  void agree(const RankReport* reports, std::int64_t count) const;
+  RankLosses losses_to_share();
+  void take_losses(const std::int32_t* bits,
+                   std::int64_t count,
+                   const RankReport* reports,
+                   std::int64_t ranks);
+  RankRows rank_rows() const;
+  const Ranks& ranks() const { return ranks_; }
+
   // run_state.cpp: the saved state
   std::string serialize() const;
+  std::string serialize_part(bool with_scores) const;
+  std::string join_parts(const std::vector<std::string_view>& parts) const;
   LoadReport deserialize(std::string_view bytes);
   std::int64_t largest_state() const;
 
@@ -91,7 +106,11 @@ class Session::Impl {
   /// One epoch in progress.
   struct Epoch {
     std::int64_t number = 0;
-    detail::PlanHolder plan;     // empty until asked for
+    detail::PlanHolder plan;     // empty until asked for; on several ranks the share of this one
+    detail::PlanHolder whole;    // then the whole plan, else empty
+    detail::Share share;         // and how it was dealt
+    detail::TakenLosses taken;   // the losses of all ranks
+    int plan_ranks = 1;          // those whose batches Config::whole_batches made whole
     detail::EpochChoice choice;  // how the plan was made
     Statistics statistics;       // of the plan
     bool iterating = false;      // an iteration began, in this process
@@ -111,6 +130,17 @@ class Session::Impl {
   Epoch& reported() { return looked_ ? previous_ : running_; }
   const detail::Totals& reported_totals() const { return looked_ ? previous_totals_ : totals_; }
   bool over(const Epoch& epoch) const;
+
+  /// Several sessions make up the run.
+  bool distributed() const { return ranks_.size > 1; }
+  bool sharded() const { return distributed() && ranks_.split == Split::kSharded; }
+  /// The plan of all ranks.
+  static const detail::PlanHolder& whole_of(const Epoch& epoch) {
+    return epoch.whole ? epoch.whole : epoch.plan;
+  }
+  static std::int64_t kept_of(const Epoch& epoch) {
+    return epoch.whole ? epoch.whole->size() : epoch.facts.kept;
+  }
 
   // run.cpp
   void start(Epoch& epoch, const detail::Totals& before) const noexcept;
@@ -132,12 +162,33 @@ class Session::Impl {
   detail::FoldArrays fold_arrays(const Epoch& epoch) const noexcept;
   detail::FoldRule fold_rule(const Epoch& epoch) const noexcept {
     return {config.score_ema,
-            epoch.log.lent(),
+            epoch.log.lent() && !epoch.taken.done,
             fold_columns_.data(),
             static_cast<int>(fold_columns_.size())};
   }
+  void recycle_plan(Epoch& epoch) noexcept;
   void note_forgotten(const Epoch& left) noexcept;
   void note_plan(const Epoch& epoch) noexcept;
+
+  // run_ranks.cpp
+  void deal(Epoch& epoch,
+            detail::PlanHolder whole,
+            std::int64_t origin,
+            Buffer<std::int64_t> order) const;
+  void require_exchange(const char* function) const;
+  void require_open(const Epoch& epoch) const;
+  void check_on_ranks(const Epoch& epoch) const;
+  /// Why an id may be missing in a plan.
+  const char* absent() const {
+    return sharded() ? "which this epoch leaves out, or another rank delivers"
+                     : "which this epoch leaves out";
+  }
+  bool stays() const;
+
+  // run_state.cpp
+  std::string write(bool part, bool with_scores) const;
+  void deal_rest(Epoch& run, const detail::StateContent& content) const;
+  void stage_history(Epoch& run, const detail::StateContent& content) const;
 
   // run_step.cpp
   Slice hand_out_nothing();
@@ -151,6 +202,11 @@ class Session::Impl {
   Epoch& check_observation(std::int64_t count);
 
   const Policy* policy_;
+  Ranks ranks_;
+  Config plan_config_;  // that of plans: whole_batches counts the samples of all ranks
+  std::uint64_t config_digest_ = 0;
+  bool compare_scores_ = false;  // behind a load, until the ranks have compared them
+  Buffer<std::int32_t> shared_;  // what losses_to_share lent out
   std::vector<detail::FoldColumn> fold_columns_;
   int threads_;
   std::optional<bool> drop_last_;

@@ -27,6 +27,13 @@ std::string_view bytes_of(const T* data, std::int64_t count) {
   return {reinterpret_cast<const char*>(data), static_cast<std::size_t>(count) * sizeof(T)};
 }
 
+float staged_loss(const detail::StateContent& content, std::int64_t position) {
+  float loss;
+  std::memcpy(
+      &loss, content.staged.data() + static_cast<std::size_t>(position) * sizeof loss, sizeof loss);
+  return loss;
+}
+
 void put(char* floats, std::int64_t index, float value) {
   std::memcpy(floats + static_cast<std::size_t>(index) * sizeof value, &value, sizeof value);
 }
@@ -34,6 +41,21 @@ void put(char* floats, std::int64_t index, float value) {
 }  // namespace
 
 std::string Session::Impl::serialize() const {
+  if (distributed() && reported().entered) {
+    throw StateError(message("save: on ",
+                             ranks_.size,
+                             " ranks the state of an epoch that has begun is in parts, got epoch ",
+                             reported().number,
+                             ": serialize_part on every rank, and join_parts"));
+  }
+  return write(/*part=*/false, /*with_scores=*/true);
+}
+
+std::string Session::Impl::serialize_part(bool with_scores) const {
+  return write(/*part=*/true, with_scores);
+}
+
+std::string Session::Impl::write(bool part, bool with_scores) const {
   // Where the next epoch was looked at, the finished one is what there is to save.
   const Epoch& run = reported();
   const detail::EpochFacts& facts = run.facts;
@@ -45,8 +67,11 @@ std::string Session::Impl::serialize() const {
   figures.delivered = facts.by == ObservedBy::kNone && run.entered && (over(run) || run.delivered);
   if (run.plan && run.entered) {
     figures.plan = detail::StateFigures::PlanFigures{
-        facts.kept, run.choice, detail::fingerprint(*run.plan.get())};
+        kept_of(run), run.choice, detail::fingerprint(*whole_of(run).get())};
+    // The number of ranks matters where it made the plan another one.
+    if (config.whole_batches > 0) figures.plan->ranks = run.plan_ranks;
   }
+  if (part) figures.part = detail::StateFigures::PartFigures{ranks_, run.share.deal.origin()};
   figures.by = facts.by;
   figures.observed = facts.by == ObservedBy::kNone ? 0 : facts.observed;
   if (facts.by == ObservedBy::kIds && run.log.lent()) {
@@ -89,7 +114,7 @@ std::string Session::Impl::serialize() const {
     });
   };
   const auto raw_losses = [&](char* copy) {
-    if (has_folded) {
+    if (has_folded && !run.taken.done) {  // what was taken lies elsewhere
       each_folded([&](std::int64_t p) { put(copy, p, folded_loss(rule, arrays, p)); });
     }
     if (!run.log.lent()) return;
@@ -106,8 +131,20 @@ std::string Session::Impl::serialize() const {
   };
   const std::int64_t staged = facts.by == ObservedBy::kNone ? 0 : run.log.end();
   std::vector<detail::StateTensor> tensors;
-  tensors.push_back({"scores", "F32", size, bytes_of(columns.scores(), size), scores_before});
+  const std::int64_t scores = with_scores ? size : 0;
+  tensors.push_back({"scores", "F32", scores, bytes_of(columns.scores(), scores), {}});
+  if (with_scores) tensors.back().patch = scores_before;
   tensors.push_back({"staged", "F32", staged, bytes_of(run.log.data(), staged), raw_losses});
+  std::vector<std::int64_t> positions;
+  if (part && facts.by == ObservedBy::kIds) {
+    positions.resize(static_cast<std::size_t>(facts.kept));
+    for (std::int64_t row = 0; row < facts.kept; ++row) {
+      const std::int64_t place = sharded() ? run.share.deal.place(ranks_.rank, row) : row;
+      positions[static_cast<std::size_t>(row)] = place < 0 ? -1 : run.share.position(place);
+    }
+    tensors.push_back({"positions", "I64", facts.kept, bytes_of(positions.data(), facts.kept), {}});
+  }
+  if (!with_scores) return write_state(figures, tensors);
   for (int c = 0; c < columns.policy_cards().size; ++c) {
     tensors.push_back({message("policy.", columns.policy_cards()[c].name),
                        "F32",
@@ -117,6 +154,57 @@ std::string Session::Impl::serialize() const {
   }
   for (const detail::Columns::Own& own : columns.own()) {
     tensors.push_back({"column." + own.name, detail::dtype_name(own.type), size, own.bytes(), {}});
+  }
+  return write_state(figures, tensors);
+}
+
+std::string Session::Impl::join_parts(const std::vector<std::string_view>& parts) const {
+  const detail::DefaultFloatEnvironment float_environment;
+  std::vector<detail::StateContent> contents;
+  for (const std::string_view part : parts) contents.push_back(detail::read_state(part));
+  const detail::JoinedParts joined = detail::join_parts(contents);
+  const detail::StateFigures& figures = joined.figures;
+  const auto staged = static_cast<std::int64_t>(joined.staged.size());
+  std::vector<detail::StateTensor> tensors;
+  const std::string_view staged_bytes = bytes_of(joined.staged.data(), staged);
+  if (joined.with_scores != nullptr) {
+    const detail::StateContent& content = *joined.with_scores;
+    tensors.push_back({"scores", "F32", figures.size, content.scores, {}});
+    tensors.push_back({"staged", "F32", staged, staged_bytes, {}});
+    for (const detail::StateColumn& column : content.policy) {
+      tensors.push_back({"policy." + column.name, column.dtype, column.count, column.bytes, {}});
+    }
+    for (const detail::StateColumn& column : content.columns) {
+      tensors.push_back({"column." + column.name, column.dtype, column.count, column.bytes, {}});
+    }
+    return write_state(figures, tensors);
+  }
+  // The scores are this session's, as they were when the epoch was planned.
+  const Epoch& run = reported();
+  const std::uint64_t own = run.plan ? detail::fingerprint(*whole_of(run).get()) : 0;
+  const bool same_plan = !figures.plan || (run.plan && own == figures.plan->fingerprint);
+  if (figures.size != size || figures.epoch != run.number || run.folded.count() > 0 || !same_plan) {
+    throw InvalidArgument(message(
+        "join_parts: parts without scores must be joined where the run stands, got parts of epoch ",
+        figures.epoch,
+        " in epoch ",
+        run.number));
+  }
+  tensors.push_back({"scores", "F32", size, bytes_of(columns.scores(), size), {}});
+  tensors.push_back({"staged", "F32", staged, staged_bytes, {}});
+  for (int c = 0; c < columns.policy_cards().size; ++c) {
+    tensors.push_back({message("policy.", columns.policy_cards()[c].name),
+                       "F32",
+                       size,
+                       bytes_of(columns.policy()[static_cast<std::size_t>(c)], size),
+                       {}});
+  }
+  for (const detail::Columns::Own& own_column : columns.own()) {
+    tensors.push_back({"column." + own_column.name,
+                       detail::dtype_name(own_column.type),
+                       size,
+                       own_column.bytes(),
+                       {}});
   }
   return write_state(figures, tensors);
 }
@@ -132,6 +220,15 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   const detail::DefaultFloatEnvironment float_environment;  // reading numbers rounds, too
   const detail::StateContent content = detail::read_state(bytes);
   const detail::StateFigures& figures = content.figures;
+
+  if (figures.part) {
+    throw InvalidArgument(
+        message("load: the state must be that of the whole run, got the part of rank ",
+                figures.part->ranks.rank,
+                " of ",
+                figures.part->ranks.size,
+                ": load the parts of all ranks together"));
+  }
 
   // Is it this run's? Everything that differs is told at once.
   LoadReport report;
@@ -205,7 +302,10 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
       damaged(message("samples left out of epoch ", run.number, ", which has them all"));
     }
     run.choice = figures.plan->choice;
-    const detail::PlanRequest request{figures.config,
+    Config plan_config = figures.config;
+    if (plan_config.whole_batches > kMaxSize / figures.plan->ranks) damaged("too large batches");
+    plan_config.whole_batches *= figures.plan->ranks;
+    const detail::PlanRequest request{plan_config,
                                       *policy_,
                                       run.number,
                                       size,
@@ -222,26 +322,32 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
     run.plan = std::move(planned.plan);
     run.statistics = planned.statistics;
     run.entered = true;
+    run.plan_ranks = figures.plan->ranks;
+    if (sharded()) deal_rest(run, content);
     run.facts.kept = run.plan->size();
   }
   const auto staged = static_cast<std::int64_t>(content.staged.size() / sizeof(float));
   Buffer<float> none;
   run.log.prepare(run.facts.kept, none);
-  if (staged > 0) std::memcpy(run.log.data(), content.staged.data(), content.staged.size());
-  run.log.restore(staged, figures.non_finite, figures.lent);
-
   run.facts.observed = figures.observed;
   run.facts.by = figures.by;
-  run.facts.proven = run.facts.verified = figures.proven;
+  run.facts.proven = figures.proven;
   run.facts.lag_batches_before = figures.lag_batches;
   run.facts.sure = figures.sure;
   run.facts.doubt_end = figures.doubt_end;
   run.facts.split = figures.split;
   run.facts.batch_before = figures.row_batch;
+  if (run.whole) {
+    stage_history(run, content);
+  } else {
+    if (staged > 0) std::memcpy(run.log.data(), content.staged.data(), content.staged.size());
+    run.log.restore(staged, figures.non_finite, figures.lent);
+  }
+  run.facts.verified = run.facts.proven;
   const bool by_ids = figures.by == ObservedBy::kIds;
-  const bool all_seen = figures.observed == run.facts.kept;
-  run.skips_covered = by_ids;
-  run.delivery.start_at(run.facts, by_ids && !all_seen ? 0 : figures.observed);
+  const bool all_seen = run.facts.observed == run.facts.kept;
+  run.skips_covered = by_ids && !run.whole;  // a share has what is due behind what was observed
+  run.delivery.start_at(run.facts, run.skips_covered && !all_seen ? 0 : run.facts.observed);
   // An empty epoch has nothing to observe: it is over when it has begun. One that was dropped as a
   // short batch comes again, because it may have been in the loop's hands instead.
   run.delivered = figures.delivered;
@@ -255,11 +361,52 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   previous_ = Epoch{};
   running_ = std::move(run);
   totals_ = figures.totals;
+  compare_scores_ = distributed();
   pinned_ = figures.pinned;
   resumed_ = !pinned_ && running_.facts.by != ObservedBy::kNone && !over(running_);
   report.epoch = running_.number;
   report.position = running_.facts.observed;
   return report;
+}
+
+/// Deals a loaded epoch: what was observed of it, and the rest, each from rank 0 on.
+void Session::Impl::deal_rest(Epoch& run, const detail::StateContent& content) const {
+  const std::int64_t kept = run.plan->size();
+  std::int64_t origin = content.figures.observed;
+  Buffer<std::int64_t> order;
+  if (content.figures.by == ObservedBy::kIds && origin < kept) {
+    // By ids, what was observed may lie anywhere.
+    order = Buffer<std::int64_t>(kept);
+    std::int64_t seen = 0;
+    std::int64_t due = origin;
+    for (std::int64_t p = 0; p < kept; ++p) {
+      order[is_unseen(staged_loss(content, p)) ? due++ : seen++] = p;
+    }
+  }
+  if (content.figures.by == ObservedBy::kNone) origin = 0;
+  deal(run, std::move(run.plan), origin, std::move(order));
+}
+
+/// This rank's rows of what was observed before; padding among them counts as observed.
+void Session::Impl::stage_history(Epoch& run, const detail::StateContent& content) const {
+  const detail::Deal& deal = run.share.deal;
+  const std::int64_t rows = deal.history();
+  std::int64_t non_finite = 0;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t place = deal.place(ranks_.rank, row);
+    float loss = 0.0f;
+    if (place >= 0) loss = staged_loss(content, run.share.position(place));
+    if (!is_unseen(loss) && !is_finite(loss)) ++non_finite;
+    run.log.data()[row] = loss;
+  }
+  const bool lent = content.figures.lent;
+  run.log.restore(rows, lent ? 0 : non_finite, lent);
+  if (run.facts.by == ObservedBy::kIds) run.log.fill_unseen(run.plan->size());
+  run.facts.observed = rows;
+  run.facts.proven = deal.rows_within(run.facts.proven);
+  run.facts.sure = deal.rows_within(run.facts.sure);
+  const std::int64_t doubted = run.facts.doubt_end;  // up to the end of the row it lies in
+  run.facts.doubt_end = std::min(rows, (doubted + ranks_.size - 1) / ranks_.size);
 }
 
 }  // namespace infobatch

@@ -228,11 +228,25 @@ std::int64_t Session::Impl::pending() const {
 
 // --- observation in order
 
+/// Where a framework splits the plan, the order of delivery is not known.
+void Session::Impl::check_on_ranks(const Epoch& epoch) const {
+  require_open(epoch);
+  if (sharded()) return;
+  throw StateError(
+      message("update: where a framework splits the plan among ranks, only ids say whose "
+              "losses these are, got losses without ids in epoch ",
+              epoch.number,
+              ": pass the ids, ",
+              wording.update_by_ids,
+              wording.ids_hint));
+}
+
 /// The epoch that `count` losses in order belong to, which is then the running one and has room for
 /// them; throws where they cannot belong to it, and then nothing has changed.
 inline Session::Impl::Epoch& Session::Impl::check_observation(std::int64_t count) {
   Epoch& target = reported();
   const detail::EpochFacts& facts = target.facts;
+  if (distributed()) check_on_ranks(target);
   if (facts.by == ObservedBy::kIds) {
     throw StateError(message("update: epoch ",
                              target.number,
@@ -286,6 +300,7 @@ void Session::Impl::observe_ids(const float* losses,
   // While set_epoch tells a warning: what it is about to leave may never have been planned.
   if (looked_ && !previous_.plan) unlook();
   Epoch& target = reported();
+  require_open(target);
   const bool was_planned = static_cast<bool>(target.plan);
   bool found = false;
   try {
@@ -298,7 +313,8 @@ void Session::Impl::observe_ids(const float* losses,
                                target.facts.observed,
                                " samples"));
     }
-    found = target.log.find(*target.plan.get(), target.facts.observed, ids, count);
+    found =
+        target.log.find(*target.plan.get(), target.facts.observed, ids, count, "update", absent());
     target.log.prepare(target.facts.kept, spare_staged_);
   } catch (...) {
     if (!was_planned) unplan(running_);  // a call that fails plans nothing
@@ -325,7 +341,7 @@ void Session::Impl::weights(const std::int64_t* ids, std::int64_t count, float* 
     if (!was_planned) make_plan(epoch);
     const std::int64_t expected = epoch.facts.observed;
     const Plan& plan = *epoch.plan.get();
-    const bool found = epoch.log.find(plan, expected, ids, count, "weights");
+    const bool found = epoch.log.find(plan, expected, ids, count, "weights", absent());
     epoch.log.weigh(plan, found, expected, count, weights);
   } catch (...) {
     if (!was_planned) {
@@ -381,6 +397,7 @@ void Session::Impl::stage(const float* losses, std::int64_t begin, std::int64_t 
                              begin + count));
   }
   if (count == 0) return;
+  require_open(target);
   if (!target.iterating) {
     throw StateError(
         message("stage: an epoch must have begun, got epoch ", target.number, ", which has not"));

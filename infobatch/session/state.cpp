@@ -4,6 +4,7 @@
 #include <infobatch/options.hpp>
 #include <infobatch/safetensors.hpp>
 #include <infobatch/score.hpp>
+#include <infobatch/session/share.hpp>
 #include <infobatch/session/state.hpp>
 
 #include <algorithm>
@@ -20,10 +21,14 @@ constexpr int kDeepest = 8;
 constexpr const char* kFormat = "infobatch-state";
 constexpr const char* kNoChecksum = "0000000000000000";
 constexpr std::size_t kHexDigits = 16;
+constexpr const char* kPositions = "positions";
 constexpr std::string_view kColumnPrefix = "column.";
 constexpr std::string_view kPolicyPrefix = "policy.";
 
 constexpr const char* kObservedBy[] = {"none", "cursor", "ids"};
+constexpr const char* kSplits[] = {"sharded", "global"};
+constexpr const char* kPaddings[] = {"pad", "trim"};
+constexpr std::int64_t kMostRanks = 1 << 20;
 
 std::string hex(std::uint64_t value) {
   char text[kHexDigits + 1];
@@ -63,10 +68,21 @@ std::string figures_text(const StateFigures& figures) {
         .member("prunes", figures.plan->choice.prunes)
         .member("scale", figures.plan->choice.scale)
         .member("limited", figures.plan->choice.limited)
-        .member("fingerprint", hex(figures.plan->fingerprint))
-        .end_object();
+        .member("fingerprint", hex(figures.plan->fingerprint));
+    if (figures.plan->ranks > 1) out.member("ranks", figures.plan->ranks);
+    out.end_object();
   } else {
     out.null();
+  }
+  if (figures.part) {
+    out.key("part")
+        .begin_object()
+        .member("rank", figures.part->ranks.rank)
+        .member("ranks", figures.part->ranks.size)
+        .member("split", kSplits[static_cast<int>(figures.part->ranks.split)])
+        .member("padding", kPaddings[static_cast<int>(figures.part->ranks.padding)])
+        .member("origin", figures.part->origin)
+        .end_object();
   }
   out.member("observed_by", kObservedBy[static_cast<int>(figures.by)])
       .member("observed", figures.observed)
@@ -132,15 +148,41 @@ StateFigures::PlanFigures read_plan(const JsonValue& json, std::int64_t size) {
   plan.choice.scale = get<double>(json, "scale");
   plan.choice.limited = get<bool>(json, "limited");
   plan.fingerprint = read_hex(json, "fingerprint");
+  if (json.find("ranks") != nullptr) {
+    plan.ranks = static_cast<int>(get_count(json, "ranks", kMostRanks));
+    if (plan.ranks < 1) throw JsonError(message("ranks = ", plan.ranks));
+  }
   return plan;
 }
 
-ObservedBy read_observed_by(const JsonValue& json) {
-  const auto text = get<std::string>(json, "observed_by");
-  for (int by = 0; by < 3; ++by) {
-    if (text == kObservedBy[by]) return static_cast<ObservedBy>(by);
+/// One of a few words.
+template <typename T, std::size_t kCount>
+T read_word(const JsonValue& json, const char* key, const char* const (&words)[kCount]) {
+  const auto text = get<std::string>(json, key);
+  for (std::size_t i = 0; i < kCount; ++i) {
+    if (text == words[i]) return static_cast<T>(i);
   }
-  throw JsonError(message("observed_by = ", shown(text)));
+  throw JsonError(message(key, " = ", shown(text)));
+}
+
+StateFigures::PartFigures read_part(const JsonValue& json, std::int64_t kept) {
+  StateFigures::PartFigures part;
+  part.ranks.size = static_cast<int>(get_count(json, "ranks", kMostRanks));
+  part.ranks.rank = static_cast<int>(get_count(json, "rank", kMostRanks));
+  if (part.ranks.rank >= part.ranks.size) {
+    throw JsonError(message("rank = ", part.ranks.rank, " of ", part.ranks.size));
+  }
+  part.ranks.split = read_word<Split>(json, "split", kSplits);
+  part.ranks.padding = read_word<Padding>(json, "padding", kPaddings);
+  part.origin = get_count(json, "origin", kept);
+  return part;
+}
+
+/// Rows of the share of a part; of a whole state the samples of the plan.
+std::int64_t rows_of(const StateFigures& figures) {
+  const std::int64_t kept = figures.plan ? figures.plan->kept : 0;
+  if (!figures.part || figures.part->ranks.split == Split::kGlobal) return kept;
+  return Deal(figures.part->ranks, kept, figures.part->origin).rows();
 }
 
 StateFigures read_figures(const std::string& text) {
@@ -160,8 +202,9 @@ StateFigures read_figures(const std::string& text) {
     throw JsonError(message("plan = ", shown(plan)));
   }
   const std::int64_t kept = figures.plan ? figures.plan->kept : 0;
-  figures.by = read_observed_by(json);
-  figures.observed = get_count(json, "observed", kept);
+  if (json.find("part") != nullptr) figures.part = read_part(get_object(json, "part"), kept);
+  figures.by = read_word<ObservedBy>(json, "observed_by", kObservedBy);
+  figures.observed = get_count(json, "observed", rows_of(figures));
   figures.split = get<bool>(json, "split");
   figures.row_batch = get_count(json, "row_batch", figures.size);
   figures.proven = get_count(json, "proven", figures.observed);
@@ -207,16 +250,29 @@ std::int64_t count_seen(std::string_view staged) {
   return seen;
 }
 
+std::int64_t position_at(const StateContent& content, std::size_t row) {
+  std::int64_t position;
+  std::memcpy(&position, content.positions.data() + row * sizeof position, sizeof position);
+  return position;
+}
+
+float staged_at(const StateContent& content, std::size_t row) {
+  float loss;
+  std::memcpy(&loss, content.staged.data() + row * sizeof loss, sizeof loss);
+  return loss;
+}
+
 void check_tensors(const StateContent& content) {
   const StateFigures& figures = content.figures;
   const auto count = [](std::string_view bytes) {
     return static_cast<std::int64_t>(bytes.size() / sizeof(float));
   };
-  if (count(content.scores) != figures.size) {
+  const bool lacks_scores = figures.part && content.scores.empty();
+  if (count(content.scores) != figures.size && !lacks_scores) {
     damaged(message(count(content.scores), " scores for ", figures.size, " samples"));
   }
   const bool by_ids = figures.by == ObservedBy::kIds;
-  const std::int64_t staged = by_ids ? figures.plan->kept : figures.observed;
+  const std::int64_t staged = by_ids ? rows_of(figures) : figures.observed;
   if (count(content.staged) != staged) {
     damaged(message(count(content.staged), " losses for ", staged));
   }
@@ -224,6 +280,16 @@ void check_tensors(const StateContent& content) {
   check_floats(content.staged, "staged", by_ids || figures.lent);
   if (by_ids && count_seen(content.staged) != figures.observed) {
     damaged(message(count_seen(content.staged), " losses for ", figures.observed));
+  }
+  const std::size_t positions = by_ids && figures.part ? static_cast<std::size_t>(staged) : 0;
+  if (content.positions.size() != positions * sizeof(std::int64_t)) {
+    damaged(message(content.positions.size(), " bytes of positions for ", positions));
+  }
+  for (std::size_t row = 0; row < positions; ++row) {
+    const std::int64_t position = position_at(content, row);
+    if (position < -1 || position >= figures.plan->kept) {
+      damaged(message("position ", position, " of ", figures.plan->kept));
+    }
   }
   for (const auto* columns : {&content.columns, &content.policy}) {
     for (const StateColumn& column : *columns) {
@@ -302,7 +368,13 @@ StateContent read_state(std::string_view bytes) {
     (policy ? content.policy : content.columns)
         .push_back({tensor.name.substr(prefix), tensor.dtype, tensor.data, tensor.shape[0]});
   }
-  if (parts.size() != content.columns.size() + content.policy.size() + 2) {
+  const bool has_positions =
+      std::any_of(file.tensors.begin(), file.tensors.end(), [](const TensorView& tensor) {
+        return tensor.name == kPositions;
+      });
+  if (has_positions) content.positions = file.vector(kPositions, "I64").data;
+  const std::size_t own = has_positions ? 3 : 2;
+  if (parts.size() != content.columns.size() + content.policy.size() + own) {
     damaged("tensors that no state has");
   }
   if (meta("checksum") != hex(checksum(meta("state"), parts))) {
@@ -315,6 +387,150 @@ StateContent read_state(std::string_view bytes) {
   }
   check_tensors(content);
   return content;
+}
+
+namespace {
+
+/// What all parts of a state have in common.
+std::string common_text(const StateFigures& figures) {
+  StateFigures common = figures;
+  common.part->ranks.rank = 0;
+  common.observed = common.row_batch = common.proven = common.lag_batches = 0;
+  common.sure = common.doubt_end = common.non_finite = 0;
+  common.split = common.lent = common.delivered = false;
+  common.totals.known_lag = common.totals.known_batch = 0;
+  return figures_text(common);
+}
+
+std::string place_text(const StateFigures& figures) {
+  return message("rank ",
+                 figures.part->ranks.rank,
+                 " of ",
+                 figures.part->ranks.size,
+                 " at epoch ",
+                 figures.epoch,
+                 ", ",
+                 figures.observed,
+                 " rows observed (",
+                 kObservedBy[static_cast<int>(figures.by)],
+                 ")");
+}
+
+/// The parts by rank, complete.
+std::vector<const StateContent*> by_rank(const std::vector<StateContent>& parts) {
+  if (parts.empty())
+    throw InvalidArgument("join_parts: there must be a part of each rank, got none");
+  for (const StateContent& part : parts) {
+    if (part.figures.part) continue;
+    throw InvalidArgument("join_parts: parts must be those of ranks, got a whole state");
+  }
+  const StateFigures& first = parts.front().figures;
+  std::vector<const StateContent*> sorted(static_cast<std::size_t>(first.part->ranks.size));
+  std::vector<std::string> wrong;
+  for (const StateContent& part : parts) {
+    const auto rank = static_cast<std::size_t>(part.figures.part->ranks.rank);
+    if (common_text(part.figures) != common_text(first)) {
+      wrong.push_back(message("parts of different runs, plans or steps: ",
+                              place_text(first),
+                              "; ",
+                              place_text(part.figures)));
+    } else if (sorted[rank] != nullptr) {
+      wrong.push_back(message("rank ", rank, " twice"));
+    } else {
+      sorted[rank] = &part;
+    }
+  }
+  if (wrong.empty()) {
+    for (std::size_t rank = 0; rank < sorted.size(); ++rank) {
+      if (sorted[rank] == nullptr) wrong.push_back(message("none of rank ", rank));
+    }
+  }
+  if (!wrong.empty()) {
+    throw InvalidArgument(message("join_parts: there must be one part of each of ",
+                                  sorted.size(),
+                                  " ranks, all of one step, got ",
+                                  join(wrong, "; ")));
+  }
+  return sorted;
+}
+
+/// In order: rows of shares become a prefix of the plan.
+void join_rows(const std::vector<const StateContent*>& parts, JoinedParts& joined) {
+  const StateFigures& first = parts.front()->figures;
+  const Deal deal(first.part->ranks, first.plan->kept, first.part->origin);
+  StateFigures& all = joined.figures;
+  all.observed = deal.places_before(first.observed);
+  all.proven = all.sure = all.observed;
+  for (std::size_t rank = 0; rank < parts.size(); ++rank) {
+    const StateFigures& part = parts[rank]->figures;
+    if (part.observed != first.observed) {
+      throw InvalidArgument(message("join_parts: all ranks must be at the same step, got ",
+                                    place_text(first),
+                                    "; ",
+                                    place_text(part)));
+    }
+    all.proven = std::min(all.proven, deal.places_before(part.proven));
+    all.sure = std::min(all.sure, deal.places_before(part.sure));
+    all.doubt_end = std::max(all.doubt_end, deal.places_before(part.doubt_end));
+    all.lag_batches = std::max(all.lag_batches, part.lag_batches);
+    if (part.row_batch != first.row_batch) all.row_batch = 0;
+  }
+  joined.staged.assign(static_cast<std::size_t>(all.observed), unseen());
+  for (std::size_t rank = 0; rank < parts.size(); ++rank) {
+    for (std::int64_t row = 0; row < first.observed; ++row) {
+      const std::int64_t place = deal.place(static_cast<std::int64_t>(rank), row);
+      if (place < 0) continue;
+      joined.staged[static_cast<std::size_t>(place)] =
+          staged_at(*parts[rank], static_cast<std::size_t>(row));
+    }
+  }
+}
+
+/// By ids: every loss has its position. Where several ranks had one, the largest counts, as in an
+/// exchange.
+void join_positions(const std::vector<const StateContent*>& parts, JoinedParts& joined) {
+  joined.staged.assign(static_cast<std::size_t>(joined.figures.plan->kept), unseen());
+  for (const StateContent* part : parts) {
+    const std::size_t rows = part->positions.size() / sizeof(std::int64_t);
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::int64_t position = position_at(*part, row);
+      if (position < 0) continue;
+      float& there = joined.staged[static_cast<std::size_t>(position)];
+      const float loss = staged_at(*part, row);
+      if (ordered_bits(loss) > ordered_bits(there)) there = loss;
+    }
+  }
+  joined.figures.observed = std::count_if(
+      joined.staged.begin(), joined.staged.end(), [](float f) { return !is_unseen(f); });
+}
+
+}  // namespace
+
+JoinedParts join_parts(const std::vector<StateContent>& parts) {
+  const std::vector<const StateContent*> sorted = by_rank(parts);
+  JoinedParts joined;
+  joined.figures = sorted.front()->figures;
+  StateFigures& all = joined.figures;
+  all.part.reset();
+  std::int64_t non_finite = 0;
+  for (const StateContent* part : sorted) {
+    const StateFigures& figures = part->figures;
+    all.split = all.split || figures.split;
+    all.lent = all.lent || figures.lent;
+    all.delivered = all.delivered && figures.delivered;
+    non_finite += figures.non_finite;
+    if (figures.totals.known_lag != all.totals.known_lag ||
+        figures.totals.known_batch != all.totals.known_batch) {
+      all.totals.known_lag = -1;
+      all.totals.known_batch = 0;
+    }
+    const bool has_scores = !part->scores.empty() || figures.size == 0;
+    if (has_scores && joined.with_scores == nullptr) joined.with_scores = part;
+  }
+  if (all.by == ObservedBy::kOrder) join_rows(sorted, joined);
+  if (all.by == ObservedBy::kIds) join_positions(sorted, joined);
+  all.non_finite = all.lent ? 0 : std::min(non_finite, all.observed);
+  return joined;
 }
 
 void compare_configs(const Config& saved,

@@ -3,6 +3,7 @@
 #include <infobatch/column.hpp>
 #include <infobatch/config.hpp>
 #include <infobatch/planner.hpp>
+#include <infobatch/session.hpp>
 #include <infobatch/session/soundness.hpp>
 #include <infobatch/session/totals.hpp>
 
@@ -30,8 +31,17 @@ struct StateFigures {
     std::int64_t kept = 0;
     EpochChoice choice;
     std::uint64_t fingerprint = 0;
+    int ranks = 1;  ///< whose batches Config::whole_batches made whole
   };
   std::optional<PlanFigures> plan;
+
+  /// A state that is only one rank's part: figures of the loader and staged losses are by row of
+  /// its share, dealt behind the first `origin` samples.
+  struct PartFigures {
+    Ranks ranks;
+    std::int64_t origin = 0;
+  };
+  std::optional<PartFigures> part;
 
   ObservedBy by = ObservedBy::kNone;
   std::int64_t observed = 0;
@@ -57,7 +67,8 @@ struct StateTensor {
 };
 
 /// A state as the bytes of a safetensors file. The tensors are `scores`, `staged`,
-/// `policy.<name>` and `column.<name>`.
+/// `policy.<name>` and `column.<name>`; of a part observed by ids `positions`, too: of the whole
+/// plan, by row of the share, -1 for padding.
 /// @throws std::bad_alloc
 std::string write_state(const StateFigures& figures, const std::vector<StateTensor>& tensors);
 
@@ -74,6 +85,7 @@ struct StateContent {
   StateFigures figures;
   std::string_view scores;           ///< float32
   std::string_view staged;           ///< float32
+  std::string_view positions;        ///< int64; of a part observed by ids
   std::vector<StateColumn> columns;  ///< that the user gave
   std::vector<StateColumn> policy;   ///< of the policy, float32
 };
@@ -83,6 +95,17 @@ struct StateContent {
 /// @throws FileError        no such state, or a damaged one.
 /// @throws InvalidArgument  a state of another schema; options that break their rules.
 StateContent read_state(std::string_view bytes);
+
+/// The state of a whole run, put together.
+struct JoinedParts {
+  StateFigures figures;
+  std::vector<float> staged;
+  const StateContent* with_scores = nullptr;  ///< the part that has scores; nullptr: none
+};
+
+/// The state of the whole run from the parts of all ranks, in any order.
+/// @throws InvalidArgument  parts are missing, or of other runs or steps.
+JoinedParts join_parts(const std::vector<StateContent>& parts);
 
 /// Every option that differs, as "name: saved -> own", in two lists.
 void compare_configs(const Config& saved,

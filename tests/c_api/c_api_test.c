@@ -917,6 +917,95 @@ static void test_growing_structs(void) {
   ib_session_destroy(session);
 }
 
+/* Two ranks in one process: an epoch, a state in its midst, the exchange. */
+static void test_ranks(void) {
+  enum { N = 21, ROWS = 11 };
+  ib_session* sessions[2];
+  ib_rank_report reports[2];
+  ib_rank_rows rows;
+  ib_config config;
+  ib_ranks ranks;
+  int32_t all[2 * ROWS];
+  const char* parts[2];
+  size_t sizes[2];
+  const char* bytes = NULL;
+  const int32_t* bits = NULL;
+  int64_t value = 0;
+  int r;
+  int i;
+  ib_config_init(&config, sizeof config);
+  config.epochs = 8;
+  memset(&ranks, 0, sizeof ranks);
+  ranks.struct_size = sizeof ranks;
+  ranks.size = 2;
+  for (r = 0; r < 2; ++r) {
+    float losses[ROWS];
+    EXPECT_OK(ib_session_create(N, &config, 1, &sessions[r]));
+    ranks.rank = r;
+    ranks.padding = IB_PAD;
+    EXPECT_OK(ib_session_set_ranks(sessions[r], &ranks));
+    EXPECT_OK(ib_session_length(sessions[r], &value));
+    EXPECT(value == ROWS);
+    EXPECT_OK(ib_session_begin(sessions[r]));
+    for (i = 0; i < ROWS; ++i) losses[i] = (float)(10 * r + i);
+    for (i = 0; i < 2; ++i) {
+      ib_slice slice;
+      EXPECT_OK(ib_session_next(sessions[r], i == 0 ? 8 : 3, &slice));
+      EXPECT_OK(ib_session_observe(sessions[r], losses + (i == 0 ? 0 : 8), slice.count, NULL));
+    }
+    rows.struct_size = sizeof rows;
+    EXPECT_OK(ib_session_rank_rows(sessions[r], &rows));
+    EXPECT(rows.rows == ROWS && rows.short_rows == 1 && rows.row[0] == 10 && rows.missing[0] == 1);
+    EXPECT(rows.weights[0] == 2.0f && rows.weights[10] == 1.0f);
+    reports[r].struct_size = sizeof reports[r];
+    EXPECT_OK(ib_session_report_to_share(sessions[r], -1, &reports[r]));
+    EXPECT(reports[r].rank == r && reports[r].observed == ROWS && reports[r].begun == 1);
+    EXPECT_OK(ib_session_serialize_part(sessions[r], r == 0, &parts[r], &sizes[r]));
+  }
+  EXPECT(ib_session_serialize(sessions[0], &bytes, &sizes[1]) == IB_STATE_ERROR);
+  EXPECT_OK(ib_session_serialize_part(sessions[1], 0, &parts[1], &sizes[1]));
+  {
+    ib_session* whole = NULL;
+    size_t size = 0;
+    EXPECT_OK(ib_session_create(N, &config, 1, &whole));
+    EXPECT_OK(ib_session_join_parts(whole, parts, sizes, 2, &bytes, &size));
+    EXPECT_OK(ib_session_deserialize(whole, bytes, size, NULL));
+    EXPECT_OK(ib_session_position(whole, &value));
+    EXPECT(value == N);
+    EXPECT_OK(ib_session_save_parts(whole, "c_api_parts.safetensors", parts, sizes, 2));
+    EXPECT_OK(ib_session_load(whole, "c_api_parts.safetensors", NULL));
+    EXPECT(remove("c_api_parts.safetensors") == 0);
+    EXPECT_ERROR(ib_session_join_parts(whole, parts, sizes, 1, &bytes, &size),
+                 IB_INVALID_ARGUMENT,
+                 "ib_session_join_parts: there must be one part of each of 2 ranks");
+    ib_session_destroy(whole);
+  }
+  EXPECT_ERROR(ib_session_begin(sessions[0]), IB_STATE_ERROR, "must be exchanged");
+  EXPECT(ib_rank_reports_must_share(reports, 2) == 1);
+  for (r = 0; r < 2; ++r) {
+    EXPECT_OK(ib_session_agree(sessions[r], reports, 2));
+    EXPECT_OK(ib_session_losses_to_share(sessions[r], &bits, &value));
+    EXPECT(value == ROWS);
+    memcpy(all + r * ROWS, bits, sizeof(int32_t) * ROWS);
+  }
+  EXPECT(all[2 * ROWS - 1] == 0x7fc00002); /* padding */
+  for (r = 0; r < 2; ++r) {
+    EXPECT_OK(ib_session_take_losses(sessions[r], all, ROWS, reports, 2));
+    EXPECT_OK(ib_session_begin(sessions[r]));
+    EXPECT_OK(ib_session_epoch(sessions[r], &value));
+    EXPECT(value == 1);
+  }
+  reports[1].epoch = 7;
+  EXPECT_ERROR(ib_session_agree(sessions[0], reports, 2), IB_STATE_ERROR, "rank 1: epoch 7");
+  reports[1].struct_size = 8;
+  EXPECT_ERROR(ib_session_agree(sessions[0], reports, 2), IB_INVALID_ARGUMENT, "same version");
+  ranks.split = 2;
+  EXPECT_ERROR(
+      ib_session_set_ranks(sessions[0], &ranks), IB_INVALID_ARGUMENT, "split must be 0 or");
+  EXPECT_ERROR(ib_session_set_ranks(sessions[0], NULL), IB_INVALID_ARGUMENT, "ranks must not be");
+  for (r = 0; r < 2; ++r) ib_session_destroy(sessions[r]);
+}
+
 int main(void) {
   test_library();
   test_config();
@@ -935,6 +1024,7 @@ int main(void) {
   test_weights();
   test_load_report();
   test_growing_structs();
+  test_ranks();
   if (failures == 0) printf("C interface: all tests passed\n");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
