@@ -1,6 +1,7 @@
 #include <infobatch/detail/float_environment.hpp>
 #include <samplers/detail/archive.hpp>
 #include <samplers/detail/ops_cpu.hpp>
+#include <samplers/detail/run.hpp>
 #include <samplers/detail/translate.hpp>
 #include <samplers/infobatch.hpp>
 
@@ -13,28 +14,62 @@ using detail::translated;
 
 namespace {
 
-std::shared_ptr<Session> make_session(std::int64_t size, const Options& options) {
+std::shared_ptr<detail::Run> make_run(std::int64_t size, const Options& options) {
   const auto make = [&] {
-    auto session = std::make_shared<Session>(size, options.config(), options.threads());
-    session->set_warning_handler([](const std::string& text) { TORCH_WARN("infobatch: ", text); });
-    return session;
+    auto run =
+        std::make_shared<detail::Run>(size, options.config(), options.threads(), options.device());
+    run->session.set_warning_handler(
+        [](const std::string& text) { TORCH_WARN("infobatch: ", text); });
+    return run;
   };
   return translated(make, "InfoBatch");
 }
 
-void check_on_cpu(const char* function,
+std::string name_of(c10::Device device) { return device.is_cpu() ? "the CPU" : device.str(); }
+
+/// What brings a tensor to a device, in a message.
+std::string moved_to(c10::Device device) {
+  return device.is_cpu() ? ".cpu()" : ".to(\"" + device.str() + "\")";
+}
+
+void check_device(const detail::RunDevice& device,
+                  const char* function,
                   const char* name,
-                  const torch::Tensor& tensor,
-                  const char* cure = ".cpu() keeps the gradient") {
-  TORCH_CHECK_VALUE(tensor.device().is_cpu(),
+                  const at::Tensor& losses) {
+  if (device.admits(losses.device())) return;
+  const c10::Device own = device.get().value_or(c10::kCPU);
+  TORCH_CHECK_VALUE(false,
                     function,
                     ": ",
                     name,
-                    " must be on the CPU, got ",
+                    " must be on ",
+                    name_of(own),
+                    ", where this run is, got ",
+                    losses.device(),
+                    "; ",
+                    name,
+                    moved_to(own),
+                    " keeps the gradient, and Options::device declares another device before the "
+                    "run begins");
+}
+
+/// Ids and scores: hidden copies would make every step wait.
+void check_beside(const char* function,
+                  const char* name,
+                  const at::Tensor& tensor,
+                  const at::Tensor& losses) {
+  const c10::Device device = losses.device();
+  TORCH_CHECK_VALUE(tensor.device() == device,
+                    function,
+                    ": ",
+                    name,
+                    " must be on ",
+                    name_of(device),
+                    ", got ",
                     tensor.device(),
                     "; ",
                     name,
-                    cure);
+                    moved_to(device));
 }
 
 void check_losses(const char* function, const char* name, const torch::Tensor& losses) {
@@ -60,10 +95,10 @@ void check_losses(const char* function, const char* name, const torch::Tensor& l
                     name,
                     " must be dense, got ",
                     losses.layout());
-  check_on_cpu(function, name, losses);
 }
 
-void check_ids(const char* function, const torch::Tensor& ids, std::int64_t batch) {
+void check_ids(const char* function, const torch::Tensor& ids, const torch::Tensor& losses) {
+  const std::int64_t batch = losses.size(0);
   TORCH_CHECK_TYPE(
       ids.scalar_type() == torch::kInt64, function, ": ids must be int64, got ", ids.scalar_type());
   TORCH_CHECK_VALUE(ids.dim() == 1 && ids.size(0) == batch,
@@ -74,11 +109,13 @@ void check_ids(const char* function, const torch::Tensor& ids, std::int64_t batc
                     ids.sizes());
   TORCH_CHECK_VALUE(
       ids.layout() == at::kStrided, function, ": ids must be dense, got ", ids.layout());
-  check_on_cpu(function, "ids", ids, ".cpu()");
+  check_beside(function, "ids", ids, losses);
 }
 
-void check_scores(const torch::Tensor& scores, std::int64_t batch) {
+void check_scores(const torch::Tensor& scores, const torch::Tensor& losses) {
+  const std::int64_t batch = losses.size(0);
   check_losses("update", "scores", scores);
+  check_beside("update", "scores", scores, losses);
   TORCH_CHECK_VALUE(scores.dim() == 1 && scores.size(0) == batch,
                     "update: scores must be [",
                     batch,
@@ -108,9 +145,9 @@ torch::Tensor row_scores(const torch::Tensor& given) {
 }  // namespace
 
 InfoBatch::InfoBatch(std::int64_t size, const Options& options)
-    : session_(make_session(size, options)) {}
+    : run_(make_run(size, options)), session_(run_, &run_->session) {}
 
-InfoBatchSampler InfoBatch::sampler() const { return InfoBatchSampler(session_); }
+InfoBatchSampler InfoBatch::sampler() const { return InfoBatchSampler(run_); }
 
 /// [T, B] losses instead of [B, T]: not to be told from a part of a batch before something does not
 /// fit, so it is noted as a cause for that case.
@@ -130,7 +167,7 @@ void InfoBatch::suspect_shape(const torch::Tensor& losses) {
                                     "losses.transpose(0, 1)"));
 }
 
-/// Records the scores of checked rows and returns their weights.
+/// On the CPU: records the scores of checked rows and returns their weights.
 ///
 /// The weights are a copy of the plan's: writing to them cannot change a frozen plan, and a graph
 /// that outlives its epoch does not keep the plan's memory from serving the next one.
@@ -146,21 +183,24 @@ torch::Tensor InfoBatch::take(const char* function,
     const Slice slice = translated(
         [&] { return session_->observe(rows.const_data_ptr<float>(), batch); }, function);
     if (slice.count > 0) std::copy_n(slice.weights(), slice.count, out);
-    return weights;
+  } else {
+    const torch::Tensor named = (ids.is_neg() ? ids.resolve_neg() : ids).contiguous();
+    const auto record = [&] {
+      session_->observe_ids(
+          rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(), batch, out);
+    };
+    translated(record, function);
   }
-  const torch::Tensor named = (ids.is_neg() ? ids.resolve_neg() : ids).contiguous();
-  const auto record = [&] {
-    session_->observe_ids(
-        rows.const_data_ptr<float>(), named.const_data_ptr<std::int64_t>(), batch, out);
-  };
-  translated(record, function);
+  if (batch > 0) run_->step.device().stay_on(c10::kCPU);
   return weights;
 }
 
 torch::Tensor InfoBatch::update(const torch::Tensor& losses, Reduction reduction) {
   check_losses("update", "losses", losses);
   check_reduction(reduction);
+  check_device(run_->step.device(), "update", "losses", losses);
   suspect_shape(losses);
+  if (!losses.is_cpu()) return run_->step.update(losses, {}, {}, reduction);
   return weigh(losses, take("update", losses, {}), reduction);
 }
 
@@ -170,61 +210,77 @@ torch::Tensor InfoBatch::update(const torch::Tensor& losses,
                                 Reduction reduction) {
   check_losses("update", "losses", losses);
   check_reduction(reduction);
-  if (ids.defined()) check_ids("update", ids, losses.size(0));
-  if (scores.defined()) check_scores(scores, losses.size(0));
+  check_device(run_->step.device(), "update", "losses", losses);
+  if (ids.defined()) check_ids("update", ids, losses);
+  if (scores.defined()) check_scores(scores, losses);
   if (!ids.defined()) suspect_shape(losses);
+  if (!losses.is_cpu()) return run_->step.update(losses, ids, scores, reduction);
   return weigh(losses, take("update", scores.defined() ? scores : losses, ids), reduction);
 }
 
 torch::Tensor InfoBatch::observe(const torch::Tensor& scores, const torch::Tensor& ids) {
   check_losses("observe", "scores", scores);
-  if (ids.defined()) check_ids("observe", ids, scores.size(0));
+  check_device(run_->step.device(), "observe", "scores", scores);
+  if (ids.defined()) check_ids("observe", ids, scores);
   if (!ids.defined()) suspect_shape(scores);
+  if (!scores.is_cpu()) return run_->step.observe(scores, ids);
   return take("observe", scores, ids);
 }
 
-double InfoBatch::progress() const { return session_->progress(); }
+double InfoBatch::progress() const {
+  return run_->step.elsewhere() ? run_->step.progress() : session_->progress();
+}
 
 std::int64_t InfoBatch::max_steps(std::int64_t batch_size) const {
   return translated([&] { return session_->max_steps(batch_size); });
 }
 
-std::int64_t InfoBatch::epoch() const { return session_->epoch(); }
+std::int64_t InfoBatch::epoch() const {
+  return run_->look([&] { return session_->epoch(); });
+}
 
 void InfoBatch::set_epoch(std::int64_t epoch) {
-  translated([&] { session_->set_epoch(epoch); });
+  run_->change_epoch([&] { translated([&] { session_->set_epoch(epoch); }); });
 }
 
 std::int64_t InfoBatch::size() const {
-  return translated([&] { return session_->length(); });
+  const auto length = [&] { return translated([&] { return session_->length(); }); };
+  return run_->look(length);
 }
 
 std::shared_ptr<const Plan> InfoBatch::plan() const {
-  return translated([&] { return session_->plan(); });
+  const auto plan = [&] { return translated([&] { return session_->plan(); }); };
+  return run_->look(plan);
 }
 
-void InfoBatch::discard_epoch() { session_->discard_epoch(); }
+void InfoBatch::discard_epoch() {
+  run_->forget([&] { session_->discard_epoch(); });
+}
 
-Statistics InfoBatch::statistics() const { return session_->statistics(); }
+Statistics InfoBatch::statistics() const {
+  return run_->look([&] { return session_->statistics(); });
+}
 
 const Config& InfoBatch::config() const { return session_->config(); }
 
 void InfoBatch::declare_drop_last(bool drop_last) { session_->declare_drop_last(drop_last); }
 
 void InfoBatch::save(const std::string& path) const {
-  translated([&] { session_->save(path); });
+  run_->keep([&] { translated([&] { session_->save(path); }); });
 }
 
 LoadReport InfoBatch::load(const std::string& path) {
-  return translated([&] { return session_->load(path); });
+  LoadReport report;
+  run_->forget([&] { report = translated([&] { return session_->load(path); }); });
+  return report;
 }
 
 void InfoBatch::save(torch::serialize::OutputArchive& archive) const {
-  detail::write_state(*session_, archive);
+  run_->keep([&] { detail::write_state(*session_, archive); });
 }
 
 void InfoBatch::load(torch::serialize::InputArchive& archive) {
-  detail::read_state(*session_, archive);
+  run_->forget([&] { detail::read_state(*session_, archive); });
 }
 
 }  // namespace infobatch

@@ -26,7 +26,14 @@ namespace infobatch {
 /// Skips samples that the network has already learned, without changing what the loop converges to.
 ///
 /// A cheap handle: copies share one state. Calls may come from any thread and wait for one another;
-/// the data loader's workers never touch it. CPU tensors.
+/// the data loader's workers never touch it.
+///
+/// Losses may be on any device of torch. A run stays on the device that `Options::device` declares,
+/// else on that of its first losses. On another device than the CPU weights and staged losses are
+/// there, 8 bytes a sample (by ids 12): a step is a fixed number of tensor operations and waits for
+/// nothing. Once an epoch, where the sampler begins the next one, and where a state is saved, the
+/// losses come to the host in one copy. What wins over what a CPU would do: ids outside the plan
+/// are told then, not in the step, and `progress` by ids counts what was delivered.
 class INFOBATCH_SAMPLERS_API InfoBatch {
  public:
   /// @param size     N >= 0, number of samples of the data set (ids 0 .. N-1).
@@ -45,25 +52,33 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   ///     none           w * loss, [B, ...]
   ///     weighted_mean  sum(w * loss) / sum(w)  keeps the step size; a ratio estimate
   ///
-  /// @param losses  [B] or [B, ...] float16, bfloat16, float32 or float64, CPU, any stride. The
-  ///                score is the mean over the trailing dimensions, the weight broadcasts. Never
-  ///                modified; gradients flow through.
+  /// @param losses  [B] or [B, ...] float16, bfloat16, float32 or float64, any device and stride.
+  ///                The score is the mean over the trailing dimensions (in float64 on the CPU, in
+  ///                the wider of float32 and the losses' type elsewhere), the weight broadcasts.
+  ///                Never modified; gradients flow through.
   /// @return float32 (float64 for double losses): scalar, or the shape of `losses` for `none`.
-  /// @throws c10::ValueError, c10::TypeError  a scalar loss, a wrong dtype or device.
+  /// @throws c10::ValueError, c10::TypeError  a scalar loss, a wrong dtype, another device than the
+  ///                                          run's.
   /// @throws c10::Error  more losses than samples handed out (a second update on one batch);
   /// neither
   ///                     the rest of a batch nor the part of it that the first batch fixed.
-  /// @note Out of place, no global state, no gather.
+  /// @note Out of place, no global state, no gather. On a device: three kernels for [B] float32
+  ///       losses (two more backward), no synchronisation. The weights get there where the epoch
+  ///       begins; a run that is resumed without a declared device copies them in its first step.
   torch::Tensor update(const torch::Tensor& losses, Reduction reduction = Reduction::kMean);
 
   /// The same with the samples named: right in any order, for skipped or repeated batches too.
   ///
-  /// @param ids     [B] int64, CPU: ids of the rows, each of them in the epoch's plan; undefined:
-  ///                the next B samples in order. Of a repeated id every row is weighted, and the
-  ///                last one's score wins.
-  /// @param scores  [B] or undefined: recorded instead of the losses (masked token losses).
-  /// @throws c10::IndexError  an id that is not in the plan; nothing was changed.
-  /// @note The first call of an epoch builds a table of 4 bytes a sample of the data set.
+  /// @param ids     [B] int64 on the device of the losses: ids of the rows, each of them in the
+  ///                epoch's plan; undefined: the next B samples in order. Of a repeated id every
+  ///                row is weighted, and the last one's score wins.
+  /// @param scores  [B] on the device of the losses, or undefined: recorded instead of the losses
+  ///                (masked token losses).
+  /// @throws c10::IndexError  on the CPU: an id that is not in the plan; nothing was changed. On a
+  ///                          device its loss weighs 0 and is not recorded, and the call that ends
+  ///                          the epoch, or saves, throws this once.
+  /// @note On the CPU the first call of an epoch builds a table of 4 bytes a sample of the data
+  ///       set. On a device: ten kernels, no synchronisation.
   torch::Tensor update(const torch::Tensor& losses,
                        const torch::Tensor& ids,
                        const torch::Tensor& scores = {},
@@ -80,7 +95,8 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   torch::Tensor observe(const torch::Tensor& scores, const torch::Tensor& ids = {});
 
   /// Fraction of the run that is done, in [0, 1]: (epoch + position in its plan) / E. Drive the
-  /// learning rate by it: epochs have fewer steps when samples are skipped.
+  /// learning rate by it: epochs have fewer steps when samples are skipped. Never waits for a
+  /// device.
   double progress() const;
   /// Upper bound of the number of steps of the run: E * ceil(N / batch_size).
   std::int64_t max_steps(std::int64_t batch_size) const;
@@ -112,14 +128,16 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   void save(torch::serialize::OutputArchive& archive) const;
   void load(torch::serialize::InputArchive& archive);
 
-  /// The engine underneath, shared by all copies.
+  /// The engine underneath, shared by all copies. On a device, losses reach it where an epoch ends
+  /// by a call of this class or of the sampler, and where a state is saved by one.
   const std::shared_ptr<Session>& session() const { return session_; }
 
  private:
   void suspect_shape(const torch::Tensor& losses);
   torch::Tensor take(const char* function, const torch::Tensor& scores, const torch::Tensor& ids);
 
-  std::shared_ptr<Session> session_;
+  std::shared_ptr<detail::Run> run_;
+  std::shared_ptr<Session> session_;  // a part of it
 };
 
 /// For `torch::save(ib, path)` and `torch::load(ib, path)`.

@@ -1,4 +1,5 @@
 #include <samplers/detail/archive.hpp>
+#include <samplers/detail/run.hpp>
 #include <samplers/detail/translate.hpp>
 #include <samplers/infobatch_sampler.hpp>
 
@@ -8,16 +9,15 @@
 
 namespace infobatch {
 
-InfoBatchSampler::InfoBatchSampler(std::shared_ptr<Session> session)
-    : session_(std::move(session)) {}
+InfoBatchSampler::InfoBatchSampler(std::shared_ptr<detail::Run> run) : run_(std::move(run)) {}
 
 void InfoBatchSampler::reset(std::optional<std::size_t> new_size) {
-  TORCH_CHECK_VALUE(!new_size || static_cast<std::int64_t>(*new_size) == session_->size(),
+  TORCH_CHECK_VALUE(!new_size || static_cast<std::int64_t>(*new_size) == run_->session.size(),
                     "InfoBatchSampler::reset: the data set must keep its ",
-                    session_->size(),
+                    run_->session.size(),
                     " samples, got ",
                     new_size.value_or(0));
-  detail::translated([&] { session_->begin(); });
+  run_->begin_epoch([&] { detail::translated([&] { run_->session.begin(); }); });
 }
 
 std::optional<std::vector<std::size_t>> InfoBatchSampler::next(std::size_t batch_size) {
@@ -27,25 +27,27 @@ std::optional<std::vector<std::size_t>> InfoBatchSampler::next(std::size_t batch
   Slice slice;
   do {
     const std::int64_t missing = count - static_cast<std::int64_t>(ids.size());
-    slice = detail::translated([&] { return session_->next(missing); });
+    slice = detail::translated([&] { return run_->session.next(missing); });
     ids.insert(ids.end(), slice.ids(), slice.ids() + slice.count);
     // A resumed epoch may have gaps, and a loader takes a short batch for the last one.
   } while (slice.count > 0 && static_cast<std::int64_t>(ids.size()) < count &&
            slice.begin + slice.count < slice.plan->size());
+  run_->step.handed_out(slice.begin + slice.count, slice.plan->size());
   if (ids.empty()) return std::nullopt;  // the loader does not take an empty batch
   return ids;
 }
 
 std::size_t InfoBatchSampler::size() const {
-  return static_cast<std::size_t>(detail::translated([&] { return session_->length(); }));
+  const auto length = [&] { return run_->look([&] { return run_->session.length(); }); };
+  return static_cast<std::size_t>(detail::translated(length));
 }
 
 void InfoBatchSampler::save(torch::serialize::OutputArchive& archive) const {
-  detail::write_state(*session_, archive);
+  run_->keep([&] { detail::write_state(run_->session, archive); });
 }
 
 void InfoBatchSampler::load(torch::serialize::InputArchive& archive) {
-  detail::read_state(*session_, archive);
+  run_->forget([&] { detail::read_state(run_->session, archive); });
 }
 
 }  // namespace infobatch

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <infobatch/session.hpp>
 #include <samplers/export.h>
 
 #include <torch/data/samplers/base.h>
@@ -12,6 +11,10 @@
 
 namespace infobatch {
 
+namespace detail {
+struct Run;
+}  // namespace detail
+
 /// Delivers the plan of each epoch to `torch::data::make_data_loader`; made by
 /// `InfoBatch::sampler`.
 ///
@@ -20,11 +23,13 @@ namespace infobatch {
 /// thread of the loop.
 class INFOBATCH_SAMPLERS_API InfoBatchSampler : public torch::data::samplers::Sampler<> {
  public:
-  explicit InfoBatchSampler(std::shared_ptr<Session> session);
-
   /// An iteration begins; the loader calls this in `begin()`.
   /// @param new_size  only N is accepted, because scores belong to a fixed data set.
   /// @throws c10::ValueError  another size.
+  /// @throws c10::IndexError  on a device: the epoch that ends had ids outside its plan; all other
+  ///                          losses are recorded, and the call can be made again.
+  /// @note Losses that are staged on a device come to the host here, and the weights of the epoch
+  ///       go there: one copy each.
   void reset(std::optional<std::size_t> new_size = std::nullopt) override;
 
   /// The next ids in plan order, at most `batch_size`; nothing at the end of the epoch.
@@ -42,7 +47,10 @@ class INFOBATCH_SAMPLERS_API InfoBatchSampler : public torch::data::samplers::Sa
   void load(torch::serialize::InputArchive& archive) override;
 
  private:
-  std::shared_ptr<Session> session_;
+  friend class InfoBatch;
+  explicit InfoBatchSampler(std::shared_ptr<detail::Run> run);
+
+  std::shared_ptr<detail::Run> run_;
 };
 
 }  // namespace infobatch

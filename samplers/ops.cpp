@@ -1,3 +1,4 @@
+#include <infobatch/score.hpp>
 #include <samplers/detail/ops_cpu.hpp>
 #include <samplers/ops.hpp>
 
@@ -5,11 +6,15 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 // Schemas, checks, autograd. Every backend's function checks its arguments, because the dispatcher
 // may be called by anybody; the kernels behind them trust theirs.
 
 namespace infobatch {
 namespace {
+
+constexpr std::int64_t kExponentBits = 0x7f800000;  // all of them: NaN or infinite
 
 /// The dispatcher's own words for what it cannot take name neither the function nor the argument.
 void check_tensor(const char* function, const char* name, const at::Tensor& tensor) {
@@ -134,7 +139,41 @@ at::Tensor weigh_meta(const at::Tensor& losses, const at::Tensor& weights, std::
   return none ? at::empty(losses.sizes(), options) : at::empty({}, options);
 }
 
-// --- any device
+// --- any device, by plain tensor operations: nothing waits for it
+
+void observe_any(at::Tensor& scores, const at::Tensor& losses, std::int64_t position) {
+  check_observe(scores, losses, position);
+  const at::ScalarType wide = losses.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  at::Tensor rows = losses.dim() == 1 ? losses : losses.flatten(1).mean(1, /*keepdim=*/false, wide);
+  rows = rows.to(at::kFloat).resolve_neg();
+  const at::Tensor bits = rows.view(at::kInt);
+  const at::Tensor not_finite = bits.bitwise_and(kExponentBits).eq(kExponentBits);
+  scores.narrow(0, position, losses.size(0))
+      .view(at::kInt)
+      .copy_(bits.masked_fill(not_finite, static_cast<std::int64_t>(kNeverObservedBits)));
+}
+
+at::Tensor weigh_any(const at::Tensor& losses, const at::Tensor& weights, std::int64_t reduction) {
+  check_losses("weigh", losses);
+  check_weights("weigh", losses, weights);
+  check_reduction(reduction);
+  // float16 and bfloat16 losses become float32 here.
+  at::Tensor weighted = losses * rows(weights, static_cast<std::size_t>(losses.dim()));
+  switch (static_cast<Reduction>(reduction)) {
+    case Reduction::kMean:
+      return weighted.mean();
+    case Reduction::kSum:
+      return weighted.sum();
+    case Reduction::kNone:
+      break;
+    case Reduction::kWeightedMean: {
+      const std::int64_t batch = std::max<std::int64_t>(losses.size(0), 1);
+      const double share = static_cast<double>(losses.numel()) / static_cast<double>(batch);
+      return weighted.sum() / (weights.sum() * share);
+    }
+  }
+  return weighted;
+}
 
 at::Tensor scale_gradient_forward(const at::Tensor& x, const at::Tensor& weights) {
   check_scaled(x, weights);
@@ -208,7 +247,9 @@ class Weigh : public torch::autograd::Function<Weigh> {
     if (reduction == Reduction::kMean) scale = scale / static_cast<double>(numel);
     if (reduction == Reduction::kWeightedMean) {
       const double share = static_cast<double>(numel) / static_cast<double>(sizes[0]);
-      scale = scale / (weights.sum(at::kDouble) * share);
+      // Not every device has float64.
+      const at::ScalarType wide = weights.is_cpu() ? at::kDouble : gradient.scalar_type();
+      scale = scale / (weights.sum(wide) * share);
     }
     at::Tensor result = (gradient * scale).expand(sizes).to(dtype);
     return {result, at::Tensor(), at::Tensor()};
@@ -270,6 +311,8 @@ TORCH_LIBRARY_IMPL(infobatch, Meta, m) {
 }
 
 TORCH_LIBRARY_IMPL(infobatch, CompositeExplicitAutograd, m) {
+  m.impl("observe_", &observe_any);
+  m.impl("weigh", &weigh_any);
   m.impl("scale_gradient", &scale_gradient_forward);
 }
 

@@ -6,14 +6,16 @@
 #include <torch/types.h>
 
 /// The operators `infobatch::observe_`, `infobatch::weigh` and `infobatch::scale_gradient` of
-/// torch's dispatcher (CPU, Meta, autograd), as functions. Pure: they know no session.
+/// torch's dispatcher (any device, Meta, autograd), as functions. Pure: they know no session. On
+/// other devices than the CPU they are plain tensor operations, and nothing waits for the device.
 namespace infobatch {
 
 /// Writes the scores of a batch to scores[position .. position + B).
 ///
-/// @param scores    [K] float32, contiguous, CPU; changed in place.
-/// @param losses    [B] or [B, ...] float16, bfloat16, float32 or float64: the score of a row is
-///                  the mean over its trailing dimensions in float64, rounded to float32; a
+/// @param scores    [K] float32, contiguous, any device; changed in place.
+/// @param losses    [B] or [B, ...] float16, bfloat16, float32 or float64 on the same device: the
+///                  score of a row is the mean over its trailing dimensions, in float64 on the CPU,
+///                  in the wider of float32 and the losses' type elsewhere, rounded to float32; a
 ///                  non-finite one becomes the NaN that stands for "never observed".
 /// @param position  0 <= position <= K - B.
 /// @throws c10::ValueError, c10::TypeError  before anything is written.
@@ -27,10 +29,10 @@ INFOBATCH_SAMPLERS_API void observe_(torch::Tensor& scores,
 ///     weigh(losses, weights, Reduction::kMean)
 ///       == (losses.to(torch::kFloat32) * weights.view({B, 1, ...})).mean()     up to rounding
 ///
-/// @param losses   [B] or [B, ...] float16, bfloat16, float32 or float64, any stride.
-/// @param weights  [B] float32, constant: no gradient flows into it.
+/// @param losses   [B] or [B, ...] float16, bfloat16, float32 or float64, any device and stride.
+/// @param weights  [B] float32 on the same device, constant: no gradient flows into it.
 /// @return float32 (float64 for double losses), scalar or the shape of `losses` for `kNone`. Sums
-///         are accumulated in float64.
+///         are accumulated in float64 on the CPU, elsewhere in the type of the result.
 /// @throws c10::ValueError, c10::TypeError
 /// @note Differentiable in `losses`, twice too. Out of place.
 INFOBATCH_SAMPLERS_API torch::Tensor weigh(const torch::Tensor& losses,

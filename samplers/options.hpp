@@ -3,6 +3,8 @@
 #include <infobatch/config.hpp>
 #include <samplers/export.h>
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -69,6 +71,14 @@ struct INFOBATCH_SAMPLERS_API Options {
   /// Whether the loader may run further ahead later than before the first update of an epoch, as a
   /// prefetcher in a thread of its own may.
   INFOBATCH_OPTION(bool, lookahead)
+  /// Where the losses will be: `torch::kCUDA`, `torch::Device("cuda:1")`, ...; without an index,
+  /// any device of that type. Default: where the first losses are. Declared, not even the first
+  /// step of a resumed run has to wait for the device. No part of the saved state.
+  Options& device(c10::Device value) {
+    device_ = value;
+    return *this;
+  }
+  const std::optional<c10::Device>& device() const noexcept { return device_; }
   /// Seed of every draw; default: torch's initial seed.
   Options& seed(std::optional<std::uint64_t> value) {
     seed_ = value;
@@ -84,6 +94,7 @@ struct INFOBATCH_SAMPLERS_API Options {
 
  private:
   Config config_;
+  std::optional<c10::Device> device_;
   std::optional<std::uint64_t> seed_;
   int threads_ = 0;
 };
