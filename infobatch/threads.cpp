@@ -106,8 +106,8 @@ Team::Team(int threads) noexcept {
       ++size_;
     }
   } catch (const std::exception&) {  // no further thread, or no memory for it: these will do
+    if (size_ == 1) state_.reset();
   }
-  if (size_ == 1) state_.reset();
 }
 
 Team::~Team() {

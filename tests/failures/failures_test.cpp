@@ -261,17 +261,16 @@ void count(const Situation& situation, const Call& call) {
   counts.situations.insert(situation.name);
 }
 
-TEST_CASE("a call without memory changes nothing and can be made again", "[failures][rule17]") {
+TEST_CASE("a call without memory changes nothing and can be made again",
+          "[failures][rule17][slow]") {
   const Quick quick;
   for (const Situation& situation : small_situations()) {
     std::vector<std::string> broken;
     for (const Call& call : session_calls()) {
       count(situation, call);
       Trial trial(situation, call, broken);
-      for (const Resource resource : {Resource::kNew, Resource::kAligned, Resource::kAny}) {
-        trial.run(resource, false);
-        trial.run(resource, true);
-      }
+      trial.run(Resource::kAny, false);
+      trial.run(Resource::kAny, true);
     }
     require_none(broken);
   }
@@ -281,7 +280,7 @@ TEST_CASE("a call without memory changes nothing and can be made again", "[failu
 /// INFOBATCH_EVERY_REQUEST is set, which takes some minutes.
 std::int64_t step_of_large() { return std::getenv("INFOBATCH_EVERY_REQUEST") == nullptr ? 13 : 1; }
 
-TEST_CASE("a large session without memory or threads changes nothing", "[failures][rule17]") {
+TEST_CASE("a large session without memory or threads changes nothing", "[failures][rule17][slow]") {
   const Quick quick;
   const std::int64_t step = step_of_large();
   for (const Situation& situation : large_situations()) {
@@ -294,8 +293,7 @@ TEST_CASE("a large session without memory or threads changes nothing", "[failure
       trial.run(Resource::kMap, true);
       trial.run(Resource::kThread, false);
       trial.run(Resource::kThread, true);
-      trial.run(Resource::kNew, false, step);
-      trial.run(Resource::kNew, true, step);
+      trial.run(Resource::kAny, false, step);
       trial.run(Resource::kAny, true, step);
     }
     require_none(broken);
