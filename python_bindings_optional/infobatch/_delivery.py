@@ -38,6 +38,8 @@ class Feed:
         release: called after that, still before: nothing shall hold arrays of the epoch that was.
         renew: called when an epoch has begun.
         check: called before an epoch begins; raises where the data set is not the one of before.
+        meet: called before an epoch begins, behind all of these; on several ranks it exchanges losses.
+        failed: called where any of these fails before the exchange.
     """
 
     def __init__(
@@ -47,12 +49,16 @@ class Feed:
         release: Callable[[], None],
         renew: Callable[[], None],
         check: Callable[[], None],
+        meet: Callable[[], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.session = session
         self._settle = settle
         self._release = release
         self._renew = renew
         self._check = check
+        self._meet = meet
+        self._failed = failed
         self._plan: Plan | None = None
         self._ids: memoryview[int] | None = None
         self.current: Iteration | None = None
@@ -61,11 +67,18 @@ class Feed:
 
     def start(self, iteration: Iteration) -> Plan:
         """An iteration begins: the next epoch, or the same one while nothing was observed."""
-        self._check()
-        self.sync()
-        self._settle(True)
         session = self.session
-        iteration.check_expected()
+        try:
+            self._check()
+            self.sync()
+            self._settle(True)
+            iteration.check_expected()
+        except Finished:
+            raise
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._meet()
         # A plan that nobody holds gives its memory to a next one. New memory costs more than the plan.
         self._plan = self._ids = None
         self._release()

@@ -16,6 +16,25 @@ True
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class RankError(RuntimeError):
+    """The ranks of a run differ, or one of them is gone or did not come in time; the text names it.
+
+    Attributes:
+        ranks: those that the text names; empty where it is not known which.
+    """
+
+    def __init__(self, text: str, ranks: Sequence[int] = ()) -> None:
+        super().__init__(text)
+        self.ranks = tuple(ranks)
+
+    def __reduce__(self) -> tuple[type[RankError], tuple[str, tuple[int, ...]]]:
+        return type(self), (str(self), self.ranks)
+
 
 class FileError(RuntimeError):
     """A file of a saved state cannot be read or written, or a state is damaged. Nothing has changed: a save

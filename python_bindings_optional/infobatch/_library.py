@@ -18,6 +18,7 @@ from ctypes import (
     c_int32,
     c_int64,
     c_size_t,
+    c_uint64,
     c_void_p,
 )
 
@@ -98,6 +99,52 @@ class CLoadReport(Structure):
     ]
 
 
+class CRanks(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("rank", c_int32),
+        ("size", c_int32),
+        ("split", c_int32),
+        ("padding", c_int32),
+    ]
+
+
+class CRankReport(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("rank", c_int64),
+        ("ranks", c_int64),
+        ("split", c_int64),
+        ("padding", c_int64),
+        ("rule_version", c_int64),
+        ("size", c_int64),
+        ("seed", c_uint64),
+        ("config", c_uint64),
+        ("scores", c_uint64),
+        ("epoch", c_int64),
+        ("target", c_int64),
+        ("begun", c_int64),
+        ("stays", c_int64),
+        ("kept", c_int64),
+        ("plan", c_uint64),
+        ("origin", c_int64),
+        ("observed", c_int64),
+        ("entering", c_int64),
+        ("over", c_int64),
+    ]
+
+
+class CRankRows(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("rows", c_int64),
+        ("weights", c_void_p),
+        ("short_rows", c_int64),
+        ("row", c_int64 * 2),
+        ("missing", c_int64 * 2),
+    ]
+
+
 class CWording(Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -119,7 +166,7 @@ class CWarning(Structure):
 _session = c_void_p
 _plan = c_void_p
 
-# name -> argument types; all of them return an ib_status.
+# name -> argument types; they return an ib_status.
 _STATUS = {
     "ib_session_create_json": [c_int64, c_char_p, c_int32, POINTER(_session)],
     "ib_session_hold_warnings": [_session],
@@ -144,6 +191,23 @@ _STATUS = {
     "ib_session_weights": [_session, c_void_p, c_int64, c_void_p],
     "ib_session_epoch_arrays": [_session, POINTER(CEpochArrays)],
     "ib_session_advance": [_session, c_int64, POINTER(CSlice)],
+    "ib_session_set_ranks": [_session, POINTER(CRanks)],
+    "ib_session_report_to_share": [_session, c_int64, POINTER(CRankReport)],
+    "ib_session_agree": [_session, POINTER(CRankReport), c_int64],
+    "ib_rank_reports_must_share": [POINTER(CRankReport), c_int64],  # 0 or 1, no status
+    "ib_session_losses_to_share": [_session, POINTER(c_void_p), POINTER(c_int64)],
+    "ib_session_take_losses": [_session, c_void_p, c_int64, POINTER(CRankReport), c_int64],
+    "ib_session_rank_rows": [_session, POINTER(CRankRows)],
+    "ib_session_serialize_part": [_session, c_int32, POINTER(c_void_p), POINTER(c_size_t)],
+    "ib_session_join_parts": [
+        _session,
+        POINTER(c_char_p),
+        POINTER(c_size_t),
+        c_size_t,
+        POINTER(c_void_p),
+        POINTER(c_size_t),
+    ],
+    "ib_session_save_parts": [_session, c_char_p, POINTER(c_char_p), POINTER(c_size_t), c_size_t],
     "ib_session_progress": [_session, POINTER(c_double)],
     "ib_session_position": [_session, POINTER(c_int64)],
     "ib_session_max_steps": [_session, c_int64, POINTER(c_int64)],
@@ -245,6 +309,9 @@ __all__ = [
     "CColumn",
     "CEpochArrays",
     "CLoadReport",
+    "CRankReport",
+    "CRankRows",
+    "CRanks",
     "CSlice",
     "CStatistics",
     "CWarning",

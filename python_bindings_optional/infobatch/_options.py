@@ -29,3 +29,7 @@ class Options(TypedDict, total=False):
     threads: int
     device: Any
     columns: Mapping[str, Any]
+    group: Any
+    split: str
+    padding: str
+    timeout: float

@@ -14,6 +14,9 @@ from ._library import (
     CColumn,
     CEpochArrays,
     CLoadReport,
+    CRankReport,
+    CRankRows,
+    CRanks,
     CSlice,
     CStatistics,
     CWarning,
@@ -186,6 +189,10 @@ class Session:
         self._destroy.atexit = False  # the process ends: nobody needs the memory
         self.handle = handle
         self.size = size
+        #: Which rank of a distributed run this is: rank, size, split, padding; empty: one process alone.
+        self.ranks: dict[str, int] = {}
+        #: It delivers its rank's share of each plan.
+        self.sharded = False
         #: How often an epoch has begun, or was left: what was lent before is old.
         self.generation = 0
         wording = CWording(
@@ -340,6 +347,60 @@ class Session:
         self._call("ib_session_scores", "scores", byref(address))
         return lend(c_float, address.value, self.size, self)
 
+    # --- ranks
+
+    def set_ranks(self, rank: int, size: int, split: int, padding: int) -> None:
+        raw = CRanks(ctypes.sizeof(CRanks), rank, size, split, padding)
+        self._call("ib_session_set_ranks", "__init__", byref(raw))
+        self.ranks = {"rank": rank, "size": size, "split": split, "padding": padding}
+        self.sharded = split == 0
+
+    def report_to_share(self, target: int) -> CRankReport:
+        report = CRankReport(ctypes.sizeof(CRankReport))
+        self._call("ib_session_report_to_share", "__iter__", target, byref(report))
+        return report
+
+    def agree(self, reports: Any, what: str) -> None:
+        self._call("ib_session_agree", what, reports, len(reports))
+
+    def must_share(self, reports: Any) -> bool:
+        return bool(lib.ib_rank_reports_must_share(reports, len(reports)))
+
+    def losses_to_share(self) -> Any:
+        """Bits of this rank's losses, a lent array of int32; until the next call."""
+        address, count = c_void_p(), c_int64()
+        self._call("ib_session_losses_to_share", "__iter__", byref(address), byref(count))
+        return lend(ctypes.c_int32, address.value, count.value, self)
+
+    def take_losses(self, bits: Any, count: int, reports: Any) -> None:
+        raw: Any = (ctypes.c_ubyte * len(bits)).from_buffer(bits) if len(bits) else None
+        self._call("ib_session_take_losses", "__iter__", raw, count, reports, len(reports))
+
+    def rank_rows(self) -> tuple[Any, list[tuple[int, int]]]:
+        """Of the rows of this rank's share: the weights that all ranks have in each, and in which rows how
+        many ranks have padding. Empty where there is no share."""
+        raw = CRankRows(ctypes.sizeof(CRankRows))
+        self._call("ib_session_rank_rows", "update", byref(raw))
+        short = [(raw.row[i], raw.missing[i]) for i in range(raw.short_rows)]
+        return lend(c_float, raw.weights, raw.rows, self), short
+
+    def serialize_part(self, with_scores: bool) -> bytes:
+        address, size = c_void_p(), c_size_t()
+        self._call("ib_session_serialize_part", "state_dict", int(with_scores), byref(address), byref(size))
+        self.deliver_warnings()
+        return ctypes.string_at(address.value or 0, size.value)
+
+    def join_parts(self, parts: list[bytes], what: str) -> bytes:
+        address, size = c_void_p(), c_size_t()
+        texts, sizes = _parts(parts)
+        self._call("ib_session_join_parts", what, texts, sizes, len(parts), byref(address), byref(size))
+        return ctypes.string_at(address.value or 0, size.value)
+
+    def save_parts(self, path: str, parts: list[bytes]) -> None:
+        texts, sizes = _parts(parts)
+        self._call("ib_session_save_parts", "save", os.fsencode(path), texts, sizes, len(parts))
+        self.deliver_warnings()
+
     # --- columns
 
     def set_column(self, name: str, dtype: str, address: int) -> None:
@@ -390,6 +451,10 @@ class Session:
         changes = (raw.changes or b"").decode().splitlines()
         self.deliver_warnings()
         return LoadReport(raw.epoch, raw.position, tuple(changes))
+
+
+def _parts(parts: list[bytes]) -> tuple[Any, Any]:
+    return (c_char_p * len(parts))(*parts), (c_size_t * len(parts))(*map(len, parts))
 
 
 def address_of(array: Any) -> int:

@@ -68,6 +68,53 @@ class Lent:
         self._arrays = None
 
 
+class ShareRows:
+    """What the means of a step on several ranks divide by, so that the average over ranks of their gradients
+    is the gradient of one process with the same global batch. All ranks know it from the plan.
+
+    Args:
+        session: the run, in an epoch that has begun.
+        plan: its share.
+    """
+
+    def __init__(self, session: Session, plan: Plan) -> None:
+        self.size = session.ranks["size"]
+        self.rank = session.ranks["rank"]
+        #: [rows] sum of the weights that all ranks have in a row.
+        self.weights, self.short = session.rank_rows()
+        #: The same rows by id: id of this rank's sample, ranks that have padding there.
+        self.short_ids = [(int(plan.id_array[row]), missing) for row, missing in self.short]
+        self._plan = plan
+        self._rows: dict[int, int] | None = None
+
+    def whole(self, begin: int, end: int) -> bool:
+        """No rank has padding in the rows [begin, end)."""
+        return not any(begin <= row < end for row, _ in self.short)
+
+    def rows(self, begin: int, end: int) -> float:
+        """Real rows of all ranks in [begin, end), divided by the number of ranks."""
+        missing = sum(count for row, count in self.short if begin <= row < end)
+        return end - begin - missing / self.size
+
+    def weight(self, begin: int, end: int) -> float:
+        """Weights of all ranks in [begin, end), divided by the number of ranks."""
+        return float(sum(self.weights[begin:end])) / self.size
+
+    def divisor(self, reduction: str, begin: int, count: int) -> float:
+        if reduction == "weighted_mean":
+            return self.weight(begin, begin + count)
+        return self.rows(begin, begin + count)
+
+    def divisor_of(self, reduction: str, ids: Any) -> float:
+        """The same for rows by id."""
+        if self._rows is None:
+            self._rows = {int(id): row for row, id in enumerate(self._plan.ids)}
+        rows = [self._rows[int(id)] for id in ids]
+        if reduction == "weighted_mean":
+            return float(sum(self.weights[row] for row in rows)) / self.size
+        return sum(self.rows(row, row + 1) for row in rows)
+
+
 class Step:
     """What `InfoBatch` does with losses.
 
@@ -83,6 +130,30 @@ class Step:
         self.device = device
         self.lent = Lent(session)
         self._tensors: TensorStep | None = None
+        self._share: ShareRows | None = None
+        self._share_of = -1
+
+    @property
+    def share(self) -> ShareRows | None:
+        """The rows of the running epoch's share; None on one process alone, or where a framework splits."""
+        if not self.session.sharded:
+            return None
+        if self._share is None or self._share_of != self.session.generation:
+            self._share = ShareRows(self.session, self.feed_plan())
+            self._share_of = self.session.generation
+        return self._share
+
+    def _divisor(self, reduction: str, begin: int, count: int) -> float | None:
+        share = self.share if count else None
+        return None if share is None else share.divisor(reduction, begin, count)
+
+    def _divisor_of(self, reduction: str, ids: Any) -> float | None:
+        share = self.share if len(ids) else None
+        return None if share is None else share.divisor_of(reduction, ids)
+
+    def feed_plan(self) -> Plan:
+        """The plan of the iteration under way, or of the epoch that comes."""
+        return self.session.plan() if self.feed.current is None else self.feed.plan
 
     @property
     def tensors(self) -> TensorStep:
@@ -111,10 +182,13 @@ class Step:
                     f"{len(recorded)}"
                 )
         if ids is not None:
-            return _reduce(np, values, self._observe_ids(np, recorded, ids, "update"), reduction)
+            weights = self._observe_ids(np, recorded, ids, "update")
+            rows = _ids(np, ids, "update").tolist()
+            return _reduce(np, values, weights, reduction, self._divisor_of(reduction, rows))
         # All that can fail comes before the cursor moves, so that a call that fails can be made again.
         begin, arrays = self._due(len(recorded), "update")
-        reduced = _reduce(np, values, _weights(np, arrays, begin, len(recorded)), reduction)
+        of = self._divisor(reduction, begin, len(recorded))
+        reduced = _reduce(np, values, _weights(np, arrays, begin, len(recorded)), reduction, of)
         self._take(np, arrays, begin, recorded, "update")
         return reduced
 
@@ -192,9 +266,11 @@ class Step:
                 f"InfoBatch.update: scores must be one for each of {len(values)} losses, got {len(recorded)}"
             )
         if ids is not None:
-            return _reduce_list(values, self._observe_list(recorded, ids, "update"), reduction)
+            weights = self._observe_list(recorded, ids, "update")
+            return _reduce_list(values, weights, reduction, self._divisor_of(reduction, ids))
         begin, arrays = self._due(len(recorded), "update")
-        reduced = _reduce_list(values, _weights_list(arrays, begin, len(recorded)), reduction)
+        of = self._divisor(reduction, begin, len(recorded))
+        reduced = _reduce_list(values, _weights_list(arrays, begin, len(recorded)), reduction, of)
         self._take_list(arrays, begin, recorded, "update")
         return reduced
 
@@ -308,16 +384,25 @@ def _weights(np: Any, arrays: EpochArrays | None, begin: int, count: int) -> Any
     return np.frombuffer(arrays.plan.weight_array, np.float32)[begin : begin + count]
 
 
-def _reduce(np: Any, values: Any, weights: Any, reduction: str) -> Any:
+def _reduce(np: Any, values: Any, weights: Any, reduction: str, of_all: float | None = None) -> Any:
+    """
+    Args:
+        of_all: on several ranks what a mean divides by, beside the trailing dimensions.
+    """
     wide = np.float64 if values.dtype == np.float64 else np.float32
-    weighted = values.astype(wide) * weights.reshape(-1, *[1] * (values.ndim - 1))
+    spread = weights.reshape(-1, *[1] * (values.ndim - 1))
+    weighted = values.astype(wide) * spread
+    if of_all is not None:
+        weighted = np.where(spread > 0, weighted, wide(0))  # padding, whatever its loss is
     if reduction == "none":
         return weighted
     total = float(weighted.sum(dtype=np.float64))
     if reduction == "sum":
         return total
     of: float = weighted.size
-    if reduction == "weighted_mean" and len(weighted):
+    if of_all is not None and len(weighted):
+        of = of_all * weighted[0].size
+    elif reduction == "weighted_mean" and len(weighted):
         of = float(weights.sum(dtype=np.float64)) * weighted[0].size
     return total / of if of else float("nan")
 
@@ -326,13 +411,19 @@ def _weights_list(arrays: EpochArrays | None, begin: int, count: int) -> list[fl
     return [] if arrays is None else list(arrays.plan.weights[begin : begin + count])
 
 
-def _reduce_list(values: array[float], weights: list[float], reduction: str) -> Any:
-    weighted = [weight * value for weight, value in zip(weights, values, strict=True)]
+def _reduce_list(
+    values: array[float], weights: list[float], reduction: str, of_all: float | None = None
+) -> Any:
+    padding = of_all is not None  # weighs nothing, whatever its loss is
+    pairs = zip(weights, values, strict=True)
+    weighted = [weight * value if weight or not padding else 0.0 for weight, value in pairs]
     if reduction == "none":
         return weighted
     if reduction == "sum":
         return sum(weighted)
     of = sum(weights) if reduction == "weighted_mean" else len(weighted)
+    if of_all is not None and weighted:
+        of = of_all
     return sum(weighted) / of if of else float("nan")
 
 
@@ -387,4 +478,4 @@ def _floats(values: Any, what: str) -> array[float]:
         ) from error
 
 
-__all__ = ["REDUCTIONS", "SCALAR_CURES", "Lent", "Step", "check_column", "check_reduction"]
+__all__ = ["REDUCTIONS", "SCALAR_CURES", "Lent", "ShareRows", "Step", "check_column", "check_reduction"]

@@ -18,7 +18,7 @@ from ._step import SCALAR_CURES, check_column, check_reduction
 
 if TYPE_CHECKING:
     from ._step import Step
-    from ._tables import Tables
+    from ._tables import RowsById, Tables
 
 
 _COLUMN_DTYPES = {
@@ -74,6 +74,10 @@ class TensorStep:
         self._in_order = -1  # the generation that was observed in order
         self._tables: Tables | None = None
         self._by_table = False  # ids go to the tables, once some did
+        self._row_weights: torch.Tensor | None = None  # [K] of all ranks, on the device
+        self._row_weights_of = -1
+        self._rows: RowsById | None = None
+        self._rows_of = -1
         TensorStep.all.add(self)
 
     # --- the step
@@ -110,12 +114,58 @@ class TensorStep:
                 )
         recorded = self._per_sample(recorded, ids)
         if ids is not None:
-            return _reduce(losses, self._record_ids(recorded, ids, "update"), reduction)
+            return self._reduced(losses, self._record_ids(recorded, ids, "update"), reduction, ids, 0)
         # All that can fail comes before the cursor moves, so that a call that fails can be made again.
         begin, weights = self._due(recorded, "update")
-        reduced = _reduce(losses, weights, reduction)
+        reduced = self._reduced(losses, weights, reduction, None, begin)
         self._take(recorded, begin, "update")
         return reduced
+
+    def _reduced(
+        self, losses: torch.Tensor, weights: torch.Tensor, reduction: str, ids: Any, begin: int
+    ) -> torch.Tensor:
+        if self._session.sharded:
+            return self._reduce_on_ranks(losses, weights, reduction, ids, begin)
+        return _reduce(losses, weights, reduction)
+
+    def _reduce_on_ranks(
+        self, losses: torch.Tensor, weights: torch.Tensor, reduction: str, ids: Any, begin: int
+    ) -> torch.Tensor:
+        """`_reduce`, but that means divide by what one process would divide by that had the rows of all
+        ranks, as a share of one rank. Nothing is communicated, and nothing waits for the device."""
+        count = losses.shape[0]
+        if ids is not None:
+            by_id = self._rows_by_id(losses.device)
+            numbers = _ids(ids, "update").to(losses.device)
+            divisor = by_id.weight(numbers) if reduction == "weighted_mean" else by_id.rows(numbers)
+            return _reduce_by(losses, weights, reduction, divisor)
+        share = self._step.share
+        assert share is not None
+        if count == 0 or (reduction != "weighted_mean" and share.whole(begin, begin + count)):
+            return _reduce(losses, weights, reduction)
+        if reduction != "weighted_mean":
+            return _reduce_by(losses, weights, reduction, share.rows(begin, begin + count))
+        if self._row_weights is None or self._row_weights_of != self._session.generation:
+            self._row_weights = from_lent(share.weights).to(losses.device)
+            self._row_weights_of = self._session.generation
+        divisor = self._row_weights[begin : begin + count].sum() / share.size
+        return _reduce_by(losses, weights, reduction, divisor)
+
+    def _rows_by_id(self, device: torch.device) -> RowsById:
+        """What rows by id are divided by; made once, and anew for each epoch."""
+        if torch.compiler.is_compiling():
+            assert self._rows is not None  # made with the tables
+            return self._rows
+        if self._rows is None or self._rows.device != device:
+            from ._tables import RowsById
+
+            self._rows = RowsById(self._session, device)
+        share = self._step.share
+        assert share is not None
+        if self._rows_of != self._session.generation:
+            self._rows.begin(share, self._step.feed_plan())
+            self._rows_of = self._session.generation
+        return self._rows
 
     def _update_plain(self, losses: torch.Tensor, ids: Any, reduction: str) -> torch.Tensor | None:
         """The usual step on the CPU in as few calls as there can be: the engine takes the losses from
@@ -131,7 +181,7 @@ class TensorStep:
             self._step.feed.sync()
             weights = torch.empty_like(losses, requires_grad=False)
             session.observe_ids(address, ids.data_ptr(), count, weights.data_ptr())
-            return _reduce(losses, weights, reduction)
+            return self._reduced(losses, weights, reduction, ids, 0)
         if self._generation != session.generation or self._tables is not None:
             return None
         self._step.feed.sync()
@@ -140,7 +190,7 @@ class TensorStep:
         if begin + count > self._weights.shape[0]:
             return None
         # All that can fail comes before the cursor moves, so that a call that fails can be made again.
-        reduced = _reduce(losses, self._weights_of(begin, count), reduction)
+        reduced = self._reduced(losses, self._weights_of(begin, count), reduction, None, begin)
         session.observe(address, count)
         lent.cursor = begin + count
         self._in_order = self._generation
@@ -293,9 +343,10 @@ class TensorStep:
         from ._tables import Tables
 
         tables = Tables(self._session, device)
-        feed = self._step.feed
-        tables.begin(self._session.plan() if feed.current is None else feed.plan)
+        tables.begin(self._step.feed_plan())
         self._tables = tables
+        if self._session.sharded:
+            self._rows_by_id(device)
 
     # --- what is refused
 
@@ -366,9 +417,10 @@ class TensorStep:
         if self._tables is None and compiled_on is not None and self._device is None:
             self.make_tables(compiled_on)
         elif self._tables is not None:
-            feed = self._step.feed
             try:
-                self._tables.begin(self._session.plan() if feed.current is None else feed.plan)
+                self._tables.begin(self._step.feed_plan())
+                if self._rows is not None:
+                    self._rows_by_id(self._rows.device)
             except BaseException:
                 self._tables = None  # half of an epoch's weights would be wrong ones
                 raise
@@ -441,6 +493,19 @@ def _reduce(losses: torch.Tensor, weights: torch.Tensor, reduction: str) -> torc
         return weighted
     rows = max(weights.shape[0], 1)
     return weighted.sum() / (weights.sum() * (losses.numel() / rows))
+
+
+def _reduce_by(losses: torch.Tensor, weights: torch.Tensor, reduction: str, divisor: Any) -> torch.Tensor:
+    """On several ranks: a mean divides by `divisor` rows. Padding counts for nothing, whatever its loss."""
+    if losses.dim() > 1:
+        weights = weights.view(-1, *[1] * (losses.dim() - 1))
+    weighted = (losses * weights).where(weights > 0, 0.0)
+    if reduction == "none":
+        return weighted
+    if reduction == "sum":
+        return weighted.sum()
+    rows: torch.Tensor | float = divisor
+    return weighted.sum() / (rows * (losses.numel() / max(losses.shape[0], 1)))
 
 
 def _ids(ids: Any, what: str) -> torch.Tensor:

@@ -13,7 +13,7 @@ from .infobatch import InfoBatch
 from .samplers import BatchSampler, Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ._session import Session
     from ._step import Step
@@ -94,13 +94,13 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
     # A stateful loader asks the data set in each of its workers for a state: there it is that of the data
     # set within, if it has one.
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, local: bool = False) -> dict[str, Any]:
         if data.get_worker_info() is None:
-            return super().state_dict()
+            return super().state_dict(local)
         inner = getattr(self.dataset, "state_dict", None)
         return {} if inner is None else inner()
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> LoadReport:
+    def load_state_dict(self, state_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> LoadReport:
         if data.get_worker_info() is None:
             return super().load_state_dict(state_dict)
         inner = getattr(self.dataset, "load_state_dict", None)

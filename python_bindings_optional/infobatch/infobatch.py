@@ -11,13 +11,14 @@ from .samplers import BatchSampler, Sampler, integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from torch.utils.data import Dataset
     from typing_extensions import Self, Unpack
 
     from ._options import Options
+    from ._ranks import Ranks
     from ._session import Plan
     from ._statistics import LoadReport, Statistics
     from ._step import Step
@@ -28,11 +29,11 @@ else:
     _DataSet = object
 
 
-_OWN_OPTIONS = ("threads", "device", "columns")
+_OWN_OPTIONS = ("threads", "device", "columns", "group", "split", "padding", "timeout")
 _OFFICIAL = {"epochs", "prune_ratio", "delta"}  # as arguments of the official package
 
 # Attributes that stay in the process that trains.
-_OF_THE_RUN = frozenset({"_run", "_sampler", "_process", "_written_as"})
+_OF_THE_RUN = frozenset({"_run", "_sampler", "_process", "_written_as", "_group"})
 
 # Attributes of an InfoBatch itself: never asked of the data set within.
 _OWN_ATTRIBUTES = frozenset(
@@ -44,6 +45,7 @@ _OWN_ATTRIBUTES = frozenset(
         "_run",
         "_options",
         "_own",
+        "_group",
         "_size",
         "_sampler",
     }
@@ -51,12 +53,43 @@ _OWN_ATTRIBUTES = frozenset(
 
 
 class _Run:
-    """What stays in the process that trains: session, deliveries, the step."""
+    """What stays in the process that trains: session, deliveries, the step, the other ranks."""
 
-    def __init__(self, session: Session, feed: Feed, step: Step) -> None:
+    def __init__(self, session: Session, feed: Feed, step: Step, ranks: Ranks | None) -> None:
         self.session = session
         self.feed = feed
         self.step = step
+        self.ranks = ranks
+        #: The ranks have met to begin the epoch whose iteration comes next.
+        self.met = False
+
+    def meet(self, target: int, what: str) -> None:
+        """On several ranks: exchanges what is to be exchanged before an epoch begins."""
+        if self.ranks is None:
+            return
+        from ._ranks import exchange
+
+        if target >= 0 or not self.met:
+            exchange(self.ranks, self.session, target, what)
+        self.met = target >= 0
+
+    def failed(self, error: BaseException, what: str) -> None:
+        """This rank does not come to the exchange, and says so to the others."""
+        if self.ranks is not None:
+            from ._ranks import meet_failed
+
+            meet_failed(self.ranks, what, error)
+
+    def whole_state(self, what: str) -> list[bytes]:
+        """The parts of all ranks."""
+        assert self.ranks is not None
+        try:
+            own = self.session.serialize_part(False)
+        except BaseException as error:
+            self.failed(error, what)
+            raise
+        self.ranks.meet(what)
+        return self.ranks.gather_any(own, what)
 
 
 class InfoBatch(_DataSet):
@@ -106,6 +139,13 @@ class InfoBatch(_DataSet):
             - ``device``: where the losses will be; default: where the first ones are.
             - ``threads``: of the epoch boundary, 0: as many as the process may use.
             - ``columns``: ``{"class": labels}``, values of your own for every sample (see `set_column`).
+            - ``group``: the ranks that train this run together: a process group of torch.distributed, one
+              dimension of a DeviceMesh, or ``(rank, size, allgather)``. Default: all ranks, where
+              torch.distributed is initialised. False: this process alone.
+            - ``split``: ``"sharded"`` (default), each rank gets its share from the sampler; ``"global"``,
+              a framework splits, and every `update` passes ids.
+            - ``padding``: ``"pad"`` (default) or ``"trim"``, what becomes of shares that are shorter.
+            - ``timeout``: seconds to wait for a rank, 1800.
 
     Raises:
         ValueError: listing every option that breaks its rule.
@@ -169,13 +209,19 @@ class InfoBatch(_DataSet):
         given: dict[str, Any] = {**options}
         own = {name: given.pop(name, None) for name in _OWN_OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
-        given.setdefault("seed", self._default_seed())
+        self._group = own.pop("group")
+        ranks, how = self._find_ranks(own)
+        given.setdefault("seed", self._default_seed() if ranks is None else None)
         for name, value in given.items():
             if kinds[name] == "numbers":
                 given[name] = [float(item) for item in value]
         engine = {"epochs": num_epochs, "prune_ratio": prune_ratio, "delta": delta, **given}
         threads = integer(own["threads"] or 0, "threads", "InfoBatch", least=0)
+        if ranks is not None:
+            self._agree(ranks, how, size, engine)
         session = Session(size, plain(engine), min(threads, 2**31 - 1))
+        if ranks is not None:
+            session.set_ranks(**how)
         self.dataset = dataset
         self.num_epochs = num_epochs
         self.prune_ratio = prune_ratio
@@ -183,15 +229,47 @@ class InfoBatch(_DataSet):
         self._options = engine
         self._own = own
         self._size = size
-        self._start(session)
+        self._start(session, ranks)
         for name, values in (own["columns"] or {}).items():
             self.set_column(name, values)
 
-    def _start(self, session: Session) -> None:
+    def _find_ranks(self, own: Mapping[str, Any]) -> tuple[Ranks | None, dict[str, int]]:
+        torch = sys.modules.get("torch")
+        said = (self._group, own["split"], own["padding"], own["timeout"])
+        if torch is None and all(value is None for value in said) and "RANK" not in os.environ:
+            return None, {}
+        from ._ranks import find_ranks
+
+        return find_ranks(*said)
+
+    def _agree(self, ranks: Ranks, how: Mapping[str, int], size: int, engine: dict[str, Any]) -> None:
+        """Before the run is made: whether all ranks make the same one. The default seed is rank 0's."""
+        from ._ranks import agree_on_run
+
+        common = {name: how[name] for name in ("size", "split", "padding")}
+        own = {
+            **{name: value for name, value in plain(engine).items() if name != "drop_last"},
+            "ranks": common,
+            "samples": size,
+            "default_seed": self._default_seed(),
+        }
+        first = agree_on_run(ranks, own)
+        if engine["seed"] is None:
+            engine["seed"] = first["default_seed"]
+
+    def _start(self, session: Session, ranks: Ranks | None) -> None:
         step = self._new_step(session)
-        feed = Feed(session, step.settle, step.release, step.renew, self._check_size)
+        feed = Feed(
+            session,
+            step.settle,
+            step.release,
+            step.renew,
+            self._check_size,
+            lambda: run.meet(-1, "__iter__"),
+            lambda error: run.failed(error, "__iter__"),
+        )
         step.feed = feed
-        self._run = _Run(session, feed, step)
+        self._run = run = _Run(session, feed, step, ranks)
         self._process = os.getpid()
         self._sampler = self._new_sampler()
 
@@ -367,6 +445,8 @@ class InfoBatch(_DataSet):
     def set_epoch(self, epoch: int) -> None:
         """Begins ``epoch``, 0-based. Optional: without it epochs follow one another by themselves.
 
+        On several ranks all of them call it; losses are exchanged here.
+
         Setting the running epoch once more repeats it from its start; behind a load, the epoch that was
         loaded goes on where it stands. An epoch from ``num_epochs`` on sees every sample.
 
@@ -374,9 +454,16 @@ class InfoBatch(_DataSet):
             ValueError: a negative epoch.
         """
         run = self._here
-        run.feed.sync()
-        run.step.settle(True)
-        run.session.set_epoch(integer(epoch, "epoch", "InfoBatch.set_epoch"))
+        number = integer(epoch, "epoch", "InfoBatch.set_epoch")
+        try:
+            run.feed.sync()
+            run.step.settle(True)
+        except BaseException as error:
+            run.failed(error, "set_epoch")
+            raise
+        if number >= 0:
+            run.meet(number, "set_epoch")
+        run.session.set_epoch(number)
         run.feed.drop()
         run.step.renew()
 
@@ -478,8 +565,12 @@ class InfoBatch(_DataSet):
 
     # --- state
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, local: bool = False) -> dict[str, Any]:
         """The whole state of the run: scores, plan, position, any step will do.
+
+        On several ranks all of them call it, at the same step, and all get the state of the whole run,
+        which loads on any number of ranks. With ``local`` nobody waits: it is this rank's part, and
+        `load_state_dict` takes the list of all parts.
 
         Safe for ``torch.load(weights_only=True)``: one tensor of bytes (``bytes`` where torch is not
         loaded). Equal to what `save` writes. At most 8 bytes a sample, and the columns; O(N).
@@ -494,12 +585,34 @@ class InfoBatch(_DataSet):
         True
         """
         run = self._here
-        self._settle(everything=True)
-        return {"infobatch": run.step.pack(run.session.serialize())}
+        return {"infobatch": run.step.pack(self._state(local))}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> LoadReport:
+    def _state(self, local: bool = False) -> bytes:
+        run = self._here
+        if run.ranks is None:
+            self._settle(everything=True)
+            return run.session.serialize()
+        if local:
+            self._settle(everything=True)
+            return run.session.serialize_part(run.ranks.rank == 0)
+        return run.session.join_parts(self._parts("state_dict"), "state_dict")
+
+    def _parts(self, what: str) -> list[bytes]:
+        """The parts of all ranks; this one's losses are handed over."""
+        run = self._here
+        try:
+            self._settle(everything=True)
+        except BaseException as error:
+            run.failed(error, what)
+            raise
+        return run.whole_state(what)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> LoadReport:
         """Goes on from a state exactly where it stood. Data set length, seed, policy and its parameters
-        must match; epochs, delta, batch size and device may differ.
+        must match; epochs, delta, batch size, device and number of ranks may differ.
+
+        On several ranks all of them load the same state. A list of parts (``state_dict(local=True)`` of
+        every rank, in any order) is a state, too.
 
         Returns:
             where it goes on, and what differs and may; what differs is also warned of.
@@ -509,20 +622,42 @@ class InfoBatch(_DataSet):
             FileError: a damaged state.
         """
         run = self._here
+        if isinstance(state_dict, (list, tuple)) and state_dict:
+            parts = [run.step.unpack(self._checked(part)["infobatch"]) for part in state_dict]
+            whole = run.session.join_parts(parts, "load_state_dict")
+            return self._loaded(run.session.deserialize(whole))
+        return self._loaded(run.session.deserialize(run.step.unpack(self._checked(state_dict)["infobatch"])))
+
+    @staticmethod
+    def _checked(state_dict: Any) -> Any:
         if not hasattr(state_dict, "keys") or "infobatch" not in state_dict:
             found = sorted(map(str, state_dict)) if hasattr(state_dict, "keys") else repr(state_dict)
             raise ValueError(f"InfoBatch.load_state_dict: a state must have the key 'infobatch', got {found}")
-        return self._loaded(run.session.deserialize(run.step.unpack(state_dict["infobatch"])))
+        return state_dict
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the whole state to one safetensors file, atomically: whenever the process is killed, the
         old file or the new one is there. The C++ library reads it, too.
 
+        On several ranks all of them call it, at the same step; rank 0 writes the file, and behind the call
+        it is there.
+
         Raises:
-            FileError: it cannot be written; an old file stays as it was.
+            FileError: it cannot be written; an old file stays as it was. On other ranks: RankError.
         """
-        self._settle(everything=True)
-        self._here.session.save(_path(path))
+        run, name = self._here, _path(path)
+        if run.ranks is None:
+            self._settle(everything=True)
+            run.session.save(name)
+            return
+        parts = self._parts("save")
+        if run.ranks.rank == 0:
+            try:
+                run.session.save_parts(name, parts)
+            except BaseException as error:
+                run.failed(error, "save")
+                raise
+        run.ranks.meet("save")
 
     def load(self, path: str | os.PathLike[str]) -> LoadReport:
         """Goes on from a file, as `load_state_dict`; files of the C++ library are read, too.
@@ -535,6 +670,7 @@ class InfoBatch(_DataSet):
 
     def _loaded(self, report: LoadReport) -> LoadReport:
         run = self._here
+        run.met = False
         run.feed.drop()
         run.step.renew()
         if report.changes:
@@ -614,21 +750,25 @@ class InfoBatch(_DataSet):
         from copy import deepcopy
 
         run = self._here
-        self._settle(everything=True)
+        state = self._state()
         twin = object.__new__(type(self))
         twin._written_as = self._written_as
         memo[id(self)] = twin
         for name, value in self.__dict__.items():
             if name not in _OF_THE_RUN:
                 twin.__dict__[name] = deepcopy(value, memo)
+        twin._group = self._group
         session = Session(self._size, plain(self._options), run.session.threads)
+        ranks, how = twin._find_ranks(self._own)
+        if ranks is not None:
+            session.set_ranks(**how)
         for name in run.session.column_names()[1:]:
             dtype, array = run.session.column(name)
             from ._session import address_of
 
             session.set_column(name, dtype, address_of(array))
-        session.deserialize(run.session.serialize())
-        twin._start(session)
+        session.deserialize(state)
+        twin._start(session, ranks)
         return twin
 
 

@@ -25,7 +25,7 @@ OPTIONS = list(importlib.import_module("infobatch._options").Options.__annotatio
 GUIDE = ROOT / "docs" / "python.md"
 PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-NEEDS_TORCH = {"_compiled", "_tables", "_tensors", "_torch", "ops"}  # import it
+NEEDS_TORCH = {"_compiled", "_process_group", "_tables", "_tensors", "_torch", "ops"}  # import it
 SHOWS_TORCH = {"schedule"}  # their examples do
 
 MODULES = [
@@ -119,7 +119,8 @@ def rows(heading: str) -> list[str]:
 
 def test_the_options_for_type_checkers_are_those_of_the_engine() -> None:
     engine = importlib.import_module("infobatch._session").option_kinds()
-    assert {*engine} - {"epochs", "prune_ratio", "delta"} == {*OPTIONS} - {"threads", "device", "columns"}
+    own = importlib.import_module("infobatch.infobatch")._OWN_OPTIONS
+    assert {*engine} - {"epochs", "prune_ratio", "delta"} == {*OPTIONS} - {*own}
 
 
 def test_the_policies_are_those_of_the_engine() -> None:
