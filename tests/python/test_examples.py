@@ -122,6 +122,12 @@ def stateful_dataloader(output: str) -> None:
     assert re.search(r"^\d+ batches, the same as without the stop$", output, re.MULTILINE)
 
 
+def ranks(output: str) -> None:
+    assert numbers(r"epoch \d: (\d+) of 4001", output)[0] == 4001
+    assert numbers(r"(\d+) ranks", output) == [1]
+    assert numbers(r"accuracy (\S+),", output)[0] > 0.65
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "001_three_lines": three_lines,
     "002_ids_and_reordering": ids_and_reordering,
@@ -137,6 +143,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "014_mixup": mixup,
     "015_jax": jax,
     "016_stateful_dataloader": stateful_dataloader,
+    "017_ranks": ranks,
 }
 
 
