@@ -155,15 +155,31 @@ def find_ranks(group: Any, split: Any, padding: Any, timeout: Any) -> tuple[Rank
     return ranks, how
 
 
+def _initialised() -> bool:
+    torch = sys.modules.get("torch")
+    distributed = getattr(torch, "distributed", None)
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def require_alone(what: str) -> None:
+    """Raises where a run that was made for one process has since become one of several."""
+    if not _initialised():
+        return
+    size = sys.modules["torch"].distributed.get_world_size()
+    if size > 1:
+        raise RuntimeError(
+            f"InfoBatch.{what}: the InfoBatch must be made behind torch.distributed.init_process_group, got "
+            f"one from before that: {size} processes would each train on all samples. Or say group=False, if "
+            "this process is to train alone"
+        )
+
+
 def _find(group: Any, timeout: float) -> Ranks | None:
     if group is False:
         return None
     if isinstance(group, tuple):
         return _of_tuple(group, timeout)
-    torch = sys.modules.get("torch")
-    distributed = None if torch is None else torch.distributed
-    ready = distributed is not None and distributed.is_available() and distributed.is_initialized()
-    if not ready:
+    if not _initialised():
         if group is not None:
             raise RuntimeError(
                 f"InfoBatch: group must come with torch.distributed initialised, got {type(group).__name__} "
@@ -244,6 +260,7 @@ def exchange(ranks: Ranks, session: Session, target: int, what: str) -> None:
     else:
         everything = ranks.gather(losses, what)
     session.take_losses(everything, len(losses), reports)
+    session.unsound = [report.rank for report in reports if report.entering < report.observed]
 
 
 def agree(session: Session, reports: Any, what: str) -> None:

@@ -58,6 +58,8 @@ _CATEGORIES: dict[int, type[Warning]] = {
     5: _errors.NotFlushedWarning,
 }
 
+_UNSOUND = 2
+
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
@@ -191,6 +193,8 @@ class Session:
         self.size = size
         #: Which rank of a distributed run this is: rank, size, split, padding; empty: one process alone.
         self.ranks: dict[str, int] = {}
+        #: Ranks of which losses were dropped at the last exchange.
+        self.unsound: list[int] = []
         #: It delivers its rank's share of each plan.
         self.sharded = False
         #: How often an epoch has begun, or was left: what was lent before is old.
@@ -222,6 +226,8 @@ class Session:
             if found.text is None:
                 return
             text = found.text.decode("utf-8", "replace").removeprefix("update: ")
+            if found.kind == _UNSOUND and self.unsound:
+                text += f". On several ranks: it was {', '.join(f'rank {rank}' for rank in self.unsound)}"
             warn(f"{self.name}: {text}", _CATEGORIES.get(found.kind, _errors.InfoBatchWarning))
 
     def _call(self, function: str, what: str, *arguments: Any) -> None:

@@ -55,17 +55,25 @@ _OWN_ATTRIBUTES = frozenset(
 class _Run:
     """What stays in the process that trains: session, deliveries, the step, the other ranks."""
 
-    def __init__(self, session: Session, feed: Feed, step: Step, ranks: Ranks | None) -> None:
+    def __init__(
+        self, session: Session, feed: Feed, step: Step, ranks: Ranks | None, looks_for_ranks: bool
+    ) -> None:
         self.session = session
         self.feed = feed
         self.step = step
         self.ranks = ranks
+        #: Nobody said that this process trains alone: it was, when the run was made.
+        self.looks_for_ranks = looks_for_ranks and ranks is None
         #: The ranks have met to begin the epoch whose iteration comes next.
         self.met = False
 
     def meet(self, target: int, what: str) -> None:
         """On several ranks: exchanges what is to be exchanged before an epoch begins."""
         if self.ranks is None:
+            if self.looks_for_ranks and "torch" in sys.modules:
+                from ._ranks import require_alone
+
+                require_alone(what)
             return
         from ._ranks import exchange
 
@@ -248,7 +256,7 @@ class InfoBatch(_DataSet):
 
         common = {name: how[name] for name in ("size", "split", "padding")}
         own = {
-            **{name: value for name, value in plain(engine).items() if name != "drop_last"},
+            **plain(engine),
             "ranks": common,
             "samples": size,
             "default_seed": self._default_seed(),
@@ -269,7 +277,7 @@ class InfoBatch(_DataSet):
             lambda error: run.failed(error, "__iter__"),
         )
         step.feed = feed
-        self._run = run = _Run(session, feed, step, ranks)
+        self._run = run = _Run(session, feed, step, ranks, self._group is None)
         self._process = os.getpid()
         self._sampler = self._new_sampler()
 
@@ -759,8 +767,9 @@ class InfoBatch(_DataSet):
                 twin.__dict__[name] = deepcopy(value, memo)
         twin._group = self._group
         session = Session(self._size, plain(self._options), run.session.threads)
-        ranks, how = twin._find_ranks(self._own)
-        if ranks is not None:
+        ranks = None
+        if run.ranks is not None:
+            ranks, how = twin._find_ranks(self._own)
             session.set_ranks(**how)
         for name in run.session.column_names()[1:]:
             dtype, array = run.session.column(name)

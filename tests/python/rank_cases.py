@@ -156,12 +156,12 @@ def train(ib: Any, batch: int = 8, steps: int = 10**6) -> list[int]:
 
 @contextlib.contextmanager
 def caught() -> Iterator[list[str]]:
-    """Names of the warnings."""
+    """Names of the warnings, and their last words."""
     names: list[str] = []
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield names
-    names += [type(item.message).__name__ for item in found]
+    names += [f"{type(item.message).__name__} {str(item.message)[-10:]}" for item in found]
 
 
 # --- the cases
@@ -550,6 +550,25 @@ def compiled(world: World) -> Any:
                 got.append(float(call(torch.tensor(ids), losses(ids, epoch))))
         ib.set_epoch(3)
         found.append((got, scores(ib)))
+    return found
+
+
+def made_before(world: World) -> Any:
+    """Made before torch.distributed was initialised, and nobody said anything."""
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
+    chosen, ib = world.make(group=False), world.make()
+    train(ib, steps=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{world.folder}/again", rank=world.rank, world_size=world.size
+    )
+    found = []
+    for step in (lambda: ib.set_epoch(1), lambda: train(ib), lambda: train(chosen)):
+        try:
+            step()
+        except RuntimeError as error:
+            found.append(str(error))
     return found
 
 

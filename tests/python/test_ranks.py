@@ -253,7 +253,7 @@ def test_other_scores_on_one_rank_are_noticed_before_the_epoch_begins(tmp_path: 
 def test_check_d_losses_of_an_unsound_rank_enter_nowhere(tmp_path: Path) -> None:
     found = run("unsound", 3, tmp_path)
     assert len({scores for scores, *_ in found}) == 1
-    assert [names for _, names, _ in found] == [["UnsoundEpochWarning"]] * 3
+    assert [names for _, names, _ in found] == [["UnsoundEpochWarning was rank 1"]] * 3
     assert {dropped for *_, dropped in found} == {3 * 8}
 
 
@@ -299,6 +299,12 @@ def test_processes_that_were_started_together_and_do_not_know_each_other_are_ref
     assert run("alone", 0, tmp_path, started, {"group": False}) == [(N, True)]
     assert run("alone", 0, tmp_path, {}, {}) == [(N, True)]
     assert run("alone", 2, tmp_path, {}, {"group": False}) == [(N, True)] * 2
+
+
+def test_a_run_from_before_the_process_group_is_refused(tmp_path: Path) -> None:
+    for refusals in run("made_before", 2, tmp_path):
+        assert len(refusals) == 2
+        assert all("must be made behind torch.distributed.init_process_group" in text for text in refusals)
 
 
 @pytest.mark.parametrize(
