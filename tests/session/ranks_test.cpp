@@ -281,11 +281,25 @@ TEST_CASE("ranks: nothing shows the next epoch before the exchange", "[session][
     REQUIRE_THROWS_WITH(world[rank].set_epoch(1), ContainsSubstring("must be exchanged"));
   }
   REQUIRE(world.exchange());
-  const float loss = 1.0f;
-  REQUIRE_THROWS_AS(world[0].observe(&loss, 1), StateError);
   world[0].begin();
   world[1].begin();
   REQUIRE(world[1].statistics().epoch == 1);
+}
+
+TEST_CASE("ranks: no loss is taken behind the exchange of its epoch", "[session][ranks]") {
+  World world(2);
+  world.begin();
+  world[1].next(4);
+  const Slice slice = world[0].next(4);
+  const float losses[] = {1.0f, 1.0f, 1.0f, 1.0f};
+  float weights[4];
+  world[0].observe(losses, 2);
+  const auto refused = ContainsSubstring("behind its exchange");
+  REQUIRE(world.exchange());
+  REQUIRE_THROWS_WITH(world[0].observe(losses, 2), refused);
+  REQUIRE_THROWS_WITH(world[0].advance(2), refused);
+  REQUIRE_THROWS_WITH(world[0].stage(losses, 0, 2), refused);
+  REQUIRE_THROWS_WITH(world[1].observe_ids(losses, slice.ids(), 1, weights), refused);
 }
 
 TEST_CASE("ranks: an epoch that nobody observed repeats, one that anybody did is over",
