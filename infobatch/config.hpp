@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace infobatch {
@@ -25,6 +26,12 @@ class INFOBATCH_API OptionValue {
   OptionValue(const std::string& value);          // NOLINT
   OptionValue(const std::vector<double>& value);  // NOLINT
   OptionValue(std::nullopt_t);                    // NOLINT
+  /// Every other integer, such as long long or unsigned.
+  template <typename Integer, typename = std::enable_if_t<std::is_integral_v<Integer>>>
+  OptionValue(Integer value)  // NOLINT
+      : OptionValue(static_cast<
+                    std::conditional_t<std::is_signed_v<Integer>, std::int64_t, std::uint64_t>>(
+            value)) {}
 
   /// The value as JSON text.
   const std::string& json() const { return json_; }

@@ -94,6 +94,14 @@ TEST_CASE("every option with a range: its ends, and what lies beyond", "[engine]
   }
 }
 
+TEST_CASE("options: an integer may be of any type", "[engine][options]") {
+  Config config;
+  REQUIRE(config.set("epochs", 7LL).epochs == 7);
+  REQUIRE(config.set("epochs", 8u).epochs == 8);
+  REQUIRE(config.set("epochs", short{9}).epochs == 9);
+  REQUIRE(config.set("seed", 18446744073709551615ull).seed == 18446744073709551615u);
+}
+
 TEST_CASE("set refuses what nobody has, by name", "[engine][options]") {
   Config config;
   const Config before = config;
