@@ -120,6 +120,7 @@ void DeviceStep::take_in_order(const char* function, const at::Tensor& rows, std
 void DeviceStep::fetch_weights(c10::Device device) {
   const EpochArrays arrays = session_.epoch_arrays();
   weights_ = at::Tensor();  // its memory may serve the new ones, unless somebody still reads it
+  epoch_ = kNoEpoch;
   const c10::InferenceMode written_in_any_mode(false);
   at::Tensor weights =
       at::empty({session_.size()}, at::TensorOptions().dtype(at::kFloat).device(device));
