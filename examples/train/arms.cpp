@@ -42,6 +42,7 @@ infobatch::Options sampler_options(const Arm& arm,
   result.prune_ratio(options.prune_ratio)
       .delta(options.delta)
       .seed(seed)
+      .device(c10::Device(options.device))
       .threads(static_cast<int>(options.threads));
   if (name == "full" || name == "full-short") result.policy("full");
   if (name == "random") {

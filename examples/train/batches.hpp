@@ -2,6 +2,7 @@
 
 #include <examples/train/augment.hpp>
 #include <examples/train/dataset.hpp>
+#include <examples/train/device_images.hpp>
 
 #include <torch/data/datasets/base.h>
 #include <torch/types.h>
@@ -14,7 +15,7 @@ namespace infobatch::train {
 /// Images as network input, with their labels.
 struct Batch {
   torch::Tensor images;  ///< [B, 3, H, W] float32, channels last
-  torch::Tensor labels;  ///< [B] int64
+  torch::Tensor labels;  ///< [B] int64, on the same device
 };
 
 /// A part of a data set as a `torch::data` batch dataset.
@@ -26,6 +27,9 @@ class ImageBatches : public torch::data::datasets::BatchDataset<ImageBatches, Ba
   /// @param data  outlives every copy; `part` is one of its parts.
   ImageBatches(const Dataset& data, const Images& part);
 
+  /// The same images, kept and augmented on a device, by tensor operations. Also on the CPU, where
+  /// the loops that are used otherwise give the same.
+  ImageBatches on(torch::Device device) const;
   /// The same images, augmented.
   ImageBatches augmented(std::uint64_t seed) const;
   /// The epoch whose views are delivered from now on.
@@ -35,7 +39,9 @@ class ImageBatches : public torch::data::datasets::BatchDataset<ImageBatches, Ba
   std::optional<std::size_t> size() const override;
 
  private:
+  const Dataset* data_;
   const Images* images_;
+  std::shared_ptr<const DeviceImages> there_;  // null: not on a device
   std::shared_ptr<const PixelTable> table_;
   std::shared_ptr<std::int64_t> epoch_ = std::make_shared<std::int64_t>(0);
   bool augment_ = false;

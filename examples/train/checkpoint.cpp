@@ -87,8 +87,10 @@ std::string archive_bytes(torch::serialize::OutputArchive& archive) {
   return stream.str();
 }
 
-void open_archive(const std::string& bytes, torch::serialize::InputArchive& archive) {
-  archive.load_from(bytes.data(), bytes.size());
+void open_archive(const std::string& bytes,
+                  torch::serialize::InputArchive& archive,
+                  torch::Device device) {
+  archive.load_from(bytes.data(), bytes.size(), device);
 }
 
 nlohmann::json checkpoint_config(const TrainOptions& options, std::uint64_t data_digest) {
@@ -98,6 +100,7 @@ nlohmann::json checkpoint_config(const TrainOptions& options, std::uint64_t data
           {"samples", options.samples},
           {"model", options.model},
           {"dtype", options.dtype},
+          {"device", options.device},
           {"epochs", options.epochs},
           {"batch-size", options.batch_size},
           {"lr", options.lr},

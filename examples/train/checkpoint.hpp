@@ -26,9 +26,11 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 /// @throws UsageError  it cannot be read, or is none, truncated or damaged.
 Checkpoint read_checkpoint(const std::string& path);
 
-/// The bytes of a torch archive and back.
+/// The bytes of a torch archive and back, to a device.
 std::string archive_bytes(torch::serialize::OutputArchive& archive);
-void open_archive(const std::string& bytes, torch::serialize::InputArchive& archive);
+void open_archive(const std::string& bytes,
+                  torch::serialize::InputArchive& archive,
+                  torch::Device device = torch::kCPU);
 
 /// The options that figures depend on, by their names on the command line; `data_digest` stands for
 /// the data wherever it lies.

@@ -163,7 +163,7 @@ void Driver::load() {
                       checkpoint_config(options_, data_.digest));
   try {
     torch::serialize::InputArchive archive;
-    open_archive(checkpoint.archive, archive);
+    open_archive(checkpoint.archive, archive, torch::Device(options_.device));
     state.at("steps").get_to(steps_);
     for (std::size_t i = 0; i < jobs_.size(); ++i) {
       const nlohmann::json& item = state.at("jobs").at(i);

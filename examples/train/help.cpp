@@ -44,6 +44,8 @@ Data and model
   --model NAME           )" +
          models + R"( (default small-cnn)
   --dtype T              fp32 (default), bf16 (autocast, parameters and loss in fp32) or fp64
+  --device D             cpu (default), cuda, cuda:1, mps, xpu, ...: where the model, the data and the
+                         augmentation are
 
 Recipe: SGD with Nesterov momentum 0.9, OneCycle learning rate, flip and crop
   --epochs E             E >= 1 (16)

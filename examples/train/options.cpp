@@ -1,6 +1,8 @@
 #include <examples/train/arms.hpp>
+#include <examples/train/device.hpp>
 #include <examples/train/models.hpp>
 #include <examples/train/options.hpp>
+#include <examples/train/recipe.hpp>
 
 #include <unistd.h>
 
@@ -153,6 +155,7 @@ const std::map<std::string, Setter>& setters() {
        [](TrainOptions& o, S name, S v) {
          o.dtype = choose(name, v, {"fp32", "bf16", "fp64"});
        }},
+      {"--device", [](TrainOptions& o, S, S v) { o.device = v; }},
       {"--epochs",
        [](TrainOptions& o, S name, S v) {
          o.epochs = parse_integer<std::int64_t>(name, v, 1, kMaxEpochs);
@@ -280,6 +283,9 @@ TrainOptions parse_options(const std::vector<std::string>& arguments) {
     options.threads = std::max(1u, std::thread::hardware_concurrency());
   }
   check_combinations(options, given);
+  if (given.count("--device")) {
+    options.device = find_device(options.device, precision_of(options.dtype).dtype).str();
+  }
   return options;
 }
 

@@ -24,6 +24,8 @@ struct TrainOptions {
   std::string model = "small-cnn";
   std::string dtype = "fp32";  ///< "fp32", "bf16" (autocast) or "fp64"
 
+  std::string device = "cpu";  ///< where it is trained; data and augmentation are there, too
+
   std::int64_t epochs = 16;
   std::int64_t batch_size = 128;
   double lr = 0.0;  ///< peak of the schedule; 0 until `parse_options` took the model's default
@@ -51,7 +53,7 @@ struct TrainOptions {
 /// Reads `arguments` (without the program's name): `--name value` or `--name=value`.
 ///
 /// Checks everything that can be checked without reading the data: names, numbers, combinations,
-/// and that the folders of the files to write exist.
+/// that the device is there, and that the folders of the files to write exist.
 /// @throws UsageError  naming the option, the rule and the value.
 TrainOptions parse_options(const std::vector<std::string>& arguments);
 

@@ -17,22 +17,27 @@ double cosine(double from, double to, double fraction) {
   return to + (from - to) / 2.0 * (1.0 + std::cos(kPi * fraction));
 }
 
-/// Switches autocast on the CPU on, and off again.
+/// Switches autocast on a device on, and off again.
 class Autocast {
  public:
-  explicit Autocast(bool enabled) : before_(at::autocast::is_autocast_enabled(at::kCPU)) {
-    at::autocast::set_autocast_enabled(at::kCPU, enabled);
-    if (enabled) at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+  Autocast(c10::DeviceType device, bool enabled) : device_(device), enabled_(enabled) {
+    if (!enabled_) return;
+    before_ = at::autocast::is_autocast_enabled(device_);
+    at::autocast::set_autocast_enabled(device_, true);
+    at::autocast::set_autocast_dtype(device_, at::kBFloat16);
   }
   ~Autocast() {
+    if (!enabled_) return;
     at::autocast::clear_cache();  // it holds casts of parameters that the next step changes
-    at::autocast::set_autocast_enabled(at::kCPU, before_);
+    at::autocast::set_autocast_enabled(device_, before_);
   }
   Autocast(const Autocast&) = delete;
   Autocast& operator=(const Autocast&) = delete;
 
  private:
-  bool before_;
+  c10::DeviceType device_;
+  bool enabled_;
+  bool before_ = false;
 };
 
 }  // namespace
@@ -67,15 +72,16 @@ torch::Tensor sample_losses(const torch::Tensor& logits,
                                                   .label_smoothing(label_smoothing));
 }
 
-Precision precision_of(const std::string& dtype) {
+Precision precision_of(const std::string& dtype, torch::Device device) {
   Precision precision;
+  precision.device = device;
   if (dtype == "fp64") precision.dtype = torch::kFloat64;
   precision.autocast = dtype == "bf16";
   return precision;
 }
 
 torch::Tensor forward(Classifier& model, const torch::Tensor& images, const Precision& precision) {
-  const Autocast guard(precision.autocast);
+  const Autocast guard(precision.device.type(), precision.autocast);
   return model.forward(images);
 }
 

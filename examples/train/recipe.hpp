@@ -33,12 +33,14 @@ torch::Tensor sample_losses(const torch::Tensor& logits,
                             const torch::Tensor& labels,
                             double label_smoothing);
 
-/// How `--dtype` computes: the dtype of parameters and inputs, and whether bfloat16 autocast is on.
+/// How `--dtype` and `--device` compute: where, the dtype of parameters and inputs, and whether
+/// bfloat16 autocast is on.
 struct Precision {
   torch::Dtype dtype = torch::kFloat32;
   bool autocast = false;
+  torch::Device device = torch::kCPU;
 };
-Precision precision_of(const std::string& dtype);
+Precision precision_of(const std::string& dtype, torch::Device device = torch::kCPU);
 
 /// Logits of a batch, [B, classes]; under autocast where `precision` says so.
 torch::Tensor forward(Classifier& model, const torch::Tensor& images, const Precision& precision);

@@ -1,3 +1,4 @@
+#include <examples/train/device.hpp>
 #include <examples/train/run.hpp>
 #include <samplers/data_loader.hpp>
 
@@ -13,6 +14,13 @@ namespace {
 
 constexpr std::int64_t kEvaluationBatch = 500;
 constexpr int kWarmUpSteps = 5;
+constexpr std::int64_t kLossEvery = 50;  // steps on a device, which then is waited for
+
+/// A part of the data where it is trained with.
+ImageBatches images_of(const Dataset& data, const Images& part, const Precision& precision) {
+  const ImageBatches images(data, part);
+  return precision.device.is_cpu() ? images : images.on(precision.device);
+}
 
 infobatch::Options run_options(const TrainOptions& options,
                                const Dataset& data,
@@ -28,22 +36,22 @@ infobatch::Options run_options(const TrainOptions& options,
 }
 
 /// Percent of the test images whose largest logit is that of their label.
-double test_accuracy(Classifier& model, const Dataset& data, const Precision& precision) {
+double test_accuracy(Classifier& model, ImageBatches& images, const Precision& precision) {
   const torch::NoGradGuard no_grad;
   model.eval();
-  ImageBatches images(data, data.test);
-  std::int64_t right = 0;
+  const auto size = static_cast<std::int64_t>(*images.size());
+  auto right = torch::zeros({}, torch::dtype(torch::kInt64).device(precision.device));
   std::vector<std::size_t> ids;
-  for (std::int64_t begin = 0; begin < data.test.size(); begin += kEvaluationBatch) {
-    const std::int64_t end = std::min(begin + kEvaluationBatch, data.test.size());
+  for (std::int64_t begin = 0; begin < size; begin += kEvaluationBatch) {
+    const std::int64_t end = std::min(begin + kEvaluationBatch, size);
     ids.resize(static_cast<std::size_t>(end - begin));
     for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::size_t>(begin) + i;
     const Batch batch = images.get_batch(ids);
     const auto logits = forward(model, batch.images.to(precision.dtype), precision);
-    right += logits.argmax(1).eq(batch.labels).sum().item<std::int64_t>();
+    right += logits.argmax(1).eq(batch.labels).sum();
   }
   model.train();
-  return 100.0 * static_cast<double>(right) / static_cast<double>(data.test.size());
+  return 100.0 * static_cast<double>(right.item<std::int64_t>()) / static_cast<double>(size);
 }
 
 }  // namespace
@@ -58,18 +66,18 @@ Run::Run(const TrainOptions& options,
          std::uint64_t seed,
          const Target& target)
     : options_(options),
-      data_(data),
-      precision_(precision_of(options.dtype)),
+      precision_(precision_of(options.dtype, torch::Device(options.device))),
       sampler_options_(run_options(options, data, arm, seed, target)),
       ib_(data.train.size(), sampler_options_),
       sample_limit_(std::string(arm.name) == "full-short" ? target.samples
                                                           : full_samples(options, data)),
       run_epochs_(static_cast<double>(sample_limit_) * static_cast<double>(options.epochs) /
                   static_cast<double>(full_samples(options, data))),
-      batches_(ImageBatches(data, data.train).augmented(seed)) {
+      batches_(images_of(data, data.train, precision_).augmented(seed)),
+      test_(images_of(data, data.test, precision_)) {
   torch::manual_seed(seed);
   model_ = make_model(options.model, data.classes);
-  model_->to(precision_.dtype);
+  model_->to(precision_.device, precision_.dtype);
   model_->train();
   optimizer_ = make_optimizer(*model_, options);
   // drop_last: every step has the same shape. Rests of ever new sizes would make the convolution
@@ -82,6 +90,8 @@ Run::Run(const TrainOptions& options,
   figures_.arm = arm.name;
   figures_.seed = seed;
   figures_.samples_full = full_samples(options, data);
+  const torch::Dtype wide = widest_float(precision_.device);
+  loss_sum_ = torch::zeros({}, torch::dtype(wide).device(precision_.device));
 }
 
 void Run::on_warning(std::function<void(const std::string&)> handler) {
@@ -96,7 +106,7 @@ void Run::begin_epoch() {
   if (!inside_epoch_) {
     epoch_ = EpochFigures{};
     epoch_.epoch = static_cast<std::int64_t>(figures_.history.size());
-    loss_sum_ = 0.0;
+    loss_sum_.zero_();
     ib_.set_epoch(epoch_.epoch);
     epoch_.kept = ib_.size();
     inside_epoch_ = true;
@@ -113,7 +123,7 @@ void Run::train_batch(const Batch& batch) {
   const auto loss = ib_.update(losses);
   loss.backward();
   optimizer_->step();
-  loss_sum_ += losses.detach().sum(torch::kFloat64).item<double>();
+  loss_sum_ += losses.detach().sum(loss_sum_.scalar_type());
   const std::int64_t count = batch.labels.size(0);
   epoch_.trained += count;
   figures_.samples_trained += count;
@@ -129,10 +139,13 @@ bool Run::step() {
     ++*position_;
     more = figures_.samples_trained < sample_limit_ && *position_ != loader_->end();
   }
+  if (!more || precision_.device.is_cpu() || figures_.steps % kLossEvery == 0) {
+    // NaN: not one whole batch. What was launched of the epoch belongs to its time.
+    epoch_.loss = loss_sum() / static_cast<double>(epoch_.trained);
+  }
   const Span span = stopwatch.elapsed();
   epoch_.time += span;
   figures_.time += span;
-  epoch_.loss = loss_sum_ / static_cast<double>(epoch_.trained);  // NaN: not one whole batch
   if (!more) end_epoch();
   return !more;
 }
@@ -147,7 +160,7 @@ void Run::end_epoch() {
                       figures_.samples_trained >= sample_limit_;
 }
 
-double Run::evaluate() { return test_accuracy(*model_, data_, precision_); }
+double Run::evaluate() { return test_accuracy(*model_, test_, precision_); }
 
 nlohmann::json Run::save(torch::serialize::OutputArchive& archive) const {
   torch::serialize::OutputArchive model;
@@ -165,7 +178,7 @@ nlohmann::json Run::save(torch::serialize::OutputArchive& archive) const {
           {"kept", epoch_.kept},
           {"trained", epoch_.trained},
           {"loss", epoch_.loss},
-          {"loss_sum", loss_sum_},
+          {"loss_sum", loss_sum()},
           {"epoch_seconds", epoch_.time.wall},
           {"epoch_cpu_seconds", epoch_.time.cpu}};
 }
@@ -186,17 +199,17 @@ void Run::load(torch::serialize::InputArchive& archive, const nlohmann::json& st
   state.at("kept").get_to(epoch_.kept);
   state.at("trained").get_to(epoch_.trained);
   epoch_.loss = number_or_nan(state.at("loss"));
-  loss_sum_ = number_or_nan(state.at("loss_sum"));
+  loss_sum_.fill_(number_or_nan(state.at("loss_sum")));
   state.at("epoch_seconds").get_to(epoch_.time.wall);
   state.at("epoch_cpu_seconds").get_to(epoch_.time.cpu);
 }
 
 void warm_up(const TrainOptions& options, const Dataset& data) {
-  const Precision precision = precision_of(options.dtype);
+  const Precision precision = precision_of(options.dtype, torch::Device(options.device));
   const auto model = make_model(options.model, data.classes);
-  model->to(precision.dtype);
+  model->to(precision.device, precision.dtype);
   const auto optimizer = make_optimizer(*model, options);
-  ImageBatches batches = ImageBatches(data, data.train).augmented(0);
+  ImageBatches batches = images_of(data, data.train, precision).augmented(0);
   std::vector<std::size_t> ids(static_cast<std::size_t>(options.batch_size));
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = i;
   for (int step = 0; step < kWarmUpSteps; ++step) {
@@ -206,7 +219,8 @@ void warm_up(const TrainOptions& options, const Dataset& data) {
     sample_losses(logits, batch.labels, options.label_smoothing).mean().backward();
     optimizer->step();
   }
-  test_accuracy(*model, data, precision);
+  ImageBatches test = images_of(data, data.test, precision);
+  test_accuracy(*model, test, precision);
 }
 
 }  // namespace infobatch::train

@@ -55,7 +55,8 @@ class Run {
   /// Whether the last step left an epoch unfinished.
   bool inside_epoch() const { return inside_epoch_; }
   const Figures& figures() const { return figures_; }
-  /// The running epoch so far, without an accuracy.
+  /// The running epoch so far, without an accuracy. On another device than the CPU its loss is that
+  /// of some steps ago.
   const EpochFigures& epoch_figures() const { return epoch_; }
   /// Epochs that are delivered, the last perhaps in part.
   std::int64_t epochs() const { return sampler_options_.epochs(); }
@@ -74,9 +75,9 @@ class Run {
   void train_batch(const Batch& batch);
   void end_epoch();
   double evaluate();
+  double loss_sum() const { return loss_sum_.item<double>(); }
 
   const TrainOptions& options_;
-  const Dataset& data_;
   Precision precision_;
   infobatch::Options sampler_options_;
   InfoBatch ib_;
@@ -85,12 +86,13 @@ class Run {
   std::shared_ptr<Classifier> model_;
   std::unique_ptr<torch::optim::SGD> optimizer_;
   ImageBatches batches_;
+  ImageBatches test_;
   std::unique_ptr<Loader> loader_;
   std::optional<torch::data::Iterator<Batch>> position_;
 
   Figures figures_;
   EpochFigures epoch_;
-  double loss_sum_ = 0.0;  // of the running epoch
+  torch::Tensor loss_sum_;  // of the running epoch, on the device: to read it is to wait
   bool inside_epoch_ = false;
 };
 

@@ -14,6 +14,7 @@ TEST_CASE("options: defaults are those of the documentation", "[train][options]"
   REQUIRE(options.data == "builtin");
   REQUIRE(options.model == "small-cnn");
   REQUIRE(options.dtype == "fp32");
+  REQUIRE(options.device == "cpu");
   REQUIRE(options.epochs == 16);
   REQUIRE(options.prune_ratio == 0.5);
   REQUIRE(options.delta == 0.875);
@@ -85,6 +86,11 @@ TEST_CASE("options: every mistake is refused by name", "[train][options]") {
       {{"--arms", "full-short"}, "add infobatch, or give --share"},
       {{"--model", "vgg"}, "one of small-cnn, resnet18"},
       {{"--dtype", "fp16"}, "one of fp32, bf16, fp64"},
+      {{"--device", "gpu"}, "--device: must be cpu, cuda, mps, xpu or another device"},
+      {{"--device", ""}, "got ''"},
+      {{"--device", "cuda:99"}, "got 'cuda:99'"},
+      {{"--device", "meta"}, "got 'meta'"},
+      {{"--device", "cuda:99", "--dtype", "fp64"}, "with Double, got 'cuda:99'"},
       {{"--data", "mnist"}, "--data: must be builtin, cifar10:DIR or cifar100:DIR"},
       {{"--data", "cifar10:"}, "got 'cifar10:'"},
       {{"--data", "cifar10:x", "--data-seed", "3"}, "goes with --data builtin"},
@@ -115,27 +121,12 @@ TEST_CASE("options: --share lets random and full-short run on their own", "[trai
 
 TEST_CASE("options: the help names every option and arm", "[train][options]") {
   const std::string help = help_text();
-  for (const char* name : {"--arms",
-                           "--data",
-                           "--data-seed",
-                           "--samples",
-                           "--model",
-                           "--dtype",
-                           "--epochs",
-                           "--batch-size",
-                           "--lr",
-                           "--weight-decay",
-                           "--label-smoothing",
-                           "--prune-ratio",
-                           "--delta",
-                           "--share",
-                           "--seeds",
-                           "--threads",
-                           "--json",
-                           "--checkpoint",
-                           "--checkpoint-every",
-                           "--interleave",
-                           "--help"}) {
+  for (const char* name : {"--arms",        "--data",  "--data-seed",    "--samples",
+                           "--model",       "--dtype", "--device",       "--epochs",
+                           "--batch-size",  "--lr",    "--weight-decay", "--label-smoothing",
+                           "--prune-ratio", "--delta", "--share",        "--seeds",
+                           "--threads",     "--json",  "--checkpoint",   "--checkpoint-every",
+                           "--interleave",  "--help"}) {
     CAPTURE(name);
     REQUIRE_THAT(help, ContainsSubstring(std::string("  ") + name));
   }
@@ -158,6 +149,7 @@ TEST_CASE("arms: each one is the policy that its name says", "[train][options]")
   REQUIRE(of("infobatch").keep() == "bernoulli");
   REQUIRE(of("infobatch").prune_ratio() == 0.4);
   REQUIRE(of("infobatch").seed().value() == 7);
+  REQUIRE(of("infobatch").device().value().is_cpu());
   REQUIRE(of("infobatch-exact").keep() == "exact");
   REQUIRE(of("infobatch-quantile").policy() == "infobatch_quantile");
   REQUIRE_FALSE(of("infobatch-norescale").rescale());

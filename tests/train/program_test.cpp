@@ -189,6 +189,7 @@ TEST_CASE("infobatch-train: mistakes are one line, status 2, nothing written", "
       {"--arms=full,unknown"},
       {"--epochs=0"},
       {"--dtype=fp8"},
+      {"--device=cuda:99"},
       {"--model=big"},
       {"--prune-ratio=half"},
       {"--samples=100000", "--data=cifar10:" + place.data.path()},

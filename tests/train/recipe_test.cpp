@@ -1,6 +1,7 @@
 #define INFOBATCH_TEST_WITH_TORCH
 #include <examples/train/batches.hpp>
 #include <examples/train/dataset_builtin.hpp>
+#include <examples/train/device.hpp>
 #include <examples/train/models.hpp>
 #include <examples/train/recipe.hpp>
 #include <tests/support/catch2_shim.hpp>
@@ -91,4 +92,43 @@ TEST_CASE("batches: labels and views by id, the epoch reaches copies", "[train][
   REQUIRE(torch::equal(first, copy.get_batch(ids).images));
   original.set_epoch(1);
   REQUIRE_FALSE(torch::equal(first, copy.get_batch(ids).images));
+}
+
+TEST_CASE("batches: tensor operations give the views of the loops to the bit, on any device",
+          "[train][recipe]") {
+  const auto [height, width] = GENERATE(table<std::int64_t, std::int64_t>({{32, 32}, {9, 12}}));
+  Dataset data;
+  data.train.height = height;
+  data.train.width = width;
+  for (int i = 0; i < 40; ++i) data.train.labels.push_back(static_cast<std::uint8_t>(i % 7));
+  for (std::int64_t i = 0; i < 40 * data.train.image_bytes(); ++i) {
+    data.train.pixels.push_back(static_cast<std::uint8_t>(i * 37 % 251));
+  }
+  data.mean = {100.5f, 110.25f, 120.1f};
+  data.deviation = {50.3f, 60.7f, 70.9f};
+  const bool augmented = GENERATE(false, true);
+  ImageBatches loops(data, data.train);
+  if (augmented) loops = loops.augmented(3);
+  ImageBatches tensors = loops.on(torch::kCPU);
+  std::vector<std::size_t> ids;
+  for (std::size_t i = 0; i < 200; ++i) ids.push_back(i * 11 % 40);
+  for (const std::int64_t epoch : {0, 1, 5}) {
+    tensors.set_epoch(epoch);  // of both
+    const Batch expected = loops.get_batch(ids);
+    const Batch found = tensors.get_batch(ids);
+    REQUIRE(found.images.sizes() == expected.images.sizes());
+    REQUIRE(found.images.is_contiguous(torch::MemoryFormat::ChannelsLast));
+    REQUIRE(torch::equal(found.images, expected.images));
+    REQUIRE(torch::equal(found.labels, expected.labels));
+    REQUIRE(found.labels.scalar_type() == torch::kInt64);
+  }
+}
+
+TEST_CASE("devices: the CPU is found by its name and computes in every precision",
+          "[train][recipe]") {
+  for (const auto dtype : {torch::kFloat32, torch::kFloat64}) {
+    REQUIRE(find_device("cpu", dtype).is_cpu());
+  }
+  REQUIRE(widest_float(torch::kCPU) == torch::kFloat64);
+  REQUIRE_THROWS_AS(find_device("meta", torch::kFloat32), UsageError);
 }
