@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
     from ._session import Plan, Session
 
+#: What a refusal on several ranks may come from.
+_FRAMEWORK = (
+    "On several ranks the sampler delivers this rank's share; a framework that splits batches itself needs "
+    "split='global', and ids"
+)
+
 #: Indices of a piece of the plan: small enough to be made in microseconds.
 PIECE = 1024
 
@@ -83,6 +89,8 @@ class Feed:
         self._plan = self._ids = None
         self._release()
         session.begin()
+        if session.sharded:
+            session.suspect(_FRAMEWORK)
         self.drop()
         self._reorders = reorders()
         self.current = iteration

@@ -272,6 +272,12 @@ def test_where_a_framework_splits_ids_bring_every_loss_to_every_rank(
     assert found[0][3] == one_process[0][3][2]
 
 
+def test_a_framework_that_splits_a_share_once_more_is_noticed(tmp_path: Path) -> None:
+    for kind, result in launch("split_twice", 2, tmp_path):
+        assert kind == "raised"
+        assert "needs split='global'" in result[1]
+
+
 def test_a_mesh_splits_by_its_data_dimension(tmp_path: Path) -> None:
     found = run("mesh", 4, tmp_path)
     two = run("epochs", 2, tmp_path, "batches", {})
