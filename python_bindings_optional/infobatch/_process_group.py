@@ -77,6 +77,13 @@ class GroupRanks(Ranks):
                 error = RankError(f"InfoBatch.{what}: all ranks must come to it, got others at {other}")
                 self._store.set(f"{number}/failed", f"{self.rank} it came to {what} instead")
                 raise error
+            if self._store.check([f"{number}/gave up"]):
+                rank = int(self._store.get(f"{number}/gave up"))
+                raise RankError(
+                    f"InfoBatch.{what}: all {self.size} ranks must come to it within the timeout, got this "
+                    f"one, rank {self.rank}, when rank {rank} had given up waiting",
+                    (self.rank,),
+                )
             if come == self.size:
                 self._store.set(f"{number}/all", "")
             while not self._store.check([f"{number}/all"]):
@@ -107,6 +114,7 @@ class GroupRanks(Ranks):
 
     def _missing(self, number: int, what: str) -> RankError:
         missing = [r for r in range(self.size) if not self._store.check([f"{number}/{r}"])]
+        self._store.set(f"{number}/gave up", str(self.rank))
         verb = "has" if len(missing) == 1 else "have"
         return RankError(
             f"InfoBatch.{what}: all {self.size} ranks must come to it, {numbers(missing or [self.rank])} "

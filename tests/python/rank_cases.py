@@ -344,9 +344,6 @@ def checkpoint_then_lose(world: World, when: str, lost: int, timeout: float) -> 
     except RuntimeError as error:
         ranks = getattr(error, "ranks", None)
         return type(error).__name__, str(error), ranks, time.monotonic() - began
-    finally:
-        if when == "slow" and world.rank != lost:
-            time.sleep(3.0)  # the others are there until the slow one has seen it
     dist.barrier()
     return None
 

@@ -190,6 +190,9 @@ def test_the_others_name_a_rank_that_is_lost_and_the_checkpoint_resumes(
     results = launch("checkpoint_then_lose", 3, tmp_path, when, lost, timeout, port=served.port)
     if when != "slow":
         assert results[lost] == ("killed", -9)
+    else:
+        late = results[lost][1][1]
+        assert "got this one, rank 1, when rank" in late
     for rank, (what, result) in enumerate(results):
         if rank == lost:
             continue
