@@ -843,10 +843,12 @@ ib_status ib_session_agree(const ib_session* session,
 
 int32_t ib_rank_reports_must_share(const ib_rank_report* reports, int64_t ranks) {
   if (reports == nullptr || ranks < 1) return 0;
-  infobatch::RankReport first;
-  first.begun = reports->begun;
-  first.stays = reports->stays;
-  return infobatch::Session::must_share(&first, ranks) ? 1 : 0;
+  try {
+    const auto all = to_reports("ib_rank_reports_must_share", reports, ranks);
+    return infobatch::Session::must_share(all.data(), ranks) ? 1 : 0;
+  } catch (...) {
+    return 0;  // what is wrong with them ib_session_agree has told
+  }
 }
 
 ib_status ib_session_losses_to_share(ib_session* session, const int32_t** bits, int64_t* count) {

@@ -29,9 +29,9 @@ class INFOBATCH_API OptionValue {
   /// Every other integer, such as long long or unsigned.
   template <typename Integer, typename = std::enable_if_t<std::is_integral_v<Integer>>>
   OptionValue(Integer value)  // NOLINT
-      : OptionValue(static_cast<
-                    std::conditional_t<std::is_signed_v<Integer>, std::int64_t, std::uint64_t>>(
-            value)) {}
+      : OptionValue(
+            static_cast<std::conditional_t<std::is_signed_v<Integer>, std::int64_t, std::uint64_t>>(
+                value)) {}
 
   /// The value as JSON text.
   const std::string& json() const { return json_; }

@@ -248,7 +248,8 @@ void Session::agree(const RankReport* reports, std::int64_t ranks) const {
 }
 
 bool Session::must_share(const RankReport* reports, std::int64_t ranks) {
-  return ranks > 1 && reports[0].begun != 0 && reports[0].stays == 0;
+  return ranks > 1 && reports[0].begun != 0 &&
+         std::any_of(reports, reports + ranks, [](const RankReport& r) { return r.stays == 0; });
 }
 
 RankLosses Session::losses_to_share() {

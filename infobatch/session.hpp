@@ -92,7 +92,7 @@ struct RankReport {
   std::int64_t epoch = 0;
   std::int64_t target = 0;    ///< the epoch that set_epoch is to begin; -1: the next iteration
   std::int64_t begun = 0;     ///< an iteration of the epoch has begun: there may be losses
-  std::int64_t stays = 0;     ///< it is about to go on with this epoch, whatever was observed
+  std::int64_t stays = 0;     ///< it goes on with this epoch: 1; 2: unless another rank does not
   std::int64_t kept = 0;      ///< K, samples of the whole plan; 0: not planned
   std::uint64_t plan = 0;     ///< a digest of it
   std::int64_t origin = 0;    ///< samples of it that were observed before a load

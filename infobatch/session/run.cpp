@@ -402,7 +402,7 @@ void Session::Impl::prepare_begin() {
     return note_forgotten(previous_);
   }
   if (distributed()) {
-    if (stays()) return ensure_plan();
+    if (stays() != 0 && !running_.taken.done) return ensure_plan();
     require_exchange("begin");
   }
   const bool taken = running_.taken.done;

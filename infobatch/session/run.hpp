@@ -183,7 +183,7 @@ class Session::Impl {
     return sharded() ? "which this epoch leaves out, or another rank delivers"
                      : "which this epoch leaves out";
   }
-  bool stays() const;
+  int stays() const;
 
   // run_state.cpp
   std::string write(bool part, bool with_scores) const;

@@ -43,7 +43,8 @@ constexpr CommonField kCommon[] = {
     {"epoch", get_field<&RankReport::epoch>},
     {"epoch to begin (-1: the next iteration)", get_field<&RankReport::target>},
     {"whether the epoch has begun", get_field<&RankReport::begun>},
-    {"whether the epoch goes on", get_field<&RankReport::stays>},
+    {"whether the epoch goes on",
+     [](const RankReport& report) { return std::int64_t{report.stays == 1}; }},
     {"digest of the scores", get_field<&RankReport::scores>},
     {"samples of the plan", get_field<&RankReport::kept>},
     {"digest of the plan", get_field<&RankReport::plan>},
@@ -95,9 +96,11 @@ void Session::Impl::deal(Epoch& epoch,
   epoch.share = std::move(share);
 }
 
-/// The next iteration goes on with the running epoch, whatever was observed of it.
-bool Session::Impl::stays() const {
-  return pinned_ || !running_.entered || (resumed_ && !over(running_));
+/// Whether the next iteration goes on with the running epoch: 1 whatever was observed of it, 2
+/// behind a load, as long as no rank has observed more of it.
+int Session::Impl::stays() const {
+  if (pinned_ || !running_.entered) return 1;
+  return resumed_ && !over(running_) ? 2 : 0;
 }
 
 void Session::Impl::require_exchange(const char* function) const {
@@ -135,7 +138,7 @@ RankReport Session::Impl::report_to_share(std::int64_t target) {
   report.epoch = running_.number;
   report.target = target;
   report.begun = running_.entered ? 1 : 0;
-  report.stays = (target < 0 ? stays() : target == running_.number) ? 1 : 0;
+  report.stays = target < 0 ? stays() : target == running_.number ? 1 : 0;
   if (compare_scores_) {
     const auto bytes = static_cast<std::size_t>(size) * sizeof(float);
     report.scores =

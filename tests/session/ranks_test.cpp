@@ -472,6 +472,32 @@ TEST_CASE("ranks: a state of 4 ranks goes on with 4, 3, 2 and 1, at any step", "
   REQUIRE(score_of_all(two) == score_bits(single));
 }
 
+TEST_CASE("ranks: behind a load the epoch is over for all when one rank observed more of it",
+          "[session][ranks]") {
+  World world(2);
+  world.begin();
+  world.steps([](std::int64_t) { return 1.0f; }, kBatch, 3);
+  World again(2);
+  again.load(world.joined());
+  again.begin();
+  again[0].next(kBatch);
+  const Slice slice = again[1].next(kBatch);
+  REQUIRE_FALSE(again.exchange());  // nobody has: it goes on once more
+  again[0].begin();
+  again[1].begin();
+  again[0].next(kBatch);
+  again[1].next(kBatch);
+  again[1].observe(losses_of(slice, [](std::int64_t) { return 2.0f; }).data(), kBatch);
+  again.begin();
+  REQUIRE(again[0].statistics().epoch == 1);
+  REQUIRE(again[1].statistics().epoch == 1);
+  const auto scores = score_of_all(again);
+  // Rank 0 broke off with a batch in flight: what was proven before the load enters, not the last
+  // batch.
+  REQUIRE(std::count(scores.begin(), scores.end(), float_bits(1.0f)) == (2 + 3) * kBatch);
+  REQUIRE(std::count(scores.begin(), scores.end(), float_bits(2.0f)) == kBatch);
+}
+
 TEST_CASE("ranks: what was not beyond doubt in a part is not in the whole state",
           "[session][ranks]") {
   // Both loaders run one batch ahead in the first epoch, so nothing is proven when it breaks off.
