@@ -152,10 +152,15 @@ class TensorStep:
         return _reduce_by(losses, weights, reduction, divisor)
 
     def _rows_by_id(self, device: torch.device) -> RowsById:
-        """What rows by id are divided by; made once, and anew for each epoch."""
+        """What rows by id are divided by."""
         if torch.compiler.is_compiling():
             assert self._rows is not None  # made with the tables
             return self._rows
+        return self._prepare_rows(device)
+
+    def _prepare_rows(self, device: torch.device) -> RowsById:
+        """Makes them once, and anew for each epoch. What is made while a step is compiled is made here:
+        some releases of torch say that they compile, also where they call a function."""
         if self._rows is None or self._rows.device != device:
             from ._tables import RowsById
 
@@ -346,7 +351,7 @@ class TensorStep:
         tables.begin(self._step.feed_plan())
         self._tables = tables
         if self._session.sharded:
-            self._rows_by_id(device)
+            self._prepare_rows(device)
 
     # --- what is refused
 
@@ -420,7 +425,7 @@ class TensorStep:
             try:
                 self._tables.begin(self._step.feed_plan())
                 if self._rows is not None:
-                    self._rows_by_id(self._rows.device)
+                    self._prepare_rows(self._rows.device)
             except BaseException:
                 self._tables = None  # half of an epoch's weights would be wrong ones
                 raise
