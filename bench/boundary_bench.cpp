@@ -9,11 +9,9 @@
 // process.
 
 #include <infobatch/buffer.hpp>
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/kernels.hpp>
-#include <infobatch/exact_mean.hpp>
-#include <infobatch/plan_builder.hpp>
 #include <infobatch/random_words.hpp>
-#include <infobatch/select.hpp>
 #include <infobatch/streams.hpp>
 #include <infobatch/threads.hpp>
 
@@ -118,19 +116,18 @@ double read_seconds(const float* scores, std::int64_t n, infobatch::Team& team) 
   return best;
 }
 
-/// One boundary, from the score table to the plan. As in the engine, small data sets stay on one
-/// thread.
+/// One boundary, from the score table to the plan, as a session makes it.
 infobatch::PlanArrays boundary(const float* scores,
                                std::int64_t n,
                                std::uint32_t epoch,
                                int threads,
                                infobatch::PlanArrays recycled) {
-  infobatch::Team team(infobatch::threads_for(n, threads));
-  const float cutoff = infobatch::sum_scores(scores, n, team).cutoff();
+  const infobatch::detail::Workers workers(n, threads);
+  const float cutoff = workers.sum(scores, n).cutoff();
   infobatch::EpochRule rule;
   rule.classes = {{1.0, true}, {0.5, true}};
   rule.classifier = infobatch::Classifier::below(infobatch::Key::of(scores), cutoff);
-  return infobatch::build_plan(n, kSeed, epoch, rule, team, std::move(recycled));
+  return workers.plan({n, kSeed, epoch, rule}, std::move(recycled));
 }
 
 void BM_Boundary(benchmark::State& state, std::int64_t n, int threads, SimdLevel level) {

@@ -45,7 +45,7 @@ struct ClassCounts {
                                std::int64_t count,
                                std::size_t n_classes) {
   const int largest = count > 0 ? *std::max_element(klass, klass + count) : 0;
-  throw InvalidArgument(message("build_plan: the class of a sample must be below ",
+  throw InvalidArgument(message("plan: the class of a sample must be below ",
                                 n_classes,
                                 ", the number of classes, got ",
                                 largest));

@@ -1,6 +1,4 @@
 #include <infobatch/config.hpp>
-#include <infobatch/detail/float_environment.hpp>
-#include <infobatch/detail/plan_options.hpp>
 #include <infobatch/detail/whole_batches.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
@@ -34,12 +32,8 @@ std::vector<KeptOfClass> exact_counts(const EpochRule& rule,
 }
 
 // How the classes are kept, and what that makes of counts[].keep_below.
-std::vector<ClassRule> class_rules(std::int64_t n,
-                                   std::uint64_t seed,
-                                   std::uint32_t epoch,
-                                   const EpochRule& rule,
-                                   Team& team,
-                                   KeptCounts& counts) {
+std::vector<ClassRule> class_rules(const PlanTask& task, Team& team, KeptCounts& counts) {
+  const EpochRule& rule = task.rule;
   std::vector<ClassRule> rules(rule.classes.size());
   bool any_exact = false;
   for (std::size_t c = 0; c < rules.size(); ++c) {
@@ -57,18 +51,18 @@ std::vector<ClassRule> class_rules(std::int64_t n,
   if (!any_exact) return rules;
 
   std::int64_t members[EpochRule::kMaxClasses];
-  count_members(rule.classifier, n, static_cast<int>(counts.size()), team, members);
+  count_members(rule.classifier, task.size, static_cast<int>(counts.size()), team, members);
   for (std::size_t c = 0; c < counts.size(); ++c) counts[c].members = members[c];
   const std::vector<KeptOfClass> kept = exact_counts(rule, rules, counts);
   for (std::size_t c = 0; c < rules.size(); ++c) {
     if (rules[c].kind != ClassRule::kCut) continue;
     rules[c].cut = select_smallest_draws(rule.classifier,
                                          static_cast<std::uint8_t>(c),
-                                         n,
+                                         task.size,
                                          kept[c].members,
                                          kept[c].kept,
-                                         seed,
-                                         epoch,
+                                         task.seed,
+                                         task.epoch,
                                          kStreamExactKeep,
                                          team);
   }
@@ -94,34 +88,37 @@ float class_weight(const KeepClass& klass, const ClassRule& rule, const ClassCou
 
 }  // namespace
 
-std::int64_t plan_slots(std::int64_t n) { return n + kKeepSlack; }
+std::int64_t plan_slots(std::int64_t size) { return size + kKeepSlack; }
 
-void check_plan(std::int64_t n, const EpochRule& rule) {
+void check_plan(const PlanTask& task) {
+  const EpochRule& rule = task.rule;
   const std::size_t classes = rule.classes.size();
   if (classes < 1 || classes > static_cast<std::size_t>(EpochRule::kMaxClasses)) {
-    throw InvalidArgument(message(
-        "build_plan: a rule has 1 to ", int{EpochRule::kMaxClasses}, " classes, got ", classes));
+    throw InvalidArgument(
+        message("plan: a rule has 1 to ", int{EpochRule::kMaxClasses}, " classes, got ", classes));
   }
-  if (n < 0 || n > most_samples(classes)) {
-    throw InvalidArgument(message(
-        "build_plan: the number of samples must lie in [0, ", most_samples(classes), "], got ", n));
+  if (task.size < 0 || task.size > most_samples(classes)) {
+    throw InvalidArgument(message("plan: the number of samples must lie in [0, ",
+                                  most_samples(classes),
+                                  "], got ",
+                                  task.size));
   }
   for (const KeepClass& klass : rule.classes) {
     if (!(klass.keep_ratio >= 0.0 && klass.keep_ratio <= 1.0)) {
       throw InvalidArgument(
-          message("build_plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
+          message("plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
     }
   }
   if (rule.multiple < 1 || rule.multiple > kMaxSize) {
     throw InvalidArgument(
-        message("build_plan: the multiple must lie in [1, ", kMaxSize, "], got ", rule.multiple));
+        message("plan: the multiple must lie in [1, ", kMaxSize, "], got ", rule.multiple));
   }
 }
 
-PlanArrays reserve_plan(std::int64_t n, PlanArrays recycled) {
+PlanArrays reserve_plan(std::int64_t size, PlanArrays recycled) {
   recycled.size = 0;
-  recycled.ids.resize(plan_slots(n));
-  recycled.weights.resize(plan_slots(n));
+  recycled.ids.resize(plan_slots(size));
+  recycled.weights.resize(plan_slots(size));
   return recycled;
 }
 
@@ -135,62 +132,44 @@ PlanArrays finish_plan(PlanArrays reserved, const PlanOutcome& outcome) {
   return reserved;
 }
 
-PlanOutcome fill_plan(const PlanOptions& options,
-                      std::int64_t n,
-                      std::uint64_t seed,
-                      std::uint32_t epoch,
-                      const EpochRule& rule,
+PlanOutcome fill_plan(const PlanTask& task,
+                      const ShuffleConstants& constants,
                       Team& team,
                       const PlanMemory& memory) {
+  const EpochRule& rule = task.rule;
   PlanOutcome plan;
   plan.counts.assign(rule.classes.size(), ClassCount{});
-  const std::vector<ClassRule> rules = class_rules(n, seed, epoch, rule, team, plan.counts);
+  const std::vector<ClassRule> rules = class_rules(task, team, plan.counts);
   const int id_bits = kItemBits - class_bits(rule.classes.size());
 
   auto* const in_ids = reinterpret_cast<std::uint32_t*>(memory.ids);
   auto* const in_weights = reinterpret_cast<std::uint32_t*>(memory.weights);
   // What is sure to be a single bucket is kept where it is going to be shuffled.
-  const bool single = n <= options.shuffle.large_bucket && team.size() == 1;
+  const bool single = task.size <= constants.large_bucket && team.size() == 1;
   std::uint32_t* const kept_items = single ? in_weights : in_ids;
-  const bool streaming = n >= kStreamingFrom;
-  const KeptRuns kept = keep_samples(
-      n, seed, epoch, rule.classifier, rules, id_bits, team, kept_items, plan.counts, streaming);
+  const bool streaming = task.size >= kStreamingFrom;
+  const KeptRuns kept = keep_samples(task.size,
+                                     task.seed,
+                                     task.epoch,
+                                     rule.classifier,
+                                     rules,
+                                     id_bits,
+                                     team,
+                                     kept_items,
+                                     plan.counts,
+                                     streaming);
 
   float weights[EpochRule::kMaxClasses] = {};
   for (std::size_t c = 0; c < rules.size(); ++c) {
     weights[c] = plan.counts[c].weight = class_weight(rule.classes[c], rules[c], plan.counts[c]);
   }
   const ShuffleArrays arrays{kept_items, in_weights, memory.ids, memory.weights, id_bits, weights};
-  shuffle_items(kept, arrays, seed, epoch, team, options.shuffle);
+  shuffle_items(kept, arrays, task.seed, task.epoch, team, constants);
   plan.kept = plan.used = kept.size;
   if (single) plan.used = kept.runs.back().begin + kept.runs.back().size;
   return plan;
 }
 
-PlanArrays build_plan_with(const PlanOptions& options,
-                           std::int64_t n,
-                           std::uint64_t seed,
-                           std::uint32_t epoch,
-                           const EpochRule& rule,
-                           Team& team,
-                           PlanArrays recycled) {
-  check_plan(n, rule);
-  PlanArrays plan = reserve_plan(n, std::move(recycled));
-  const PlanMemory memory{plan.ids.data(), plan.weights.data()};
-  const PlanOutcome outcome = fill_plan(options, n, seed, epoch, rule, team, memory);
-  return finish_plan(std::move(plan), outcome);
-}
-
 }  // namespace detail
-
-PlanArrays build_plan(std::int64_t n,
-                      std::uint64_t seed,
-                      std::uint32_t epoch,
-                      const EpochRule& rule,
-                      Team& team,
-                      PlanArrays recycled) {
-  const detail::DefaultFloatEnvironment float_environment;
-  return detail::build_plan_with({}, n, seed, epoch, rule, team, std::move(recycled));
-}
 
 }  // namespace infobatch

@@ -46,7 +46,17 @@ constexpr std::int64_t most_samples(std::size_t classes) {
 
 namespace detail {
 
-/// Where a plan goes: plan_slots(n) slots each. Behind the kept samples they are scratch.
+struct ShuffleConstants;
+
+/// What an epoch is: the samples [0, size), kept, weighed and shuffled by `rule`.
+struct PlanTask {
+  std::int64_t size = 0;
+  std::uint64_t seed = 0;
+  std::uint32_t epoch = 0;
+  EpochRule rule;
+};
+
+/// Where a plan goes: plan_slots(size) slots each. Behind the kept samples they are scratch.
 struct PlanMemory {
   std::int64_t* ids = nullptr;
   float* weights = nullptr;
@@ -59,33 +69,30 @@ struct PlanOutcome {
   KeptCounts counts;
 };
 
-/// Slots of PlanMemory for n samples.
-std::int64_t plan_slots(std::int64_t n);
+/// Slots of PlanMemory for `size` samples.
+std::int64_t plan_slots(std::int64_t size);
 
-/// @throws InvalidArgument  as build_plan, for what can be said before the samples are looked at.
-void check_plan(std::int64_t n, const EpochRule& rule);
+/// @throws InvalidArgument  size outside [0, most_samples], no class or more than 16, a keep ratio
+///                          outside [0, 1], a multiple outside [1, 2^31].
+void check_plan(const PlanTask& task);
 
-/// Memory for a plan of n samples, that of `recycled` where it suffices.
-PlanArrays reserve_plan(std::int64_t n, PlanArrays recycled);
+/// Memory for a plan of `size` samples, that of `recycled` where it suffices.
+PlanArrays reserve_plan(std::int64_t size, PlanArrays recycled);
+
+/// Keeps, weighs and shuffles (rules 3, 4, 5, 8, 16) what `check_plan` found to be right: a pure
+/// function of task and constants, whatever the team and the instruction set.
+///
+/// @param constants  those of the rule, but in tests.
+/// @throws InvalidArgument  a class number at or above the number of classes; std::bad_alloc.
+/// @note Memory: 12 bytes a kept sample beside address space for all, plus a megabyte or so a
+///       thread.
+PlanOutcome fill_plan(const PlanTask& task,
+                      const ShuffleConstants& constants,
+                      Team& team,
+                      const PlanMemory& memory);
 
 /// The plan that was made in this memory; what lies behind it goes back to the system.
 PlanArrays finish_plan(PlanArrays reserved, const PlanOutcome& outcome);
 
 }  // namespace detail
-
-/// Keeps, weighs and shuffles the samples [0, n) by `rule` (rules 3, 4, 5, 8, 16): a pure
-/// function of the arguments, whatever the team and the instruction set.
-///
-/// @param recycled  a plan no longer needed; its memory is used again where it suffices.
-/// @throws InvalidArgument n outside [0, most_samples], no class or more than 16, a keep ratio
-///         outside [0, 1], a multiple outside [1, 2^31]; std::bad_alloc. A class number at or above
-///         the number of classes is refused too.
-/// @note Memory: 12 bytes a kept sample beside address space for n, plus a megabyte or so a thread.
-PlanArrays build_plan(std::int64_t n,
-                      std::uint64_t seed,
-                      std::uint32_t epoch,
-                      const EpochRule& rule,
-                      Team& team,
-                      PlanArrays recycled = {});
-
 }  // namespace infobatch

@@ -97,7 +97,7 @@ RankCut Workers::cut_rank(const RankTask& task) const {
 }
 
 PlanArrays Workers::plan(const PlanTask& task, PlanArrays recycled) const {
-  check_plan(task.size, task.rule);
+  check_plan(task);
   PlanArrays plan = reserve_plan(task.size, std::move(recycled));
   const PlanMemory memory{plan.ids.data(), plan.weights.data()};
   PlanOutcome outcome;

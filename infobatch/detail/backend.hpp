@@ -55,14 +55,6 @@ struct RankTask {
   std::uint32_t epoch = 0;
 };
 
-/// The samples [0, size), kept, weighed and shuffled by `rule`.
-struct PlanTask {
-  std::int64_t size = 0;
-  std::uint64_t seed = 0;
-  std::uint32_t epoch = 0;
-  EpochRule rule;
-};
-
 /// Functions that work get what `open` gave, and their memory stays the caller's.
 struct Backend {
   std::uint32_t struct_size;

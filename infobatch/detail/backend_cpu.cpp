@@ -1,9 +1,9 @@
 #include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/float_environment.hpp>
-#include <infobatch/detail/plan_options.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
 #include <infobatch/select.hpp>
+#include <infobatch/shuffle.hpp>
 #include <infobatch/threads.hpp>
 
 #include <algorithm>
@@ -90,9 +90,8 @@ BackendStatus plan(void* shared,
                    const PlanMemory* memory,
                    PlanOutcome* outcome,
                    BackendError* error) {
-  return guarded(shared, error, [&](Team& team) {
-    *outcome = fill_plan({}, task->size, task->seed, task->epoch, task->rule, team, *memory);
-  });
+  return guarded(
+      shared, error, [&](Team& team) { *outcome = fill_plan(*task, {}, team, *memory); });
 }
 
 BackendStatus fold(void* shared,

@@ -346,25 +346,14 @@ void emit(const std::uint32_t* items,
           std::int64_t* ids,
           float* weights,
           Streaming streaming) {
-  const std::uint32_t mask = (1u << id_bits) - 1u;
-  const __m256i id_mask = _mm256_set1_epi32(static_cast<int>(mask));
+  const __m256i id_mask = _mm256_set1_epi32(static_cast<int>((1u << id_bits) - 1u));
   const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
   // 16 weights in two vectors; bit 3 of a class, where a blend looks for it, says which.
   const __m256 low_weights = _mm256_loadu_ps(class_weight);
   const __m256 high_weights = _mm256_loadu_ps(class_weight + 8);
-  const auto emit_one = [&](std::int64_t i) {
-    const std::uint32_t item = items[i];
-    ids[i] = item & mask;
-    const float weight = class_weight[item >> id_bits];
-    __builtin_memcpy(weights + i, &weight, sizeof(weight));
-  };
-  const auto off_line = [](const void* p) {
-    return (reinterpret_cast<std::uintptr_t>(p) & 31) != 0;
-  };
-  std::int64_t i = 0;
-  if (streaming != Streaming::kNone) {  // whole vectors only
-    for (; i < count && (off_line(ids + i) || off_line(weights + i)); ++i) emit_one(i);
-  }
+  const bool streams = streaming != Streaming::kNone;
+  std::int64_t i = streams ? lanes::first_aligned(ids, weights, count, 32) : 0;
+  lanes::emit_range(items, 0, i, id_bits, class_weight, ids, weights);
   for (; i + 8 <= count; i += 8) {
     const __m256i item = load(items + i);
     const __m256i id = _mm256_and_si256(item, id_mask);
@@ -387,8 +376,8 @@ void emit(const std::uint32_t* items,
       _mm256_stream_si256(reinterpret_cast<__m256i*>(ids + i + 4), high);
     }
   }
-  for (; i < count; ++i) emit_one(i);
-  if (streaming != Streaming::kNone) _mm_sfence();
+  lanes::emit_range(items, i, count, id_bits, class_weight, ids, weights);
+  if (streams) _mm_sfence();
 }
 
 // ---- the step -----------------------------------------------------------------------------------

@@ -415,23 +415,12 @@ void emit(const std::uint32_t* items,
           std::int64_t* ids,
           float* weights,
           Streaming streaming) {
-  const __m512i id_mask =
-      _mm512_set1_epi32(static_cast<int>(id_bits >= 32 ? ~0u : (1u << id_bits) - 1u));
+  const __m512i id_mask = _mm512_set1_epi32(static_cast<int>((1u << id_bits) - 1u));
   const __m128i class_shift = _mm_cvtsi32_si128(id_bits);
   const __m512 table = _mm512_loadu_ps(class_weight);
-  const auto emit_one = [&](std::int64_t i) {
-    const std::uint32_t item = items[i];
-    ids[i] = id_bits >= 32 ? item : item & ((1u << id_bits) - 1u);
-    const float weight = class_weight[id_bits >= 32 ? 0 : item >> id_bits];
-    __builtin_memcpy(weights + i, &weight, sizeof(weight));
-  };
-  const auto off_line = [](const void* p) {
-    return (reinterpret_cast<std::uintptr_t>(p) & 63) != 0;
-  };
-  std::int64_t i = 0;
-  if (streaming != Streaming::kNone) {  // whole cache lines only
-    for (; i < count && (off_line(ids + i) || off_line(weights + i)); ++i) emit_one(i);
-  }
+  const bool streams = streaming != Streaming::kNone;
+  std::int64_t i = streams ? lanes::first_aligned(ids, weights, count, 64) : 0;
+  lanes::emit_range(items, 0, i, id_bits, class_weight, ids, weights);
   for (; i + 16 <= count; i += 16) {
     const __m512i item = _mm512_loadu_si512(items + i);
     const __m512i id = _mm512_and_si512(item, id_mask);
@@ -451,8 +440,8 @@ void emit(const std::uint32_t* items,
       _mm512_stream_si512(reinterpret_cast<__m512i*>(ids + i + 8), high);
     }
   }
-  for (; i < count; ++i) emit_one(i);
-  if (streaming != Streaming::kNone) _mm_sfence();
+  lanes::emit_range(items, i, count, id_bits, class_weight, ids, weights);
+  if (streams) _mm_sfence();
 }
 
 std::int64_t stage_losses(const float* losses,

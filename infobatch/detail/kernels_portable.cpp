@@ -106,14 +106,7 @@ void emit(const std::uint32_t* items,
           std::int64_t* ids,
           float* weights,
           Streaming /*streaming*/) {
-  const std::uint64_t mask = (std::uint64_t{1} << id_bits) - 1;
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::uint32_t item;
-    std::memcpy(&item, items + i, sizeof(item));
-    ids[i] = static_cast<std::int64_t>(item & mask);
-    const float weight = class_weight[std::uint64_t{item} >> id_bits];
-    std::memcpy(weights + i, &weight, sizeof(weight));
-  }
+  lanes::emit_range(items, 0, count, id_bits, class_weight, ids, weights);
 }
 
 std::int64_t stage_losses(const float* losses,

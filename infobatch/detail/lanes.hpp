@@ -99,6 +99,39 @@ static inline int append_items(const std::uint64_t* lanes,
   return static_cast<int>(out - begin);
 }
 
+/// Kernels::emit for the items [begin, end), one by one.
+static inline void emit_range(const std::uint32_t* items,
+                              std::int64_t begin,
+                              std::int64_t end,
+                              int id_bits,
+                              const float* class_weight,
+                              std::int64_t* ids,
+                              float* weights) {
+  const std::uint32_t mask = (1u << id_bits) - 1u;
+  for (std::int64_t i = begin; i < end; ++i) {
+    std::uint32_t item;  // whose memory may be that of its weight
+    __builtin_memcpy(&item, items + i, sizeof(item));
+    ids[i] = item & mask;
+    const float weight = class_weight[item >> id_bits];
+    __builtin_memcpy(weights + i, &weight, sizeof(weight));
+  }
+}
+
+/// The first of `count` items whose id and weight both begin a vector of `width` bytes, to be
+/// written past the caches; `count` if there is none.
+static inline std::int64_t first_aligned(const std::int64_t* ids,
+                                         const float* weights,
+                                         std::int64_t count,
+                                         std::uintptr_t width) {
+  std::int64_t i = 0;
+  while (i < count && ((reinterpret_cast<std::uintptr_t>(ids + i) |
+                        reinterpret_cast<std::uintptr_t>(weights + i)) &
+                       (width - 1)) != 0) {
+    ++i;
+  }
+  return i;
+}
+
 /// Kernels::scatter_few.
 static inline void scatter_few(const std::uint64_t* lanes,
                                int n_words,

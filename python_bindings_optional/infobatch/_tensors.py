@@ -187,7 +187,7 @@ class TensorStep:
             weights = torch.empty_like(losses, requires_grad=False)
             session.observe_ids(address, ids.data_ptr(), count, weights.data_ptr())
             return self._reduced(losses, weights, reduction, ids, 0)
-        if self._generation != session.generation or self._tables is not None:
+        if self._generation != session.generation or (self._tables is not None and self._tables.dirty):
             return None
         self._step.feed.sync()
         self._step.feed.require_order("update")

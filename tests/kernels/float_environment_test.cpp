@@ -1,4 +1,5 @@
 #include <infobatch/config.hpp>
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/owned_plan.hpp>
 #include <infobatch/plan_builder.hpp>
@@ -185,8 +186,7 @@ TEST_CASE("a plan without a session, too, is made in the default environment", "
   for (std::size_t i = 0; i < table.size(); i += 3) table[i] = 1;
   rule.classifier = Classifier::of_table(table.data());
   const auto made = [&] {
-    Team team(1);
-    PlanArrays arrays = build_plan(5000, 3, 4, rule, team, {});
+    PlanArrays arrays = detail::Workers(5000, 1).plan({5000, 3, 4, rule}, {});
     return copy_of(PlanRef(new detail::OwnedPlan(4, 5000, std::move(arrays))));
   };
   const PlanCopy expected = made();

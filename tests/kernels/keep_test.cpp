@@ -222,34 +222,35 @@ TEST_CASE("sixteen classes are kept each by its own ratio", "[kernels][keep]") {
   }
 }
 
-TEST_CASE("rule 13: build_plan refuses what it cannot do, by name", "[kernels][keep]") {
+TEST_CASE("rule 13: a plan refuses what it cannot do, by name", "[kernels][keep]") {
   Team team(2);
   using Catch::Matchers::ContainsSubstring;
   const EpochRule good = testing::keep_all();
-  REQUIRE_THROWS_AS(build_plan(-1, 1, 1, good, team), InvalidArgument);
-  REQUIRE_THROWS_WITH(build_plan(most_samples(1) + 1, 1, 1, good, team),
-                      ContainsSubstring("build_plan") && ContainsSubstring("2147483649"));
+  REQUIRE_THROWS_AS(testing::build_plan(-1, 1, 1, good, team), InvalidArgument);
+  REQUIRE_THROWS_WITH(testing::build_plan(most_samples(1) + 1, 1, 1, good, team),
+                      ContainsSubstring("plan: ") && ContainsSubstring("2147483649"));
   EpochRule sixteen;
   sixteen.classes.assign(16, KeepClass{});
   REQUIRE(most_samples(16) == std::int64_t{1} << 28);
-  REQUIRE_THROWS_WITH(build_plan(most_samples(16) + 1, 1, 1, sixteen, team),
+  REQUIRE_THROWS_WITH(testing::build_plan(most_samples(16) + 1, 1, 1, sixteen, team),
                       ContainsSubstring("must lie in [0, 268435456], got 268435457"));
   EpochRule rule;
   rule.classes.clear();
-  REQUIRE_THROWS_AS(build_plan(10, 1, 1, rule, team), InvalidArgument);
+  REQUIRE_THROWS_AS(testing::build_plan(10, 1, 1, rule, team), InvalidArgument);
   rule.classes.assign(17, KeepClass{});
-  REQUIRE_THROWS_AS(build_plan(10, 1, 1, rule, team), InvalidArgument);
+  REQUIRE_THROWS_AS(testing::build_plan(10, 1, 1, rule, team), InvalidArgument);
   for (const double ratio : {-0.1, 1.1, std::nan("")}) {
     rule.classes = {{ratio, true}};
-    REQUIRE_THROWS_AS(build_plan(10, 1, 1, rule, team), InvalidArgument);
+    REQUIRE_THROWS_AS(testing::build_plan(10, 1, 1, rule, team), InvalidArgument);
   }
   for (const KeepMode mode : {KeepMode::kBernoulli, KeepMode::kExact}) {
     rule = two_class_rule(0.5, mode);
     rule.classes = {KeepClass{0.5}};
     for (const detail::SimdLevel level : testing::simd_levels()) {
       const testing::WithLevel use(level);
-      REQUIRE_THROWS_WITH(build_plan(10, 1, 1, rule, team), ContainsSubstring("got 1"));
-      REQUIRE_THROWS_WITH(build_plan(300000, 1, 1, rule, team), ContainsSubstring("got 1"));
+      REQUIRE_THROWS_WITH(testing::build_plan(10, 1, 1, rule, team), ContainsSubstring("got 1"));
+      REQUIRE_THROWS_WITH(testing::build_plan(300000, 1, 1, rule, team),
+                          ContainsSubstring("got 1"));
     }
   }
 }

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <infobatch/detail/plan_options.hpp>
 #include <infobatch/plan_builder.hpp>
+#include <infobatch/shuffle.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -53,17 +53,38 @@ struct Plan {
   }
 };
 
-inline Plan plan_with(const detail::PlanOptions& options,
+/// What tests vary of a plan: other constants make other plans.
+struct PlanOptions {
+  detail::ShuffleConstants shuffle;
+};
+
+/// A plan in its own memory, without a backend.
+inline PlanArrays build_plan(std::int64_t n,
+                             std::uint64_t seed,
+                             std::uint32_t epoch,
+                             const EpochRule& rule,
+                             Team& team,
+                             PlanArrays recycled = {},
+                             const PlanOptions& options = {}) {
+  const detail::PlanTask task{n, seed, epoch, rule};
+  detail::check_plan(task);
+  PlanArrays plan = detail::reserve_plan(n, std::move(recycled));
+  const detail::PlanMemory memory{plan.ids.data(), plan.weights.data()};
+  const detail::PlanOutcome outcome = detail::fill_plan(task, options.shuffle, team, memory);
+  return detail::finish_plan(std::move(plan), outcome);
+}
+
+inline Plan plan_with(const PlanOptions& options,
                       std::int64_t n,
                       std::uint64_t seed,
                       std::uint32_t epoch,
                       const EpochRule& rule,
                       int threads = 1) {
   Team team(threads);
-  PlanArrays arrays = detail::build_plan_with(options, n, seed, epoch, rule, team, {});
+  const PlanArrays arrays = build_plan(n, seed, epoch, rule, team, {}, options);
   return {{arrays.ids.data(), arrays.ids.data() + arrays.size},
           {arrays.weights.data(), arrays.weights.data() + arrays.size},
-          std::move(arrays.counts)};
+          arrays.counts};
 }
 
 inline Plan plan(std::int64_t n,

@@ -23,8 +23,8 @@ namespace {
 constexpr std::int64_t kMost = std::int64_t{1} << 40;  // far beyond any plan
 
 // Constants that give even small plans one or two levels of tiny buckets.
-detail::PlanOptions tiny_buckets(int bits1, int fewest_bits2 = 1) {
-  detail::PlanOptions options;
+testing::PlanOptions tiny_buckets(int bits1, int fewest_bits2 = 1) {
+  testing::PlanOptions options;
   options.shuffle.large_bucket = 1;
   options.shuffle.large_bucket_bits = 0;
   options.shuffle.bucket = 2;
@@ -174,7 +174,7 @@ TEST_CASE("rule 8: two levels give the same plan for any team and instruction se
   for (const int bits1 : {1, 4, 9}) {
     for (const std::int64_t n : {5, 1000, 30011}) {
       CAPTURE(bits1, n);
-      detail::PlanOptions options = tiny_buckets(bits1);
+      testing::PlanOptions options = tiny_buckets(bits1);
       const EpochRule rule = two_class_rule(0.7);
       const testing::Plan expected = plan_with(options, n, 1, 1, rule);
       for (const detail::SimdLevel level : testing::simd_levels()) {
@@ -189,10 +189,10 @@ TEST_CASE("rule 8: two levels give the same plan for any team and instruction se
 
 TEST_CASE("rule 8: a part of level 2 that outgrows its room changes nothing",
           "[kernels][shuffle]") {
-  detail::PlanOptions options = tiny_buckets(3);
+  testing::PlanOptions options = tiny_buckets(3);
   for (const std::int64_t n : {40, 1000, 30011}) {
     const testing::Plan expected = plan_with(options, n, 2, 3, two_class_rule(0.7));
-    detail::PlanOptions tight = options;
+    testing::PlanOptions tight = options;
     tight.shuffle.room_deviations = 0;
     REQUIRE(plan_with(tight, n, 2, 3, two_class_rule(0.7), 2) == expected);
   }
@@ -225,7 +225,7 @@ TEST_CASE("rule 8: a plan follows the written rule, draw by draw", "[kernels][sh
     for (const int fewest : {1, 3}) {
       for (const std::int64_t n : {1, 2, 7, 100, 5003}) {
         CAPTURE(n, bits1, fewest);
-        const detail::PlanOptions options = tiny_buckets(bits1, fewest);
+        const testing::PlanOptions options = tiny_buckets(bits1, fewest);
         REQUIRE(plan_with(options, n, 78, 6, keep_all(), 2).ids ==
                 reference_order(n, 78, 6, options.shuffle));
       }
@@ -256,7 +256,7 @@ TEST_CASE("rule 8: all permutations of few ids are equally likely",
           "[kernels][shuffle][statistical]") {
   struct Case {
     std::int64_t kept;
-    detail::PlanOptions options;
+    testing::PlanOptions options;
   };
   const std::vector<Case> cases = {{2, {}},
                                    {3, {}},
@@ -369,9 +369,9 @@ TEST_CASE("rule 8: Lemire's scaling with rejection is exactly uniform",
 TEST_CASE("the memory of an old plan is used again and does not show", "[kernels][shuffle]") {
   Team team(1);
   const EpochRule rule = two_class_rule(0.5);
-  PlanArrays old = build_plan(500000, 1, 1, rule, team);
+  PlanArrays old = testing::build_plan(500000, 1, 1, rule, team);
   const std::int64_t* const memory = old.ids.data();
-  const PlanArrays next = build_plan(500000, 1, 2, rule, team, std::move(old));
+  const PlanArrays next = testing::build_plan(500000, 1, 2, rule, team, std::move(old));
   REQUIRE(next.ids.data() == memory);
   const testing::Plan expected = plan(500000, 1, 2, rule);
   REQUIRE(std::equal(expected.ids.begin(), expected.ids.end(), next.ids.data()));

@@ -256,7 +256,7 @@ TEST_CASE("rule 16: without exact counts there is nothing to round", "[kernels][
   REQUIRE(plan(3000, 3, 4, rule) == loose);
 }
 
-TEST_CASE("rule 13: build_plan refuses a multiple that is none", "[kernels][whole_batches]") {
+TEST_CASE("rule 13: a plan refuses a multiple that is none", "[kernels][whole_batches]") {
   Team team(1);
   EpochRule rule = two_class_rule(0.5, KeepMode::kExact);
   for (const std::int64_t multiple : {std::int64_t{0},
@@ -264,13 +264,13 @@ TEST_CASE("rule 13: build_plan refuses a multiple that is none", "[kernels][whol
                                       kMaxSize + 1,
                                       std::numeric_limits<std::int64_t>::max()}) {
     rule.multiple = multiple;
-    REQUIRE_THROWS_WITH(build_plan(10, 1, 1, rule, team),
-                        Catch::Matchers::ContainsSubstring(
-                            "build_plan: the multiple must lie in [1, 2147483648], got " +
-                            std::to_string(multiple)));
+    REQUIRE_THROWS_WITH(
+        testing::build_plan(10, 1, 1, rule, team),
+        Catch::Matchers::ContainsSubstring("plan: the multiple must lie in [1, 2147483648], got " +
+                                           std::to_string(multiple)));
   }
   rule.multiple = kMaxSize;
-  REQUIRE(build_plan(10, 1, 1, rule, team).size == 7);  // 5 candidates, 2 of them kept
+  REQUIRE(testing::build_plan(10, 1, 1, rule, team).size == 7);  // 5 candidates, 2 of them kept
 }
 
 }  // namespace infobatch
