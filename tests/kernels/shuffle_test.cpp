@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <numeric>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -149,6 +150,47 @@ TEST_CASE("rule 8: a plan is a permutation of the kept ids at every size", "[ker
       for (std::int64_t n = 1; n < 3000; n += n < 40 ? 1 : 111) {
         CAPTURE(n, bits1, static_cast<int>(level));
         REQUIRE(is_permutation_of_all(plan_with(tiny_buckets(bits1), n, 1, 2, keep_all()).ids));
+      }
+    }
+  }
+}
+
+TEST_CASE("scatter_few writes the items of each part, and nothing behind them",
+          "[kernels][shuffle]") {
+  constexpr int kWords = 32;
+  constexpr std::uint32_t kUntouched = 0xDEADBEEF;
+  std::mt19937_64 random(8);
+  std::vector<std::uint32_t> items(kWords * 64);
+  std::iota(items.begin(), items.end(), 1u);
+  for (const detail::SimdLevel level : testing::simd_levels()) {
+    const testing::WithLevel use(level);
+    for (int run = 0; run < 400; ++run) {
+      const int parts = 1 + run % 4;
+      // Which part an item has; -1: none, as at the ends of a list. Some parts have few items.
+      const bool whole = run % 8 < 4;
+      const std::uint64_t rare = random() % 64;
+      std::vector<std::vector<std::uint32_t>> expected(static_cast<std::size_t>(parts));
+      std::vector<std::uint64_t> lanes(static_cast<std::size_t>(parts) * kWords, 0);
+      for (std::size_t i = 0; i < items.size(); ++i) {
+        if (!whole && (i < 100 || i > 1900)) continue;
+        const bool first = random() % 64 >= rare;
+        const std::size_t part = first ? 0 : random() % static_cast<std::uint64_t>(parts);
+        expected[part].push_back(items[i]);
+        lanes[part * kWords + i / 64] |= std::uint64_t{1} << i % 64;
+      }
+      // Each part ends where memory of somebody else begins.
+      std::vector<std::vector<std::uint32_t>> out(static_cast<std::size_t>(parts));
+      std::uint32_t* slots[4] = {};
+      for (std::size_t part = 0; part < expected.size(); ++part) {
+        out[part].assign(expected[part].size() + 64, kUntouched);
+        slots[part] = out[part].data();
+      }
+      detail::kernels().scatter_few(lanes.data(), kWords, parts, items.data(), slots);
+      for (std::size_t part = 0; part < expected.size(); ++part) {
+        CAPTURE(static_cast<int>(level), parts, part, whole, rare);
+        REQUIRE(slots[part] == out[part].data() + expected[part].size());
+        expected[part].resize(out[part].size(), kUntouched);
+        REQUIRE(out[part] == expected[part]);
       }
     }
   }

@@ -33,6 +33,50 @@ if TYPE_CHECKING:
 CURES = r"(?s)update\(losses, ids\)"
 
 
+# --- weights
+
+
+@pytest.mark.torch
+def test_a_loss_has_its_own_weight_whatever_step_came_before() -> None:
+    """Usual steps, steps that take another way, steps that fail and epochs that break off, in any order."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class OutOfMemory(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func._opname == "mul":
+                raise MemoryError
+            return func(*args, **(kwargs or {}))
+
+    rng = random.Random(5)
+    pruned = 0
+    for seed in range(40):
+        ib = InfoBatch(96, 12, seed=seed, prune_ratio=rng.choice([0.3, 0.7]))
+        size = rng.choice([5, 8, 16])
+        for epoch in range(8):
+            ib.set_epoch(epoch)
+            steps = rng.choice([2, 3, 4, 30])  # before the loop breaks off
+            for ids in ib.batch_sampler(size):
+                own = ib.get_weights(torch.tensor(ids))
+                losses = torch.tensor(losses_of(ids, epoch))
+                way = rng.choice(["usual", "usual", "double", "fails", "observe"])
+                if way == "fails":
+                    with pytest.raises(MemoryError), OutOfMemory():
+                        ib.update(losses)
+                if way == "observe":
+                    assert torch.equal(ib.observe(losses), own)
+                else:
+                    given = losses.double() if way == "double" else losses
+                    found = ib.update(given, reduction="none")
+                    assert torch.equal(found, given * own), (seed, epoch, way)
+                pruned += int((own > 1).sum())
+                steps -= 1
+                if steps == 0:
+                    with whatever_it_warns_of():
+                        ib.set_epoch(epoch + 1)
+                    break
+    assert pruned > 1000
+
+
 # --- random loops
 
 
