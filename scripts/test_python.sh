@@ -33,8 +33,11 @@ run() { # <virtual environment> <name of the results> [pytest arguments]
     echo "$sum" >"$folder/.wheel"
   fi
   say "Python tests in $folder, $(basename "$wheel")"
-  "$folder/bin/python" -m pytest -q --junitxml="$PWD/build/python-test-results-$name.xml" \
-    ${OFFICIAL:+--official "$OFFICIAL"} "${programs[@]}" "${@:3}" tests/python
+  # Much of their time is waiting for processes to start, and for ranks that are lost: more of them than cores.
+  "$folder/bin/python" -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder \
+    --junitxml="build/python-test-results-$name.xml" ${OFFICIAL:+--official "$OFFICIAL"} \
+    "${programs[@]}" "${@:3}" tests/python || return 1
+  if (($# == 2)); then scripts/test_wheels.py --tried "$folder/bin/python" "build/python-test-results-$name.xml"; fi
 }
 status=0
 run "$numpy_venv" numpy "$@" || status=1

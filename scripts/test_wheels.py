@@ -8,9 +8,17 @@ build/wheel-tests one at a time and deleted afterwards, because a torch takes 5 
 
 Before that the C test runs on the library of each wheel (scripts/test_c_api.sh).
 
+A pair in which scripts/test_python.sh has passed all tests, with this very wheel and these very tests, is
+not tried twice. It says so by
+
+       scripts/test_wheels.py --tried <python> <results>
+
+which notes both in build/wheel-tests-tried.json; <results> is the JUnit file of that run.
+
 Prints a table; also build/wheel-tests.json, and build/python-test-results-*.xml for each run (JUnit).
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -27,9 +35,11 @@ TESTS = Path("tests/python")
 PROCESSORS = ("x86_64", "aarch64")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TORCHES = ("2.7.0", "2.11.0", "2.15.0")
-PAIRS = (("3.10", "2.7.0"), ("3.11", None), ("3.12", "2.11.0"), ("3.13", "2.15.0"))
+PAIRS = (("3.10", "2.7.0"), ("3.11", "2.11.0"), ("3.12", None), ("3.13", "2.15.0"))
 ALL_PAIRS = tuple((python, torch) for python in PYTHONS for torch in (None, *TORCHES))
+IN_PARALLEL = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
 SKIPPED = 77
+TRIED = BUILD / "wheel-tests-tried.json"
 
 
 def say(text: str) -> None:
@@ -114,8 +124,48 @@ def version_in(python: Path, name: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else "none"
 
 
+def digest(wheel: Path) -> str:
+    """What decides a run besides the environment: the wheel, and the files of the tests and examples."""
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", str(TESTS), "examples", "docs", "README.md"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split("\n")
+    total = hashlib.sha256()
+    for path in (wheel, *(Path(name) for name in sorted(files) if name)):
+        if path.is_file():
+            total.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def note_tried(python: Path, results: Path, wheel: Path) -> None:
+    """Notes that all tests have passed in the environment of `python`."""
+    program = "import platform; print(platform.python_version())"
+    version = subprocess.run([str(python), "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    row = {"python": version, "torch": version_in(python, "torch"), "numpy": version_in(python, "numpy")}
+    sum_of_run = digest(wheel)
+    earlier = json.loads(TRIED.read_text()) if TRIED.is_file() else []
+    kept = [other for other in earlier if other["digest"] == sum_of_run and other["results"] != str(results)]
+    TRIED.write_text(json.dumps([*kept, {**row, "results": str(results), "digest": sum_of_run}], indent=2) + "\n")
+
+
+def tried_already(version: str, torch, wheel: Path):
+    """The row of a pair that has passed all tests elsewhere, or None."""
+    if not TRIED.is_file():
+        return None
+    for row in json.loads(TRIED.read_text()):
+        same = row["python"].startswith(f"{version}.") and row["torch"].split("+")[0] == (torch or "none")
+        counted = counts(Path(row["results"]))
+        if same and row["digest"] == digest(wheel) and counted["passed"] and not counted["failed"]:
+            say(f"Python {row['python']}, torch {row['torch']}: all tests have passed already, {row['results']}")
+            return {key: row[key] for key in ("python", "torch", "numpy")} | {"wheel": wheel.name, **counted, "note": ""}
+    return None
+
+
 def try_pair(version: str, torch, wheel: Path) -> dict:
-    """Runs the Python tests in an environment of its own."""
+    """Runs the Python tests in an environment of its own, unless they ran in such a one already."""
+    tried = tried_already(version, torch, wheel)
+    if tried:
+        return tried
     row = {"python": version, "torch": torch or "none", "numpy": "-", "wheel": wheel.name}
     row.update(passed=0, failed=0, skipped=0, note="")
     interpreter = find_python(version)
@@ -139,7 +189,7 @@ def try_pair(version: str, torch, wheel: Path) -> dict:
         results = BUILD / f"python-test-results-{version}-torch-{torch or 'none'}.xml"
         official = os.environ.get("OFFICIAL")
         subprocess.run(
-            [str(python), "-m", "pytest", "-q", f"--junitxml={results}",
+            [str(python), "-m", "pytest", "-q", *IN_PARALLEL, f"--junitxml={results}",
              *(["--official", official] if official else []), str(TESTS)],
             env=environment(),
         )
@@ -166,6 +216,9 @@ def main() -> int:
     if len(wheels) != 1:
         say(f"build/wheels holds {len(wheels)} wheels for {platform.machine()}; scripts/wheels.sh makes the one")
         return 1
+    if sys.argv[1:2] == ["--tried"]:
+        note_tried(Path(sys.argv[2]), Path(sys.argv[3]), wheels[0])
+        return 0
     emulated = [try_c_api(processor) for processor in PROCESSORS]
     rows = [try_pair(python, torch, wheels[0]) for python, torch in (ALL_PAIRS if full else PAIRS)]
     print_table(rows)

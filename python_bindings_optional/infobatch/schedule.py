@@ -92,8 +92,21 @@ class FullRunScheduler:
         self.infobatch = infobatch
         self.total_steps = total_steps
 
-    def step(self) -> None:
-        """Moves the scheduler to where the run stands: round(progress * T), at most T - 1."""
+    @property
+    def optimizer(self) -> Optimizer:
+        """That of the scheduler; trainers look for it."""
+        optimizer: Optimizer = self.scheduler.optimizer  # type: ignore[attr-defined]
+        return optimizer
+
+    @property
+    def base_lrs(self) -> list[float]:
+        """Those of the scheduler; trainers look for them."""
+        rates: list[float] = self.scheduler.base_lrs  # type: ignore[attr-defined]
+        return rates
+
+    def step(self, epoch: int | None = None) -> None:
+        """Moves the scheduler to where the run stands: round(progress * T), at most T - 1. ``epoch``, which some
+        trainers pass, is not looked at."""
         due = min(round(self.infobatch.progress * self.total_steps), self.total_steps - 1)
         while self._made() < due:
             self.scheduler.step()

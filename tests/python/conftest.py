@@ -24,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torch: needs torch; skipped where it is not installed")
     config.addinivalue_line("markers", "numpy: needs NumPy; skipped where it is not installed")
+    config.addinivalue_line("markers", "xdist_group: tests of one process, where pytest-xdist is")
     config.addinivalue_line(
         "markers", "jax: needs JAX; comes last, for a process with its threads may not fork"
     )
@@ -37,9 +38,20 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+# Whose tests start processes of their own and wait for them: each may run beside any other.
+APART = ("test_ranks.py", "test_examples.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # JAX starts threads, beside which forks are warned of: it comes last.
     items.sort(key=lambda item: item.get_closest_marker("jax") is not None)
+    # In parallel (pytest-xdist, --dist loadgroup) the tests of another file stay in one process.
+    for item in items:
+        if item.get_closest_marker("jax"):
+            item.add_marker(pytest.mark.xdist_group("jax"))
+        elif item.path.name not in APART:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
     for name in ("torch", "numpy", "jax"):
         if importlib.util.find_spec(name) is None:
             for item in items:
