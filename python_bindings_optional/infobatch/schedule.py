@@ -105,8 +105,8 @@ class FullRunScheduler:
         return rates
 
     def step(self, epoch: int | None = None) -> None:
-        """Moves the scheduler to where the run stands: round(progress * T), at most T - 1. ``epoch``, which some
-        trainers pass, is not looked at."""
+        """Moves the scheduler to where the run stands: round(progress * T), at most T - 1. What some
+        trainers pass as ``epoch`` is not looked at."""
         due = min(round(self.infobatch.progress * self.total_steps), self.total_steps - 1)
         while self._made() < due:
             self.scheduler.step()
