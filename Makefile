@@ -1,11 +1,12 @@
 # The everyday commands. Each one sets up what it needs first; see scripts/setup.sh.
 # TORCH=2.15.0 make test   uses another release of torch, beside the pinned one.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm wheels test-wheels bench fuzz gates lint format clean distclean
+.PHONY: help demo test test-trainers test-arm wheels test-wheels bench fuzz gates lint format clean distclean
 
 help:
 	@echo 'make demo       set up, build, and train: every sample against InfoBatch (about 4 minutes)'
 	@echo 'make test       set up, build, and run every test'
+	@echo 'make test-trainers  install Lightning, Transformers and Accelerate beside torch, and train inside them'
 	@echo 'make test-arm   cross-compile the engine for aarch64, and run its tests under qemu'
 	@echo 'make wheels     build the Python wheels, x86-64 and aarch64, into build/wheels'
 	@echo 'make test-wheels  try them: Python 3.10 to 3.13, several torches; FULL=1 for all pairs (5 GB free)'
@@ -28,6 +29,11 @@ test:
 	@scripts/build.sh
 	@scripts/wheels.sh "$$(uname -m)"
 	@status=0; scripts/test.sh || status=1; scripts/test_python.sh || status=1; exit $$status
+
+test-trainers:
+	@scripts/setup.sh test-trainers
+	@scripts/wheels.sh "$$(uname -m)"
+	@scripts/test_trainers.sh
 
 wheels:
 	@scripts/setup.sh wheels

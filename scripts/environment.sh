@@ -24,6 +24,8 @@ wheel_requirements=python_bindings_optional/requirements-wheels.txt
 numpy_venv=.venv-numpy
 numpy_requirements=tests/python/requirements.txt
 torch_requirements=tests/python/requirements-torch.txt
+trainers_venv=.venv-trainers
+trainers_requirements=tests/python/requirements-trainers.txt
 # Set-up installed torch itself, so that the Python tests may run beside it.
 torch_is_ours() { [[ $torch_root == "$PWD/$venv"/* || $torch_root == "$(pwd -P)/$venv"/* ]]; }
 # Where Debian's libc6-arm64-cross puts what a program for aarch64 needs, and what runs such a program.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what a build needs, inside the checkout as far as possible:
 #
-#   scripts/setup.sh demo|test|bench|fuzz|wheels|test-wheels|gates|test-arm
+#   scripts/setup.sh demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm
 #
 # 1. compiler, CMake, Ninja and the header packages: from the system; through apt-get where that may be
 #    used (root or password-less sudo); CMake and Ninja otherwise from pip.
@@ -9,7 +9,8 @@
 #    in environment.sh) in a virtual environment, .venv or .venv-<release>.
 #
 # 3. test: what the Python tests need, beside torch (in its virtual environment, where that is ours) and in
-#    .venv-numpy without one; and what wheels needs.
+#    .venv-numpy without one; and what wheels needs. test-trainers: the same, and .venv-trainers, which has the
+#    trainers and sees the torch of .venv.
 #
 # fuzz and gates need no torch, but Clang with its libFuzzer and its sanitizers; see .ci/fuzz.sh and
 # .ci/engine.sh. test-arm needs a compiler for aarch64 and an emulator. wheels needs .venv-wheels, with a
@@ -22,8 +23,8 @@ step=set-up
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 goal=${1:-test}
-[[ $goal =~ ^(demo|test|bench|fuzz|wheels|test-wheels|gates|test-arm)$ ]] ||
-  fail "the goal must be demo, test, bench, fuzz, wheels, test-wheels, gates or test-arm, got '$goal'"
+[[ $goal =~ ^(demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm)$ ]] ||
+  fail "the goal must be demo, test, test-trainers, bench, fuzz, wheels, test-wheels, gates or test-arm, got '$goal'"
 [[ $(uname -s) == Linux ]] || fail "this script knows Linux only; elsewhere use CMake directly (CONTRIBUTING.md)"
 
 # ---- Is everything in place already? -----------------------------------------------------------------
@@ -49,7 +50,8 @@ in_place() {
   . "$state"
   [[ $saved_fingerprint == "$fingerprint" && " $saved_goals " == *" $goal "* ]] || return 1
   [[ -e $torch_root/lib/libtorch_cpu.so && ! -e $venv/.installing ]] || return 1
-  if [[ $goal == test ]]; then
+  if [[ $goal == test-trainers ]]; then has_requirements "$trainers_venv" "$trainers_requirements" || return 1; fi
+  if [[ $goal =~ ^test(-trainers)?$ ]]; then
     has_requirements "$wheel_venv" "$wheel_requirements" || return 1
     has_requirements "$numpy_venv" "$numpy_requirements" || return 1
     if torch_is_ours; then has_requirements "$venv" "$torch_requirements" || return 1; fi
@@ -201,7 +203,7 @@ install_requirements() { # <virtual environment> <requirements file>
   pip_install --quiet -r "$file"
   requirements_of "$file" >"$venv/.requirements"
 }
-if [[ $goal =~ ^(test|wheels|test-wheels)$ ]]; then install_requirements "$wheel_venv" "$wheel_requirements"; fi
+if [[ $goal =~ ^(test|test-trainers|wheels|test-wheels)$ ]]; then install_requirements "$wheel_venv" "$wheel_requirements"; fi
 if [[ $goal =~ wheels ]]; then exit 0; fi
 
 # ---- 2. torch ----------------------------------------------------------------------------------------
@@ -246,13 +248,22 @@ fi
 
 # ---- 3. Python tests ---------------------------------------------------------------------------------
 
-if [[ $goal == test ]]; then
+if [[ $goal =~ ^test(-trainers)?$ ]]; then
   install_requirements "$numpy_venv" "$numpy_requirements"
   if torch_is_ours; then
     install_requirements "$venv" "$torch_requirements"
   else
     say "torch is yours and stays as it is: the Python tests run with NumPy alone, in $numpy_venv"
   fi
+fi
+
+# What is installed beside a torch of 5 GB finds it by a path file; pip does, too.
+if [[ $goal == test-trainers ]] && ! has_requirements "$trainers_venv" "$trainers_requirements"; then
+  torch_is_ours || fail "the trainers are tried beside set-up's own torch; torch in $torch_root is yours"
+  rm -rf "$trainers_venv"
+  "$venv/bin/python" -m venv "$trainers_venv"
+  (cd "$venv"/lib/python3.*/site-packages && pwd) >"$(echo "$trainers_venv"/lib/python3.*/site-packages)/torch.pth"
+  install_requirements "$trainers_venv" "$trainers_requirements"
 fi
 
 # ---- Remember ----------------------------------------------------------------------------------------

@@ -11,27 +11,15 @@ step=test
 [[ -f $state ]] || fail "run scripts/setup.sh first (make test does)"
 torch_root=
 . "$state"
-# What a user has set up for Python programs stays out of it.
-unset PYTHONPATH PYTHONHOME INFOBATCH_LIBRARY
-export PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1
-
-mapfile -t wheels < <(ls build/wheels/infobatch-*_"$(uname -m)".whl 2>/dev/null)
-((${#wheels[@]} == 1)) || fail "build/wheels holds ${#wheels[@]} wheels for $(uname -m); scripts/wheels.sh makes the one"
-wheel=${wheels[0]}
+. scripts/install_wheel.sh
 
 # What exchanges states with the package, where the C++ tests are built.
 programs=()
 if [[ -x $build_folder/tests/infobatch_python_exchange ]]; then programs=(--programs "$build_folder/tests"); fi
 
 run() { # <virtual environment> <name of the results> [pytest arguments]
-  local folder=$1 name=$2 sum
-  sum=$(cksum <"$wheel")
-  if [[ ! -f $folder/.wheel || $(<"$folder/.wheel") != "$sum" ]]; then
-    rm -f "$folder/.wheel"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheel" ||
-      fail "$wheel cannot be installed into $folder, see above"
-    echo "$sum" >"$folder/.wheel"
-  fi
+  local folder=$1 name=$2
+  install_wheel "$folder"
   say "Python tests in $folder, $(basename "$wheel")"
   # Much of their time is waiting for processes to start, and for ranks that are lost: more of them than cores.
   "$folder/bin/python" -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder \

@@ -44,7 +44,8 @@ class Feed:
         release: called after that, still before: nothing shall hold arrays of the epoch that was.
         renew: called when an epoch has begun.
         check: called before an epoch begins; raises where the data set is not the one of before.
-        meet: called before an epoch begins, behind all of these; on several ranks it exchanges losses.
+        meet: called before an epoch begins, behind all of these; on several ranks it exchanges losses, with
+            True also where set_epoch has done so.
         failed: called where any of these fails before the exchange.
     """
 
@@ -55,7 +56,7 @@ class Feed:
         release: Callable[[], None],
         renew: Callable[[], None],
         check: Callable[[], None],
-        meet: Callable[[], None],
+        meet: Callable[[bool], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self.session = session
@@ -70,6 +71,22 @@ class Feed:
         self.current: Iteration | None = None
         self.declared: bool | None = None
         self._reorders = False
+        self._begun_at = 0  # samples that were observed when the iteration began
+        self._set: int | None = None
+
+    def set_again(self, epoch: int) -> bool:
+        """The epoch that is under way is set once more. While nothing of it was observed, its iteration
+        goes on, and the next one begins anew: trainers set an epoch that their workers fetch already."""
+        if not self._untouched(epoch):
+            return False
+        self._set = epoch
+        return True
+
+    def _untouched(self, epoch: int) -> bool:
+        current = self.current
+        if current is None or not current.begun:
+            return False
+        return self.plan.epoch == epoch and self.session.position == self._begun_at
 
     def start(self, iteration: Iteration) -> Plan:
         """An iteration begins: the next epoch, or the same one while nothing was observed."""
@@ -84,11 +101,16 @@ class Feed:
         except BaseException as error:
             self._failed(error)
             raise
-        self._meet()
+        epoch, self._set = self._set, None
+        if epoch is not None and self._untouched(epoch):
+            session.set_epoch(epoch)
+            epoch = None
+        self._meet(epoch is not None)
         # A plan that nobody holds gives its memory to a next one. New memory costs more than the plan.
         self._plan = self._ids = None
         self._release()
         session.begin()
+        self._begun_at = session.position
         if session.sharded:
             session.suspect(_FRAMEWORK)
         self.drop()
@@ -119,6 +141,7 @@ class Feed:
 
     def drop(self) -> None:
         """No iteration is under way; one that was raises when it is pulled from again."""
+        self._set = None
         if self.current is not None:
             self.current.stop()
             self.current = None

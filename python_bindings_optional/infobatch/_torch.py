@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import data
 
+from ._ranks import SPLITS
 from ._statistics import LoadReport
 from .infobatch import InfoBatch
 from .samplers import BatchSampler, Sampler
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 
 class TorchSampler(Sampler, data.Sampler[int]):
     __doc__ = Sampler.__doc__
+
+
+class TorchShareSampler(Sampler, data.DistributedSampler[int]):
+    """The samples of a rank's share; `Sampler` has the rest. Trainers that would put a DistributedSampler of
+    their own in its place (Lightning), or call ``set_epoch`` of such alone, see that it is one."""
+
+    def __init__(self, owner: InfoBatch, rank: int, size: int) -> None:
+        Sampler.__init__(self, owner)
+        self.rank = rank
+        self.num_replicas = size
+        self.shuffle = True
+        self.drop_last = False
 
 
 class TorchBatchSampler(BatchSampler, data.Sampler[list[int]]):
@@ -41,6 +54,10 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
         return InfoBatch._size_of(dataset)
 
     def _new_sampler(self) -> Sampler:
+        assert self._run is not None
+        ranks, session = self._run.ranks, self._run.session
+        if ranks is not None and session.ranks["split"] == SPLITS.index("sharded"):
+            return TorchShareSampler(self, ranks.rank, ranks.size)
         return TorchSampler(self)
 
     def _new_step(self, session: Session) -> Step:

@@ -66,8 +66,11 @@ class _Run:
         self.looks_for_ranks = looks_for_ranks and ranks is None
         #: The ranks have met to begin the epoch whose iteration comes next.
         self.met = False
+        #: The epoch that was loaded, until another one is set, and whether it was over.
+        self.loaded: int | None = None
+        self.loaded_over = False
 
-    def meet(self, target: int, what: str) -> None:
+    def meet(self, target: int, what: str, anew: bool = False) -> None:
         """On several ranks: exchanges what is to be exchanged before an epoch begins."""
         if self.ranks is None:
             if self.looks_for_ranks and "torch" in sys.modules:
@@ -77,7 +80,7 @@ class _Run:
             return
         from ._ranks import exchange
 
-        if target >= 0 or not self.met:
+        if target >= 0 or anew or not self.met:
             exchange(self.ranks, self.session, target, what)
         self.met = target >= 0
 
@@ -273,7 +276,7 @@ class InfoBatch(_DataSet):
             step.release,
             step.renew,
             self._check_size,
-            lambda: run.meet(-1, "__iter__"),
+            lambda anew: run.meet(-1, "__iter__", anew),
             lambda error: run.failed(error, "__iter__"),
         )
         step.feed = feed
@@ -455,8 +458,9 @@ class InfoBatch(_DataSet):
 
         On several ranks all of them call it; losses are exchanged here.
 
-        Setting the running epoch once more repeats it from its start; behind a load, the epoch that was
-        loaded goes on where it stands. An epoch from ``num_epochs`` on sees every sample.
+        Setting the running epoch once more repeats it from its start (while nothing of it was observed, an
+        iteration under way goes on); behind a load, the epoch that was loaded goes on where it stands. An
+        epoch from ``num_epochs`` on sees every sample.
 
         Raises:
             ValueError: a negative epoch.
@@ -471,6 +475,9 @@ class InfoBatch(_DataSet):
             raise
         if number >= 0:
             run.meet(number, "set_epoch")
+        run.loaded = None
+        if run.feed.set_again(number):
+            return
         run.session.set_epoch(number)
         run.feed.drop()
         run.step.renew()
@@ -679,6 +686,7 @@ class InfoBatch(_DataSet):
     def _loaded(self, report: LoadReport) -> LoadReport:
         run = self._here
         run.met = False
+        run.loaded, run.loaded_over = report.epoch, run.session.epoch > report.epoch
         run.feed.drop()
         run.step.renew()
         if report.changes:

@@ -42,11 +42,23 @@ class _RunSampler:
         self.infobatch = owner
 
     def set_epoch(self, epoch: int) -> None:
-        """As ``InfoBatch.set_epoch``; trainers call it on the sampler of a loader.
+        """As ``InfoBatch.set_epoch``; trainers call it on the sampler of a loader. Behind the load of an
+        epoch that was over, setting that one changes nothing: the trainer has it behind itself, too.
 
         Raises:
-            ValueError: a negative epoch.
+            ValueError: a negative epoch; behind a load, one before that which was loaded.
         """
+        run = self.infobatch._here
+        epoch = integer(epoch, "epoch", "InfoBatch.sampler.set_epoch")
+        if run.loaded_over and epoch == run.loaded:
+            return
+        if run.loaded is not None and 0 <= epoch < run.loaded:
+            raise ValueError(
+                f"InfoBatch.sampler.set_epoch: the epoch must not lie before epoch {run.loaded}, which was "
+                f"loaded, got {epoch}: what drives the loader counts anew. Count from infobatch.epoch; under "
+                "Fabric give setup_dataloaders the other loaders alone, and move batches of this one with "
+                "fabric.to_device; InfoBatch.set_epoch goes back where that is meant"
+            )
         self.infobatch.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, int]:
@@ -112,6 +124,12 @@ class BatchSampler(_RunSampler, _ListSampler):
     """
 
     def __init__(self, owner: InfoBatch, batch_size: int, drop_last: bool) -> None:
+        if not hasattr(owner, "batch_sampler"):
+            raise TypeError(
+                f"InfoBatch.batch_sampler: its run must be an InfoBatch, got {type(owner).__name__}: a "
+                "trainer that deals samples to ranks itself has tried to rebuild it. Give the loader "
+                "sampler=ib.sampler, or tell the trainer (Lightning: use_distributed_sampler=False)"
+            )
         super().__init__(owner)
         batch_size = integer(batch_size, "batch_size", "InfoBatch.batch_sampler", least=1)
         if not isinstance(drop_last, bool):

@@ -8,9 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LambdaLR
+    from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
     from .infobatch import InfoBatch
+else:
+    try:  # trainers ask whether it is one of torch's
+        from torch.optim.lr_scheduler import LRScheduler
+    except ImportError:
+        LRScheduler = object
 
 
 class _Steps(Protocol):
@@ -48,7 +53,7 @@ def progress_lr(optimizer: Optimizer, infobatch: InfoBatch, factor: Callable[[fl
     return LambdaLR(optimizer, lambda step: factor(infobatch.progress))
 
 
-class FullRunScheduler:
+class FullRunScheduler(LRScheduler):
     """Drives a scheduler that counts steps, so that it ends where it should::
 
         steps = ib.max_steps(batch_size)
@@ -89,20 +94,11 @@ class FullRunScheduler:
         if total_steps < 1:
             raise ValueError(f"FullRunScheduler: total_steps must be at least 1, got {total_steps}")
         self.scheduler = scheduler
+        # What trainers look for.
+        self.optimizer = getattr(scheduler, "optimizer", None)  # type: ignore[assignment]
+        self.base_lrs = getattr(scheduler, "base_lrs", [])
         self.infobatch = infobatch
         self.total_steps = total_steps
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """That of the scheduler; trainers look for it."""
-        optimizer: Optimizer = self.scheduler.optimizer  # type: ignore[attr-defined]
-        return optimizer
-
-    @property
-    def base_lrs(self) -> list[float]:
-        """Those of the scheduler; trainers look for them."""
-        rates: list[float] = self.scheduler.base_lrs  # type: ignore[attr-defined]
-        return rates
 
     def step(self, epoch: int | None = None) -> None:
         """Moves the scheduler to where the run stands: round(progress * T), at most T - 1. What some
@@ -110,6 +106,11 @@ class FullRunScheduler:
         due = min(round(self.infobatch.progress * self.total_steps), self.total_steps - 1)
         while self._made() < due:
             self.scheduler.step()
+
+    @property
+    def last_epoch(self) -> int:  # type: ignore[override]
+        """Steps that the scheduler has made."""
+        return self._made()
 
     def _made(self) -> int:
         """Steps that the scheduler has made; a ChainedScheduler's are counted by its parts."""
@@ -119,7 +120,7 @@ class FullRunScheduler:
         made: int = counts.last_epoch
         return made
 
-    def get_last_lr(self) -> list[float]:
+    def get_last_lr(self) -> list[Any]:
         """The learning rates set last, one a group of parameters."""
         return self.scheduler.get_last_lr()  # type: ignore[attr-defined,no-any-return]
 

@@ -586,3 +586,13 @@ def alone(world: World, environment: dict[str, str], options: dict[str, Any]) ->
 
 
 __all__ = ["EPOCHS", "LIMIT", "N", "World", "digest", "launch", "loss_of", "run"]
+
+
+def kinds_of_samplers(world: World) -> list[Any]:
+    from torch.utils.data import DistributedSampler
+
+    share = world.make().sampler
+    dealt = world.make(split="global").sampler
+    alone = world.make(group=False).sampler
+    are = [isinstance(sampler, DistributedSampler) for sampler in (share, dealt, alone)]
+    return [*are, share.rank, share.num_replicas, len(list(share))]

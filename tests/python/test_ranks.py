@@ -435,3 +435,9 @@ def test_the_example_under_torchrun_does_what_one_process_does(tmp_path: Path) -
     assert [run.returncode for run in runs] == [0, 0]
     assert alone.count("\n") == 9
     assert both.replace("2 ranks", "1 ranks") == alone
+
+
+def test_the_sampler_of_a_share_is_a_distributed_sampler_and_no_other(tmp_path: Path) -> None:
+    """Lightning puts its own DistributedSampler in the place of what is none."""
+    found = run("kinds_of_samplers", 2, tmp_path)
+    assert found == [[True, False, False, rank, 2, -(-N // 2)] for rank in range(2)]
