@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from infobatch.lightning import InfoBatchCallback
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
@@ -24,6 +23,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader, Dataset
 
 from infobatch import FullRunScheduler, InfoBatch, progress_lr
+from infobatch.lightning import InfoBatchCallback
 
 SAMPLES, CLASSES, BATCH = 600, 4, 16
 TOP_RATE = 0.05

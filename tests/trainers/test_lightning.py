@@ -15,7 +15,6 @@ pytest.importorskip("lightning", reason="Lightning is not installed (make test-t
 
 import lightning_run
 import torch
-from infobatch.lightning import InfoBatchCallback
 from lightning.fabric import Fabric
 from lightning.pytorch import Trainer
 from lightning_run import BATCH, SAMPLES, TOP_RATE, Data, Model, Points, train
@@ -23,6 +22,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from infobatch import InfoBatch
+from infobatch.lightning import InfoBatchCallback
 
 EPOCHS = 6
 

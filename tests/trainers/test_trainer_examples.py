@@ -1,0 +1,41 @@
+"""The examples of examples/python/trainers print what they should."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import infobatch
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "examples" / "python" / "trainers").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_has_at_most_60_lines_and_says_what_one_learns(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    assert "\n\nOne learns: " in text
+    assert f"(../examples/python/trainers/{path.name})" in (ROOT / "docs" / "trainers.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_learns_saves_and_ends_with_all_samples(path: Path, tmp_path: Path) -> None:
+    for name in re.findall(r"^from (lightning|transformers|accelerate)\b", path.read_text("utf-8"), re.M):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed (make test-trainers)")
+    folder = str(Path(infobatch.__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert not set(re.findall(r"\b(\w+Warning): ", done.stderr)) & set(infobatch.__all__), done.stderr
+    for kept, size in re.findall(r"epoch 7: (\d+) of (\d+) samples kept", done.stdout)[-1:]:
+        assert kept == size  # the last epochs see everything
+    assert 10 < float(re.findall(r"(\S+)% (?:of the samples )?saved", done.stdout)[-1]) < 50
+    assert float(re.findall(r"accuracy (\d\.\d+)", done.stdout)[-1]) > 0.65
