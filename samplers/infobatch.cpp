@@ -16,10 +16,16 @@ namespace {
 
 std::shared_ptr<detail::Run> make_run(std::int64_t size, const Options& options) {
   const auto make = [&] {
-    auto run =
-        std::make_shared<detail::Run>(size, options.config(), options.threads(), options.device());
+    const std::shared_ptr<Exchange>& ranks = options.ranks();
+    const bool alone = ranks == nullptr || ranks->size() == 1;
+    const Config config = alone ? options.config() : detail::agree_on_run(*ranks, size, options);
+    auto run = std::make_shared<detail::Run>(
+        size, config, options.threads(), options.device(), alone ? nullptr : ranks);
     run->session.set_warning_handler(
         [](const std::string& text) { TORCH_WARN("infobatch: ", text); });
+    if (alone) return run;
+    run->session.set_ranks({ranks->rank(), ranks->size(), options.split(), options.padding()});
+    run->share.look_at_ranks();
     return run;
   };
   return translated(make, "InfoBatch");
@@ -167,13 +173,15 @@ void InfoBatch::suspect_shape(const torch::Tensor& losses) {
                                     "losses.transpose(0, 1)"));
 }
 
-/// On the CPU: records the scores of checked rows and returns their weights.
+/// On the CPU: records the scores of checked rows and returns their weights. `begin` becomes the
+/// position of the first one, in order.
 ///
 /// The weights are a copy of the plan's: writing to them cannot change a frozen plan, and a graph
 /// that outlives its epoch does not keep the plan's memory from serving the next one.
 torch::Tensor InfoBatch::take(const char* function,
                               const torch::Tensor& scores,
-                              const torch::Tensor& ids) {
+                              const torch::Tensor& ids,
+                              std::int64_t* begin) {
   const at::AutoDispatchBelowAutograd constants;  // nothing here is differentiated
   const torch::Tensor rows = row_scores(scores);
   const std::int64_t batch = rows.size(0);
@@ -183,6 +191,7 @@ torch::Tensor InfoBatch::take(const char* function,
     const Slice slice = translated(
         [&] { return session_->observe(rows.const_data_ptr<float>(), batch); }, function);
     if (slice.count > 0) std::copy_n(slice.weights(), slice.count, out);
+    if (begin != nullptr) *begin = slice.begin;
   } else {
     const torch::Tensor named = (ids.is_neg() ? ids.resolve_neg() : ids).contiguous();
     const auto record = [&] {
@@ -201,7 +210,9 @@ torch::Tensor InfoBatch::update(const torch::Tensor& losses, Reduction reduction
   check_device(run_->step.device(), "update", "losses", losses);
   suspect_shape(losses);
   if (!losses.is_cpu()) return run_->step.update(losses, {}, {}, reduction);
-  return weigh(losses, take("update", losses, {}), reduction);
+  std::int64_t begin = 0;
+  const torch::Tensor weights = take("update", losses, {}, &begin);
+  return run_->share.weigh_in_order(losses, weights, reduction, begin);
 }
 
 torch::Tensor InfoBatch::update(const torch::Tensor& losses,
@@ -215,7 +226,10 @@ torch::Tensor InfoBatch::update(const torch::Tensor& losses,
   if (scores.defined()) check_scores(scores, losses);
   if (!ids.defined()) suspect_shape(losses);
   if (!losses.is_cpu()) return run_->step.update(losses, ids, scores, reduction);
-  return weigh(losses, take("update", scores.defined() ? scores : losses, ids), reduction);
+  std::int64_t begin = 0;
+  const torch::Tensor weights = take("update", scores.defined() ? scores : losses, ids, &begin);
+  if (!ids.defined()) return run_->share.weigh_in_order(losses, weights, reduction, begin);
+  return run_->share.weigh_by_ids(losses, weights, reduction, ids);
 }
 
 torch::Tensor InfoBatch::observe(const torch::Tensor& scores, const torch::Tensor& ids) {
@@ -224,7 +238,7 @@ torch::Tensor InfoBatch::observe(const torch::Tensor& scores, const torch::Tenso
   if (ids.defined()) check_ids("observe", ids, scores);
   if (!ids.defined()) suspect_shape(scores);
   if (!scores.is_cpu()) return run_->step.observe(scores, ids);
-  return take("observe", scores, ids);
+  return take("observe", scores, ids, nullptr);
 }
 
 double InfoBatch::progress() const {
@@ -240,7 +254,9 @@ std::int64_t InfoBatch::epoch() const {
 }
 
 void InfoBatch::set_epoch(std::int64_t epoch) {
-  run_->change_epoch([&] { translated([&] { session_->set_epoch(epoch); }); });
+  const auto change = [&] { translated([&] { session_->set_epoch(epoch); }); };
+  if (epoch < 0) return change();  // which the engine refuses
+  run_->change_epoch(epoch, "set_epoch", change);
 }
 
 std::int64_t InfoBatch::size() const {
@@ -266,21 +282,37 @@ const Config& InfoBatch::config() const { return session_->config(); }
 void InfoBatch::declare_drop_last(bool drop_last) { session_->declare_drop_last(drop_last); }
 
 void InfoBatch::save(const std::string& path) const {
-  run_->keep([&] { translated([&] { session_->save(path); }); });
+  run_->keep_together([&] { run_->ranks.save(path); });
 }
 
 LoadReport InfoBatch::load(const std::string& path) {
   LoadReport report;
-  run_->forget([&] { report = translated([&] { return session_->load(path); }); });
+  run_->replace([&] { report = translated([&] { return session_->load(path); }); });
   return report;
 }
 
 void InfoBatch::save(torch::serialize::OutputArchive& archive) const {
-  run_->keep([&] { detail::write_state(*session_, archive); });
+  run_->keep_together([&] { detail::write_state(run_->ranks.state("save"), archive); });
 }
 
 void InfoBatch::load(torch::serialize::InputArchive& archive) {
-  run_->forget([&] { detail::read_state(*session_, archive); });
+  run_->replace([&] { detail::read_state(*session_, archive); });
+}
+
+std::string InfoBatch::serialize_part() const {
+  const bool with_scores = session_->ranks().rank == 0;
+  const auto part = [&] { return session_->serialize_part(with_scores); };
+  return run_->keep([&] { return translated(part); });
+}
+
+LoadReport InfoBatch::load_parts(const std::vector<std::string>& parts) {
+  LoadReport report;
+  run_->replace([&] {
+    report = translated([&] {
+      return session_->deserialize(session_->join_parts({parts.begin(), parts.end()}));
+    });
+  });
+  return report;
 }
 
 }  // namespace infobatch

@@ -13,6 +13,7 @@
 #include <samplers/infobatch_sampler.hpp>
 #include <samplers/ops.hpp>
 #include <samplers/options.hpp>
+#include <samplers/ranks.hpp>
 
 #include <torch/serialize/archive.h>
 #include <torch/types.h>
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace infobatch {
 
@@ -34,11 +36,18 @@ namespace infobatch {
 /// nothing. Once an epoch, where the sampler begins the next one, and where a state is saved, the
 /// losses come to the host in one copy. What wins over what a CPU would do: ids outside the plan
 /// are told then, not in the step, and `progress` by ids counts what was delivered.
+///
+/// On several ranks (`Options::ranks`) `sampler`, `size` and `plan` are of this rank's share, and
+/// `statistics` of the whole plan. What all ranks have to call, at the same step and in the same
+/// order: the constructor, `set_epoch`, the begin of an iteration, `save` into a file or an
+/// archive, `discard_epoch`; all but the last one communicate. Each of them may throw `RankError`.
+/// Losses are exchanged where an epoch begins, 4 bytes a sample, and never in a step.
 class INFOBATCH_SAMPLERS_API InfoBatch {
  public:
   /// @param size     N >= 0, number of samples of the data set (ids 0 .. N-1).
   /// @param options  see `Options`.
   /// @throws c10::ValueError  listing every problem of the options at once.
+  /// @throws RankError  on several ranks: their options, sizes or seeds differ; all are named.
   InfoBatch(std::int64_t size, const Options& options);
 
   /// The sampler to hand to `torch::data::make_data_loader`. Cheap; all copies share this state.
@@ -51,6 +60,10 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   ///     sum            sum(w * loss)           unbiased for the sum over all samples
   ///     none           w * loss, [B, ...]
   ///     weighted_mean  sum(w * loss) / sum(w)  keeps the step size; a ratio estimate
+  ///
+  /// On W ranks means divide by (rows of the step on all ranks) / W and by (sum of their weights)
+  /// / W, so that the average over ranks of the gradients is that of one process. A rank with
+  /// padding alone returns 0, with a gradient of 0.
   ///
   /// @param losses  [B] or [B, ...] float16, bfloat16, float32 or float64, any device and stride.
   ///                The score is the mean over the trailing dimensions (in float64 on the CPU, in
@@ -103,7 +116,9 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
 
   /// The epoch that the next iteration delivers, 0-based, and its frozen plan.
   std::int64_t epoch() const;
-  /// Begins `epoch`. Optional: without it, epochs follow one another by themselves.
+  /// Begins `epoch`. Optional: without it, epochs follow one another by themselves. On several
+  /// ranks all of them call it, and losses are exchanged here.
+  /// @throws RankError  ranks differ, or one of them is lost; see there.
   void set_epoch(std::int64_t epoch);
   /// Number of samples of that epoch (never communicates, never advances anything).
   std::int64_t size() const;
@@ -119,14 +134,22 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   /// it by itself.
   void declare_drop_last(bool drop_last);
 
-  /// Writes the whole state to one safetensors file, atomically; any step will do.
+  /// Writes the whole state to one safetensors file, atomically; any step will do. On several ranks
+  /// all of them call it at the same step, rank 0 writes the file, and behind the call it is there.
+  /// The state does not depend on the number of ranks.
   /// @throws c10::Error  the file cannot be written; an older one is intact.
   void save(const std::string& path) const;
   /// Goes on from a saved state exactly where it stood. @return what differs and was allowed to.
+  /// On several ranks all of them load the same state; nothing is communicated.
   LoadReport load(const std::string& path);
   /// The same into an archive of `torch::save` / `torch::load`. What differs is a torch warning.
   void save(torch::serialize::OutputArchive& archive) const;
   void load(torch::serialize::InputArchive& archive);
+  /// This rank's part of the state, without waiting for others.
+  std::string serialize_part() const;
+  /// Goes on from the parts of all ranks, in any order; they must be of the same step.
+  /// @throws c10::ValueError  parts are missing, or of other runs or steps: names the ranks.
+  LoadReport load_parts(const std::vector<std::string>& parts);
 
   /// The engine underneath, shared by all copies. On a device, losses reach it where an epoch ends
   /// by a call of this class or of the sampler, and where a state is saved by one.
@@ -134,7 +157,10 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
 
  private:
   void suspect_shape(const torch::Tensor& losses);
-  torch::Tensor take(const char* function, const torch::Tensor& scores, const torch::Tensor& ids);
+  torch::Tensor take(const char* function,
+                     const torch::Tensor& scores,
+                     const torch::Tensor& ids,
+                     std::int64_t* begin);
 
   std::shared_ptr<detail::Run> run_;
   std::shared_ptr<Session> session_;  // a part of it

@@ -12,11 +12,13 @@ namespace infobatch {
 InfoBatchSampler::InfoBatchSampler(std::shared_ptr<detail::Run> run) : run_(std::move(run)) {}
 
 void InfoBatchSampler::reset(std::optional<std::size_t> new_size) {
-  TORCH_CHECK_VALUE(!new_size || static_cast<std::int64_t>(*new_size) == run_->session.size(),
-                    "InfoBatchSampler::reset: the data set must keep its ",
-                    run_->session.size(),
-                    " samples, got ",
-                    new_size.value_or(0));
+  run_->ranks.tell_failure("reset", [&] {
+    TORCH_CHECK_VALUE(!new_size || static_cast<std::int64_t>(*new_size) == run_->session.size(),
+                      "InfoBatchSampler::reset: the data set must keep its ",
+                      run_->session.size(),
+                      " samples, got ",
+                      new_size.value_or(0));
+  });
   run_->begin_epoch([&] { detail::translated([&] { run_->session.begin(); }); });
 }
 
@@ -43,11 +45,11 @@ std::size_t InfoBatchSampler::size() const {
 }
 
 void InfoBatchSampler::save(torch::serialize::OutputArchive& archive) const {
-  run_->keep([&] { detail::write_state(run_->session, archive); });
+  run_->keep_together([&] { detail::write_state(run_->ranks.state("save"), archive); });
 }
 
 void InfoBatchSampler::load(torch::serialize::InputArchive& archive) {
-  run_->forget([&] { detail::read_state(run_->session, archive); });
+  run_->replace([&] { detail::read_state(run_->session, archive); });
 }
 
 }  // namespace infobatch

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <infobatch/config.hpp>
+#include <infobatch/session.hpp>
 #include <samplers/export.h>
+#include <samplers/ranks.hpp>
 
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -85,6 +88,29 @@ struct INFOBATCH_SAMPLERS_API Options {
     return *this;
   }
   const std::optional<std::uint64_t>& seed() const noexcept { return seed_; }
+  /// The processes that train this run together, each on its share (`make_exchange`); none, the
+  /// default: this process alone. Making the InfoBatch is then something that all of them do, and a
+  /// seed that was not given is that of rank 0.
+  Options& ranks(std::shared_ptr<Exchange> value) {
+    ranks_ = std::move(value);
+    return *this;
+  }
+  const std::shared_ptr<Exchange>& ranks() const noexcept { return ranks_; }
+  /// kSharded, the default: the sampler deals the samples to ranks. kGlobal: the program does; the
+  /// sampler of every rank then delivers all of them, and updates need ids.
+  Options& split(Split value) {
+    split_ = value;
+    return *this;
+  }
+  Split split() const noexcept { return split_; }
+  /// Shares that would be shorter than others have one row more (kPad, the default: another rank's
+  /// sample, with weight 0, whose loss is not recorded), or all are as long as the shortest
+  /// (kTrim).
+  Options& padding(Padding value) {
+    padding_ = value;
+    return *this;
+  }
+  Padding padding() const noexcept { return padding_; }
   /// Threads of the epoch boundary, 0: as many as the process may use. Never changes a plan.
   Options& threads(int value) {
     threads_ = value;
@@ -96,6 +122,9 @@ struct INFOBATCH_SAMPLERS_API Options {
   Config config_;
   std::optional<c10::Device> device_;
   std::optional<std::uint64_t> seed_;
+  std::shared_ptr<Exchange> ranks_;
+  Split split_ = Split::kSharded;
+  Padding padding_ = Padding::kPad;
   int threads_ = 0;
 };
 

@@ -13,9 +13,8 @@ namespace infobatch::detail {
 
 constexpr const char* kArchiveKey = "infobatch_state";
 
-/// The session's state as one uint8 tensor of the archive.
-inline void write_state(Session& session, torch::serialize::OutputArchive& archive) {
-  const std::string bytes = translated([&] { return session.serialize(); });
+/// A state as one uint8 tensor of the archive.
+inline void write_state(const std::string& bytes, torch::serialize::OutputArchive& archive) {
   torch::Tensor state = torch::empty({static_cast<std::int64_t>(bytes.size())}, torch::kUInt8);
   std::memcpy(state.data_ptr(), bytes.data(), bytes.size());
   archive.write(kArchiveKey, state, /*is_buffer=*/true);

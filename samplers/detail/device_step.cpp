@@ -1,7 +1,6 @@
 #include <infobatch/score.hpp>
 #include <samplers/detail/device_step.hpp>
 #include <samplers/detail/translate.hpp>
-#include <samplers/ops.hpp>
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
@@ -45,7 +44,8 @@ at::Tensor DeviceStep::update(const at::Tensor& losses,
     }
   }
   // What can fail comes before anything is recorded, so that a call that fails can be made again.
-  at::Tensor result = weigh(losses, weights, reduction);
+  at::Tensor result = ids.defined() ? share_.weigh_by_slots(losses, weights, reduction, slots)
+                                    : share_.weigh_in_order(losses, weights, reduction, begin);
   const at::AutoDispatchBelowAutograd constants;
   if (ids.defined()) {
     take_by_ids(slots, rows);
@@ -218,6 +218,7 @@ void DeviceStep::leave() {
 
 void DeviceStep::renew() {
   leave();
+  share_.renew();
   begin_ = end_ = 0;
   epoch_ = kNoEpoch;
   by_ids_ = false;
@@ -234,6 +235,7 @@ void DeviceStep::prepare() noexcept {
       weights_ = staged_ = at::Tensor();
       if (!tables_) tables_.emplace(session_.size(), device);
       tables_->begin(session_.epoch_arrays().plan);
+      share_.prepare();
     } else {
       tables_.reset();
       fetch_weights(device);

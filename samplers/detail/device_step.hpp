@@ -3,6 +3,7 @@
 #include <infobatch/session.hpp>
 #include <samplers/detail/id_tables.hpp>
 #include <samplers/detail/run_device.hpp>
+#include <samplers/detail/share_rows.hpp>
 
 #include <ATen/core/Tensor.h>
 
@@ -28,8 +29,8 @@ class DeviceStep {
   using Mutex = std::recursive_mutex;
   using Lock = std::lock_guard<Mutex>;
 
-  DeviceStep(Session& session, std::optional<c10::Device> declared)
-      : session_(session), device_(declared) {}
+  DeviceStep(Session& session, ShareRows& share, std::optional<c10::Device> declared)
+      : session_(session), share_(share), device_(declared) {}
 
   Mutex& mutex() const noexcept { return mutex_; }
   RunDevice& device() noexcept { return device_; }
@@ -78,6 +79,7 @@ class DeviceStep {
   PlanRef running_plan();
 
   Session& session_;
+  ShareRows& share_;
   mutable Mutex mutex_;
   RunDevice device_;
   std::atomic<std::int64_t> handed_{0};

@@ -2,10 +2,15 @@
 
 #include <infobatch/session.hpp>
 #include <samplers/detail/device_step.hpp>
+#include <samplers/detail/rank_run.hpp>
+#include <samplers/detail/share_rows.hpp>
 
 #include <cstdint>
+#include <exception>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 namespace infobatch::detail {
 
@@ -14,16 +19,30 @@ namespace infobatch::detail {
 ///
 /// Losses that are staged on a device must be with the engine before an epoch ends and before a
 /// state is saved, so calls that may do either go through here. On the CPU that is one plain load.
+/// What ranks exchange before an epoch begins is exchanged here, too.
 struct Run {
-  Run(std::int64_t size, const Config& config, int threads, std::optional<c10::Device> device)
-      : session(size, config, threads), step(session, device) {}
+  Run(std::int64_t size,
+      const Config& config,
+      int threads,
+      std::optional<c10::Device> device,
+      std::shared_ptr<Exchange> exchange)
+      : session(size, config, threads),
+        share(session),
+        ranks(session, std::move(exchange)),
+        step(session, share, device) {}
 
   /// By `call` an epoch ends, and another or the same one begins.
+  /// @param target  as `RankRun::begin`
   template <typename Call>
-  void change_epoch(const Call& call) {
-    if (!step.elsewhere()) return call();
+  void change_epoch(std::int64_t target, const char* what, const Call& call) {
+    if (!step.elsewhere()) {
+      ranks.begin(target, what);
+      call();
+      return share.renew();
+    }
     const DeviceStep::Lock lock(step.mutex());
-    step.settle();
+    ranks.tell_failure(what, [&] { step.settle(); });
+    ranks.begin(target, what);
     step.leave();
     call();
     step.renew();
@@ -32,7 +51,7 @@ struct Run {
   /// The same, and the iteration of the epoch begins.
   template <typename Call>
   void begin_epoch(const Call& call) {
-    change_epoch(call);
+    change_epoch(-1, "reset", call);
     if (!step.elsewhere()) return;
     const DeviceStep::Lock lock(step.mutex());
     step.prepare();
@@ -56,16 +75,37 @@ struct Run {
     return call();
   }
 
+  /// The same, where all ranks save together.
+  template <typename Call>
+  void keep_together(const Call& call) {
+    if (!step.elsewhere()) return call();
+    const DeviceStep::Lock lock(step.mutex());
+    ranks.tell_failure("save", [&] { step.settle(); });
+    call();
+  }
+
   /// Behind `call` nothing counts that was observed of the running epoch.
   template <typename Call>
   void forget(const Call& call) {
-    if (!step.elsewhere()) return call();
+    if (!step.elsewhere()) {
+      call();
+      return share.renew();
+    }
     const DeviceStep::Lock lock(step.mutex());
     call();
     step.renew();
   }
 
+  /// The same, where `call` loads a state.
+  template <typename Call>
+  void replace(const Call& call) {
+    forget(call);
+    ranks.forget();
+  }
+
   Session session;
+  ShareRows share;
+  RankRun ranks;
   DeviceStep step;
 };
 
