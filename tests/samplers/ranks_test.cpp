@@ -4,7 +4,10 @@
 #include <tests/samplers/rank_world.hpp>
 #include <tests/samplers/toy.hpp>
 
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -565,6 +568,46 @@ TEST_CASE("ranks: the others name a lost one, and the last checkpoint goes on",
   for (const std::string& scores : part_of_all(run_ranks(2, way, folder.file(""), resume), 1)) {
     REQUIRE(scores == Parts::of(one[0])[1]);
   }
+}
+
+TEST_CASE("ranks: one that is slow within the timeout is waited for", "[samplers][ranks]") {
+  const Folder folder;
+  const auto found = run_ranks(2, Way::kTcp, folder.file(""), [](const World& world) {
+    InfoBatch ib = make(world);
+    train(ib);
+    if (world.rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    ib.set_epoch(1);
+    return scores_of(ib);
+  });
+  REQUIRE(all_equal(found));
+}
+
+TEST_CASE("ranks: a store whose process is gone is told so", "[samplers][ranks]") {
+  const Folder folder;
+  const auto found = launch(2, Way::kTcp, folder.file(""), [](const World& world) {
+    c10d::TCPStoreOptions options;
+    options.port = 0;
+    options.isServer = world.rank == 0;
+    options.waitWorkers = false;
+    const auto ports = world.store();  // where rank 0 says which one it got
+    if (!options.isServer) {
+      options.port = static_cast<std::uint16_t>(std::stoi(ports->get_to_str("port")));
+    }
+    const auto store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+    if (options.isServer) ports->set("port", std::to_string(store->getPort()));
+    const auto exchange = make_exchange(store, world.rank, world.size);
+    InfoBatch ib(kSize, plain_options().ranks(exchange));
+    train(ib);
+    if (options.isServer) kill(getpid(), SIGKILL);
+    ib.set_epoch(1);
+    return std::string("no refusal");
+  });
+  INFO(found[1].text);
+  REQUIRE(found[1].is_rank_error);
+  // In set_epoch; where rank 0 is quick, it is gone while this one still makes the run.
+  REQUIRE(found[1].text.find("the store in which the ranks meet cannot be reached") !=
+          std::string::npos);
+  REQUIRE(found[1].seconds < 30.0);
 }
 
 TEST_CASE("ranks: what differs is named, with the rank", "[samplers][ranks]") {
