@@ -6,7 +6,7 @@
 namespace infobatch::train {
 namespace {
 
-constexpr std::int64_t kSide = 32;
+constexpr std::int64_t kPictureSide = 32;
 constexpr std::int64_t kOfficialTrain = 50000;
 constexpr std::int64_t kOfficialTest = 10000;
 
@@ -52,7 +52,7 @@ Dataset read_cifar(const std::string& option,
   Dataset data;
   std::int64_t first = 0;
   data.classes = limits.back();
-  data.train.height = data.train.width = data.test.height = data.test.width = kSide;
+  data.train.height = data.train.width = data.test.height = data.test.width = kPictureSide;
   for (const std::string& file : train_files) {
     const std::int64_t before = data.train.size();
     append_records(option, directory + "/" + file, limits, data.train);
