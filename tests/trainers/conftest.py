@@ -1,6 +1,14 @@
-"""What the tests inside trainers share: their folder is where programs of theirs are imported from."""
+"""What tests of trainers share: one thread a process, so that ranks do not wait for each other."""
 
-import sys
-from pathlib import Path
+import os
 
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # read when torch is loaded, by ranks and examples, too
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    import torch
+
+    torch.set_num_threads(1)
