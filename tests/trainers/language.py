@@ -1,0 +1,124 @@
+"""A language of made sequences, a small model of it, and a Trainer that notes what it does."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from infobatch.transformers import IDS, InfoBatchMixin
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
+
+N, LENGTH, WORDS = 83, 8, 13
+IGNORED = -100
+
+
+class Sequences(torch.utils.data.Dataset[dict[str, Any]]):
+    """Each word says which one comes next; the last sequences are noise. Some labels are left out,
+    as padding is."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(5)
+        first = torch.arange(N)[:, None] % WORDS
+        self.words = (first + 3 * torch.arange(LENGTH)) % WORDS
+        self.words[72:] = torch.randint(0, WORDS, (N - 72, LENGTH), generator=generator)
+        self.labels = self.words.clone()
+        self.labels[1::3, 6:] = IGNORED
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        # "topic" is no argument of the model, and so it is left out by the Trainer.
+        return {"input_ids": self.words[index], "labels": self.labels[index], "topic": index % 2}
+
+
+def make_model(dropout: float = 0.0) -> GPT2LMHeadModel:
+    torch.manual_seed(2)
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": LENGTH, "vocab_size": WORDS}
+    return GPT2LMHeadModel(GPT2Config(**sizes, **rates, **ends))
+
+
+def make_llama() -> LlamaForCausalLM:
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=WORDS, bos_token_id=0, eos_token_id=0, **sizes))
+
+
+def arguments(folder: Path | str, **options: Any) -> TrainingArguments:
+    settings: dict[str, Any] = {
+        "num_train_epochs": 8,
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": N,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 7,
+        **options,
+    }
+    return TrainingArguments(str(folder), **settings)
+
+
+class Notes(InfoBatchMixin, Trainer):
+    """Notes, of each micro-batch: epoch, ids, weights, loss, and what the loss should be."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.noted: list[tuple[int, list[int], list[float], float, float]] = []
+        super().__init__(*args, **kwargs)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if IDS not in inputs:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        ids, labels, words = inputs[IDS], inputs["labels"], inputs["input_ids"]
+        epoch = self.infobatch.statistics.epoch
+        weights = self.infobatch.get_weights(ids)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        expected = float("nan")
+        if kwargs.get("num_items_in_batch") is not None and labels.shape == words.shape:
+            with torch.no_grad():
+                logits = self.model(input_ids=words).logits[:, :-1]
+            each = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), labels[:, 1:], reduction="none", ignore_index=IGNORED
+            )
+            items = kwargs["num_items_in_batch"]
+            expected = ((weights * each.sum(1)).sum() / items * self.args.world_size).item()
+        self.noted.append((epoch, ids.tolist(), weights.tolist(), loss.item(), expected))
+        return loss
+
+    def ids_of(self, epoch: int) -> list[int]:
+        return [id for number, ids, *_ in self.noted if number == epoch for id in ids]
+
+
+def make(folder: Path | str, dropout: float = 0.0, infobatch: Any = True, **options: Any) -> Notes:
+    data = Sequences()
+    return Notes(
+        make_model(dropout),
+        arguments(folder, **options),
+        train_dataset=data,
+        eval_dataset=data,
+        infobatch=infobatch,
+    )
+
+
+def parameters(trainer: Trainer) -> torch.Tensor:
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return torch.cat([value.detach().flatten() for value in model.parameters()])
+
+
+def accuracy(trainer: Trainer) -> float:
+    """Share of the words that follow from those before, of the sequences that are no noise."""
+    data = Sequences()
+    with torch.no_grad():
+        found = trainer.model.eval()(input_ids=data.words[:72]).logits[:, :-1].argmax(-1)
+    return (found == data.words[:72, 1:]).float().mean().item()
