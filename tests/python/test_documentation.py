@@ -28,8 +28,17 @@ PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 NEEDS_TORCH = {"_compiled", "_process_group", "_tables", "_tensors", "_torch", "ops"}  # import it
 SHOWS_TORCH = {"schedule"}  # their examples do
 
+TRAINERS = {"accelerate", "lightning", "transformers"}  # import the package of their name
+
+
+def needed(name: str) -> object:
+    if name in TRAINERS:
+        return pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")
+    return pytest.mark.torch if name in NEEDS_TORCH | SHOWS_TORCH else ()
+
+
 MODULES = [
-    pytest.param(path.stem, marks=pytest.mark.torch if path.stem in NEEDS_TORCH | SHOWS_TORCH else ())
+    pytest.param(path.stem, marks=needed(path.stem))
     for path in sorted(Path(infobatch.__file__).parent.glob("*.py"))
 ]
 

@@ -6,10 +6,14 @@ from typing import Any
 import torch
 from infobatch.transformers import IDS, InfoBatchMixin
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
     Trainer,
     TrainingArguments,
 )
@@ -22,7 +26,8 @@ class Sequences(torch.utils.data.Dataset[dict[str, Any]]):
     """Each word says which one comes next; the last sequences are noise. Some labels are left out,
     as padding is."""
 
-    def __init__(self) -> None:
+    def __init__(self, for_decoder: bool = False) -> None:
+        self.for_decoder = for_decoder
         generator = torch.Generator().manual_seed(5)
         first = torch.arange(N)[:, None] % WORDS
         self.words = (first + 3 * torch.arange(LENGTH)) % WORDS
@@ -35,7 +40,10 @@ class Sequences(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         # "topic" is no argument of the model, and so it is left out by the Trainer.
-        return {"input_ids": self.words[index], "labels": self.labels[index], "topic": index % 2}
+        found = {"input_ids": self.words[index], "labels": self.labels[index], "topic": index % 2}
+        if self.for_decoder:  # as DataCollatorForSeq2Seq does
+            found["decoder_input_ids"] = torch.nn.functional.pad(self.words[index, :-1], (1, 0))
+        return found
 
 
 def make_model(dropout: float = 0.0) -> GPT2LMHeadModel:
@@ -50,6 +58,19 @@ def make_llama() -> LlamaForCausalLM:
     torch.manual_seed(2)
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     return LlamaForCausalLM(LlamaConfig(vocab_size=WORDS, bos_token_id=0, eos_token_id=0, **sizes))
+
+
+def make_bert() -> BertForMaskedLM:
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return BertForMaskedLM(BertConfig(vocab_size=WORDS, **sizes, **rates))
+
+
+def make_t5() -> T5ForConditionalGeneration:
+    torch.manual_seed(2)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
+    return T5ForConditionalGeneration(T5Config(vocab_size=WORDS, decoder_start_token_id=0, **sizes))
 
 
 def arguments(folder: Path | str, **options: Any) -> TrainingArguments:
@@ -85,7 +106,8 @@ class Notes(InfoBatchMixin, Trainer):
         weights = self.infobatch.get_weights(ids)
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         expected = float("nan")
-        if kwargs.get("num_items_in_batch") is not None and labels.shape == words.shape:
+        causal = labels.shape == words.shape and "decoder_input_ids" not in inputs
+        if causal and kwargs.get("num_items_in_batch") is not None:
             with torch.no_grad():
                 logits = self.model(input_ids=words).logits[:, :-1]
             each = torch.nn.functional.cross_entropy(

@@ -189,6 +189,9 @@ def test_two_processes_share_a_run_and_resume_it(tmp_path: Path) -> None:
             rest = found["resumed"][name]
             assert 0 < len(rest) < len(found[name])
             assert rest == found[name][-len(rest) :]
+        epoch = found["resumed"]["noted"][0][0]  # which the checkpoint was in the midst of
+        counts = [sum(note[0] == epoch for note in notes["noted"]) for notes in (found["resumed"], found)]
+        assert 0 < counts[0] < counts[1]
         assert found["resumed"]["parameters"] == found["parameters"]
         assert found["resumed"]["scores"] == found["scores"]
         assert "split='global'" in found["refused"]

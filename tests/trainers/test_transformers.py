@@ -12,9 +12,24 @@ from typing import Any
 import pytest
 import torch
 from infobatch.transformers import IDS, STATE_NAME, InfoBatchMixin, InfoBatchTrainer
-from language import N, Notes, Sequences, accuracy, arguments, make, make_llama, make_model, parameters
+from language import (
+    N,
+    Notes,
+    Sequences,
+    accuracy,
+    arguments,
+    make,
+    make_bert,
+    make_llama,
+    make_model,
+    make_t5,
+    parameters,
+)
 from processes import example, launch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
+from transformers.trainer_callback import TrainerState
+
+from infobatch import InfoBatch
 
 EPOCHS, BATCH, MICRO = 8, 4, 2
 WHOLE = ceil(ceil(N / BATCH) / MICRO)  # steps of an epoch that sees every sample
@@ -87,6 +102,8 @@ def classifier(kind: str) -> BertForSequenceClassification:
         ("tokens", 4, 0.0),  # 21 batches: the last step of an epoch has one micro-batch
         ("tokens", 2, 0.1),
         ("llama", 4, 0.0),  # whose items are counted behind the shift of labels, as GPT-2's are not
+        ("masked", 2, 0.1),
+        ("sequence_to_sequence", 1, 0.0),
         ("single_label_classification", 1, 0.0),
         ("single_label_classification", 2, 0.1),
         ("regression", 1, 0.0),
@@ -96,9 +113,14 @@ def classifier(kind: str) -> BertForSequenceClassification:
 def test_where_nothing_is_left_out_it_is_the_stock_trainer(
     kind: str, micro: int, smoothing: float, tmp_path: Path
 ) -> None:
-    of_words = kind in ("tokens", "llama")
-    data: Any = Sequences() if of_words else Classes(kind)
-    model = {"tokens": make_model, "llama": make_llama}.get(kind, partial(classifier, kind))
+    of_words = {
+        "tokens": make_model,
+        "llama": make_llama,
+        "masked": make_bert,
+        "sequence_to_sequence": make_t5,
+    }
+    model = of_words.get(kind, partial(classifier, kind))
+    data: Any = Sequences(kind == "sequence_to_sequence") if kind in of_words else Classes(kind)
     settings = arguments(
         tmp_path,
         num_train_epochs=2,
@@ -281,6 +303,46 @@ def test_resumed_is_never_stopped(where: str, run: Notes, tmp_path: Path) -> Non
     assert [log["epoch"] for log in mine] == [log["epoch"] for log in other]
 
 
+def test_the_state_of_the_run_is_there_before_a_checkpoint_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = TrainerState.save_to_json
+    seen = []
+
+    def save_to_json(state: TrainerState, path: str) -> None:
+        seen.append(sorted(file.name for file in Path(path).parent.glob("infobatch*")))
+        complete(state, path)
+
+    monkeypatch.setattr(TrainerState, "save_to_json", save_to_json)
+    make(tmp_path, max_steps=2, save_strategy="steps", save_steps=2).train()
+    assert seen == [[STATE_NAME]]
+    InfoBatch(N, 1, seed=7).load(tmp_path / "checkpoint-2" / STATE_NAME)  # by anything that reads states
+
+
+def test_a_scheduler_of_ones_own_is_left_as_it_is(tmp_path: Path) -> None:
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    own = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    trainer = InfoBatchTrainer(
+        model, arguments(tmp_path, max_steps=3), train_dataset=Sequences(), optimizers=(optimizer, own)
+    )
+    trainer.train()
+    assert trainer.lr_scheduler is own
+    assert rates(trainer) == [1.0, 0.5, 0.25]
+
+
+def test_a_second_training_is_a_run_of_its_own(tmp_path: Path) -> None:
+    trainer = make(tmp_path, num_train_epochs=3)
+    trainer.train()
+    first, steps, noted = trainer.infobatch, trainer.state.global_step, trainer.noted
+    trainer.noted = []
+    trainer.train()
+    assert trainer.infobatch is not first
+    assert trainer.noted[0][1] == noted[0][1]  # the same first plan
+    assert rates(trainer)[0] == 1e-2
+    assert abs(trainer.state.global_step - steps) < WHOLE
+
+
 def test_a_checkpoint_without_the_run_is_refused(run: Notes, tmp_path: Path) -> None:
     stock = Stock(make_model(), arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=2))
     stock.train_dataset, stock.order = Sequences(), [list(range(N))]
@@ -454,7 +516,13 @@ def test_two_ranks_share_a_run_and_resume_it(tmp_path: Path) -> None:
         for name in ("noted", "parameters", "scores", "steps", "rates"):
             whole, resumed = found[name], found["resumed"][name]
             assert resumed == (whole[-len(resumed) :] if name == "noted" else whole)
-        assert len(found["resumed"]["noted"]) < len(found["noted"])
+        rest = found["resumed"]["noted"]
+        assert len(rest) < len(found["noted"])
+        epoch = rest[0][0]  # which the checkpoint was in the midst of
+        counts = [sum(note[0] == epoch for note in notes) for notes in (rest, found["noted"])]
+        assert 0 < counts[0] < counts[1]
+        # A mean over sequences is that of this rank: DDP has the mean over ranks.
+        assert found["mean_losses"] == pytest.approx(found["expected_means"], rel=1e-4)
 
 
 def test_the_example(tmp_path: Path) -> None:
