@@ -32,11 +32,11 @@ fi
 package=python_bindings_optional/infobatch
 export RUFF_CACHE_DIR=.cache/ruff
 if [[ ${1:-} == --fix ]]; then
-  "$venv/bin/ruff" format --quiet "$package" tests/python bench examples/python
+  "$venv/bin/ruff" format --quiet "$package" tests/python tests/trainers bench examples/python
 else
-  "$venv/bin/ruff" format --quiet --diff "$package" tests/python bench examples/python || complain "format of Python differs: make format"
+  "$venv/bin/ruff" format --quiet --diff "$package" tests/python tests/trainers bench examples/python || complain "format of Python differs: make format"
 fi
-"$venv/bin/ruff" check --quiet "$package" tests/python bench examples/python || complain "ruff"
+"$venv/bin/ruff" check --quiet "$package" tests/python tests/trainers bench examples/python || complain "ruff"
 # torch and NumPy may be missing; what they declare is followed where set-up installed them.
 types_of=$venv/bin/python options=(--no-warn-unused-ignores)
 if [[ -d $(echo .venv/lib/python3.*/site-packages/torch) ]]; then types_of=.venv/bin/python options=(); fi

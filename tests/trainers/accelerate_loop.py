@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from infobatch.accelerate import figures, prepare
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
 from infobatch import InfoBatch, progress_lr
+from infobatch.accelerate import figures, prepare
 
 N, EPOCHS, BATCH, MICRO = 151, 8, 8, 2
 

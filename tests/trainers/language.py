@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from infobatch.transformers import IDS, InfoBatchMixin
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -17,6 +16,8 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+
+from infobatch.transformers import IDS, InfoBatchMixin
 
 N, LENGTH, WORDS = 83, 8, 13
 IGNORED = -100

@@ -15,11 +15,11 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import DataLoaderConfiguration
 from accelerate_loop import BATCH, EPOCHS, MICRO, Loop, N, Stop
-from infobatch.accelerate import Batches, figures, prepare
 from processes import example, launch
 from torch.nn.functional import cross_entropy
 
 from infobatch import InfoBatch, progress_lr
+from infobatch.accelerate import Batches, figures, prepare
 
 
 @pytest.fixture(autouse=True)

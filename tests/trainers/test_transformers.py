@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from infobatch.transformers import IDS, STATE_NAME, InfoBatchMixin, InfoBatchTrainer
 from language import (
     N,
     Notes,
@@ -30,6 +29,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from transformers.trainer_callback import TrainerState
 
 from infobatch import InfoBatch
+from infobatch.transformers import IDS, STATE_NAME, InfoBatchMixin, InfoBatchTrainer
 
 EPOCHS, BATCH, MICRO = 8, 4, 2
 WHOLE = ceil(ceil(N / BATCH) / MICRO)  # steps of an epoch that sees every sample

@@ -10,11 +10,11 @@ and registers the run for `save_state`; the learning rate follows the run's prog
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
-from infobatch.accelerate import figures, prepare
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
 from infobatch import InfoBatch, progress_lr
+from infobatch.accelerate import figures, prepare
 
 EPOCHS, SIZE = 8, 2000
 

@@ -9,8 +9,9 @@ over its tokens; the learning rate, the number of steps and the progress bar fol
 import tempfile
 
 import torch
-from infobatch.transformers import InfoBatchTrainer
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+
+from infobatch.transformers import InfoBatchTrainer
 
 SIZE, LENGTH, WORDS, EPOCHS = 600, 8, 16, 8
 torch.manual_seed(1)
