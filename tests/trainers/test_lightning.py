@@ -84,12 +84,16 @@ def test_a_checkpoint_of_an_epochs_end_goes_on_to_the_bit(whole: dict[str, Any],
     assert resumed["validations"] == EPOCHS - 3
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_checkpoint_between_the_last_batch_and_the_epochs_end_goes_on(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "epoch"), [(0, 3), (2, 3), (0, 6)])
+def test_a_checkpoint_between_the_last_batch_and_the_epochs_end_goes_on(
+    workers: int, epoch: int, tmp_path: Path
+) -> None:
     """As Lightning writes it behind a validation: its epoch is not over there, that of the run is."""
-    how = {"epochs": EPOCHS, "workers": workers, "keep": {"save_on_train_epoch_end": False}}
+    how = {"epochs": 8, "workers": workers, "keep": {"save_on_train_epoch_end": False}}
     alone = train(tmp_path / "a", **how)
-    resumed = train(tmp_path / "b", resume=f"{tmp_path}/a/epoch=2.ckpt", **how)
+    lengths = [found["batches"] for found in alone["epochs"][epoch : epoch + 2]]
+    assert lengths[0] > lengths[1] if epoch == 3 else lengths[0] < lengths[1]  # the next one is another
+    resumed = train(tmp_path / "b", resume=f"{tmp_path}/a/epoch={epoch}.ckpt", **how)
     assert resumed["weights"] == alone["weights"]
     assert resumed["scores"] == alone["scores"]
     assert ids_of(resumed) == ids_of(alone)[-len(ids_of(resumed)) :]
