@@ -111,6 +111,12 @@ class InfoBatchCallback(Callback):  # type: ignore[misc,unused-ignore]
                 "batch_sampler=ib.batch_sampler(B) of the InfoBatch that the callback has"
             )
         if self._batches is not None:
+            if trainer.fit_loop.epoch_loop.restarted_on_train_batch_end:
+                raise ValueError(
+                    "InfoBatchCallback: a checkpoint must not be that of an epoch's last step (every_n_train_"
+                    f"steps), got one behind step {trainer.global_step}: Lightning would go on in the epoch "
+                    "that is over. Go on from another step's, or from one of the epoch's end"
+                )
             # A checkpoint of behind an epoch's last batch, but before its end (as after validation):
             # Lightning goes on in that epoch, and finds its end by its length; the run is at the next one.
             trainer.fit_loop.max_batches = self._batches

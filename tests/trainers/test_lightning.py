@@ -115,6 +115,15 @@ def test_a_checkpoint_of_any_step_goes_on_with_the_rest_of_its_epoch(
     assert resumed["rate"] == alone["rate"]
 
 
+def test_a_checkpoint_of_an_epochs_last_step_is_refused(tmp_path: Path) -> None:
+    """Lightning would go on in the midst of the next epoch, behind as many steps as the last one had."""
+    how = {"epochs": EPOCHS, "schedule": "steps"}
+    checkpoint = str(tmp_path / "last.ckpt")
+    train(tmp_path, stop_at_step=math.ceil(SAMPLES / BATCH), checkpoint=checkpoint, **how)
+    with pytest.raises(ValueError, match=r"must not be that of an epoch's last step.*behind step 38"):
+        train(tmp_path, resume=checkpoint, **how)
+
+
 def test_early_stopping_in_bfloat16(tmp_path: Path) -> None:
     found = train(tmp_path, epochs=EPOCHS, early=True, trainer={"precision": "bf16-mixed"})
     assert len(found["epochs"]) == 2  # one that did not improve by enough
