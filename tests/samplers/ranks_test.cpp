@@ -317,6 +317,16 @@ TEST_CASE("ranks: averaged gradients are those of one process with the same glob
   }
 }
 
+/// What the steps of an epoch write, in batches of 4.
+template <typename Step>
+std::string each_step(InfoBatch& ib, const Step& step) {
+  InfoBatchSampler sampler = ib.sampler();
+  sampler.reset();
+  std::ostringstream out;
+  for (auto ids = next(sampler, 4); !ids.empty(); ids = next(sampler, 4)) step(ids, out);
+  return out.str();
+}
+
 TEST_CASE("ranks: one with padding alone returns 0 with gradient 0, whatever the loss is",
           "[samplers][ranks]") {
   const Folder folder;
@@ -325,10 +335,7 @@ TEST_CASE("ranks: one with padding alone returns 0 with gradient 0, whatever the
   CAPTURE(static_cast<int>(reduction), by_ids);
   const auto found = run_ranks(2, Way::kTcp, folder.file(""), [=](const World& world) {
     InfoBatch ib = make(world, plain_options(), 9);
-    InfoBatchSampler sampler = ib.sampler();
-    sampler.reset();
-    std::ostringstream out;
-    for (auto ids = next(sampler, 4); !ids.empty(); ids = next(sampler, 4)) {
+    const std::string steps = each_step(ib, [&](const auto& ids, std::ostringstream& out) {
       const bool pads = world.rank == 1 && ids.size() == 1;
       const float value = pads ? std::numeric_limits<float>::quiet_NaN() : 2.0F;
       torch::Tensor losses =
@@ -337,9 +344,9 @@ TEST_CASE("ranks: one with padding alone returns 0 with gradient 0, whatever the
                                         : ib.update(losses, reduction);
       loss.backward();
       out << loss.item<float>() << ' ' << losses.grad()[0].item<float>() << ' ';
-    }
+    });
     ib.set_epoch(1);
-    return Parts().add(out.str()).add(scores_of(ib)).text();
+    return Parts().add(steps).add(scores_of(ib)).text();
   });
   REQUIRE(found.size() == 2);
   // 9 samples: 4 + 4, then one row on rank 0: of two ranks, so twice its mean.
@@ -355,15 +362,11 @@ TEST_CASE("ranks: losses of several dimensions are divided by their elements, to
   const auto reduction = GENERATE(Reduction::kMean, Reduction::kWeightedMean);
   const auto found = run_ranks(2, Way::kTcp, folder.file(""), [=](const World& world) {
     InfoBatch ib = make(world, plain_options(), 9);
-    InfoBatchSampler sampler = ib.sampler();
-    sampler.reset();
-    std::ostringstream out;
-    for (auto ids = next(sampler, 4); !ids.empty(); ids = next(sampler, 4)) {
+    return each_step(ib, [&](const auto& ids, std::ostringstream& out) {
       const auto rows = static_cast<std::int64_t>(ids.size());
       out << ib.update(torch::full({rows, 3}, 2.0, torch::kDouble), reduction).item<double>()
           << ' ';
-    }
-    return out.str();
+    });
   });
   REQUIRE(found == std::vector<std::string>{"2 4 ", "2 0 "});
 }
