@@ -118,8 +118,8 @@ class InfoBatchCallback(Callback):  # type: ignore[misc,unused-ignore]
                     "that is over. Go on from another step's, or from one of the epoch's end"
                 )
             # A checkpoint of behind an epoch's last batch, but before its end (as after validation):
-            # Lightning goes on in that epoch, and finds its end by its length; the run is at the next one.
-            trainer.fit_loop.max_batches = self._batches
+            # Lightning goes on in that epoch, and knows by its length that the validation was made; the
+            # loader has that of the next one.
             if isinstance(trainer.val_check_interval, float) and trainer.val_check_batch is not None:
                 trainer.val_check_batch = max(1, int(self._batches * trainer.val_check_interval))
             self._batches = None
