@@ -1,5 +1,6 @@
 #include <infobatch/classifier.hpp>
 #include <infobatch/random_words.hpp>
+#include <infobatch/sample_class.hpp>
 #include <infobatch/select.hpp>
 #include <infobatch/streams.hpp>
 
@@ -66,15 +67,7 @@ void classify_keys(const Classifier& classifier,
 }  // namespace
 
 void fill_keys(const Key& key, std::int64_t begin, std::int64_t end, float* out) {
-  constexpr double kLargest = std::numeric_limits<float>::max();
-  for (std::int64_t i = begin; i < end; ++i) {
-    double sum = 0.0;
-    for (int t = 0; t < key.count; ++t) {
-      sum += key.terms[t].factor * static_cast<double>(key.terms[t].column[i]);
-    }
-    // NaN stays NaN; what float32 cannot hold is its largest.
-    out[i - begin] = static_cast<float>(std::min(std::max(sum, -kLargest), kLargest));
-  }
+  for (std::int64_t i = begin; i < end; ++i) out[i - begin] = key_of(key, i);
 }
 
 void leave_pool(const Pool& pool, std::int64_t begin, std::int64_t end, float* key) {

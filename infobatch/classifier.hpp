@@ -28,7 +28,7 @@ struct Key {
     return key;
   }
   /// The column that the key is, where it is one as it stands; else nullptr.
-  const float* column() const {
+  INFOBATCH_HD const float* column() const {
     return count == 1 && terms[0].factor == 1.0 ? terms[0].column : nullptr;
   }
 };

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <infobatch/host_device.hpp>
+
 #include <cstdint>
 #include <limits>
 
@@ -11,7 +13,7 @@ struct DrawCut {
   std::int64_t id = 0;
 
   /// Whether a sample lies before the cut.
-  bool covers(std::uint64_t sample_draw, std::int64_t sample_id) const {
+  INFOBATCH_HD bool covers(std::uint64_t sample_draw, std::int64_t sample_id) const {
     return sample_draw < draw || (sample_draw == draw && sample_id < id);
   }
   /// The cut that every sample lies before.

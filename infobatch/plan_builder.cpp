@@ -1,5 +1,5 @@
 #include <infobatch/config.hpp>
-#include <infobatch/detail/whole_batches.hpp>
+#include <infobatch/detail/class_rules.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
 #include <infobatch/plan_builder.hpp>
@@ -8,83 +8,14 @@
 #include <infobatch/streams.hpp>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace infobatch {
 namespace detail {
 namespace {
 
-constexpr std::uint64_t kDraws = std::uint64_t{1} << 32;
 constexpr std::int64_t kStreamingFrom = std::int64_t{1} << 25;  // a list of no use to the caches
-
-// How many samples of each class the exact rule keeps.
-std::vector<KeptOfClass> exact_counts(const EpochRule& rule,
-                                      const std::vector<ClassRule>& rules,
-                                      const KeptCounts& counts) {
-  std::vector<KeptOfClass> kept(rules.size());
-  for (std::size_t c = 0; c < rules.size(); ++c) {
-    kept[c].members = counts[c].members;
-    kept[c].kept = exact_kept(rule.classes[c].keep_ratio, counts[c].members);
-    kept[c].adjustable = rules[c].kind == ClassRule::kCut;
-  }
-  round_to_batches(kept, rule.multiple);
-  return kept;
-}
-
-// How the classes are kept, and what that makes of counts[].keep_below.
-std::vector<ClassRule> class_rules(const PlanTask& task, Team& team, KeptCounts& counts) {
-  const EpochRule& rule = task.rule;
-  std::vector<ClassRule> rules(rule.classes.size());
-  bool any_exact = false;
-  for (std::size_t c = 0; c < rules.size(); ++c) {
-    const double ratio = rule.classes[c].keep_ratio;
-    if (ratio == 0.0) {
-      rules[c].kind = ClassRule::kNone;
-    } else if (rule.mode == KeepMode::kBernoulli) {
-      rules[c].keep_below = counts[c].keep_below = keep_bound(ratio);
-      rules[c].kind = counts[c].keep_below == kDraws ? ClassRule::kAll : ClassRule::kBelow;
-    } else if (ratio != 1.0) {
-      rules[c].kind = ClassRule::kCut;
-      any_exact = true;
-    }
-  }
-  if (!any_exact) return rules;
-
-  std::int64_t members[EpochRule::kMaxClasses];
-  count_members(rule.classifier, task.size, static_cast<int>(counts.size()), team, members);
-  for (std::size_t c = 0; c < counts.size(); ++c) counts[c].members = members[c];
-  const std::vector<KeptOfClass> kept = exact_counts(rule, rules, counts);
-  for (std::size_t c = 0; c < rules.size(); ++c) {
-    if (rules[c].kind != ClassRule::kCut) continue;
-    rules[c].cut = select_smallest_draws(rule.classifier,
-                                         static_cast<std::uint8_t>(c),
-                                         task.size,
-                                         kept[c].members,
-                                         kept[c].kept,
-                                         task.seed,
-                                         task.epoch,
-                                         kStreamExactKeep,
-                                         team);
-  }
-  return rules;
-}
-
-float class_weight(const KeepClass& klass, const ClassRule& rule, const ClassCount& count) {
-  switch (rule.kind) {
-    case ClassRule::kNone:
-      return 0.0f;
-    case ClassRule::kBelow:
-      return klass.rescale ? rounded_quotient(kDraws, count.keep_below) : 1.0f;
-    case ClassRule::kCut:
-      if (count.kept == 0) return 0.0f;
-      return klass.rescale ? rounded_quotient(static_cast<std::uint64_t>(count.members),
-                                              static_cast<std::uint64_t>(count.kept))
-                           : 1.0f;
-    case ClassRule::kAll:
-      break;
-  }
-  return 1.0f;
-}
 
 }  // namespace
 
@@ -139,7 +70,24 @@ PlanOutcome fill_plan(const PlanTask& task,
   const EpochRule& rule = task.rule;
   PlanOutcome plan;
   plan.counts.assign(rule.classes.size(), ClassCount{});
-  const std::vector<ClassRule> rules = class_rules(task, team, plan.counts);
+  const auto count = [&] {
+    std::array<std::int64_t, EpochRule::kMaxClasses> members;
+    count_members(
+        rule.classifier, task.size, static_cast<int>(rule.classes.size()), team, members.data());
+    return members;
+  };
+  const auto cut = [&](std::size_t klass, std::int64_t members, std::int64_t wanted) {
+    return select_smallest_draws(rule.classifier,
+                                 static_cast<std::uint8_t>(klass),
+                                 task.size,
+                                 members,
+                                 wanted,
+                                 task.seed,
+                                 task.epoch,
+                                 kStreamExactKeep,
+                                 team);
+  };
+  const std::vector<ClassRule> rules = class_rules(rule, plan.counts, count, cut);
   const int id_bits = kItemBits - class_bits(rule.classes.size());
 
   auto* const in_ids = reinterpret_cast<std::uint32_t*>(memory.ids);

@@ -1,3 +1,4 @@
+#include <infobatch/detail/draw_window.hpp>
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/random_words.hpp>
 #include <infobatch/select.hpp>
@@ -14,32 +15,25 @@ namespace {
 
 constexpr std::int64_t kChunk =
     2048;  // samples at a time: class bytes and draws stay in the L1 cache
-constexpr std::uint64_t kLargestDraw = ~std::uint64_t{0};
 
-using Draw = std::pair<std::uint64_t, std::int64_t>;  // (draw, sample id)
-
-// The draws from `low` to `high`, both included, of the members, and how many lie below them.
-struct Window {
-  std::int64_t below = 0;
-  std::vector<Draw> inside;
-};
+using detail::DrawWindow;
 
 template <typename ClassesOf>
-Window draws_between(std::uint64_t low,
-                     std::uint64_t high,
-                     const ClassesOf& classes_of,
-                     std::uint8_t klass,
-                     std::int64_t n,
-                     std::uint64_t seed,
-                     std::uint32_t epoch,
-                     std::uint32_t stream,
-                     Team& team) {
-  std::vector<Window> parts(static_cast<std::size_t>(team.size()));
+DrawWindow draws_between(std::uint64_t low,
+                         std::uint64_t high,
+                         const ClassesOf& classes_of,
+                         std::uint8_t klass,
+                         std::int64_t n,
+                         std::uint64_t seed,
+                         std::uint32_t epoch,
+                         std::uint32_t stream,
+                         Team& team) {
+  std::vector<DrawWindow> parts(static_cast<std::size_t>(team.size()));
   const std::int64_t chunks = (n + kChunk - 1) / kChunk;
   team.run([&](int thread) {
     std::uint8_t classes[kChunk];
     alignas(64) std::uint32_t words[2 * kChunk];
-    Window part;
+    DrawWindow part;
     const std::int64_t last = chunks * (thread + 1) / team.size();
     for (std::int64_t chunk = chunks * thread / team.size(); chunk < last; ++chunk) {
       const std::int64_t begin = chunk * kChunk;
@@ -64,8 +58,8 @@ Window draws_between(std::uint64_t low,
     }
     parts[static_cast<std::size_t>(thread)] = std::move(part);
   });
-  Window all;
-  for (const Window& part : parts) {
+  DrawWindow all;
+  for (const DrawWindow& part : parts) {
     all.below += part.below;
     all.inside.insert(all.inside.end(), part.inside.begin(), part.inside.end());
   }
@@ -82,26 +76,9 @@ DrawCut smallest_draws(const ClassesOf& classes_of,
                        std::uint32_t epoch,
                        std::uint32_t stream,
                        Team& team) {
-  if (m <= 0) return {};
-  if (m >= n_members) return DrawCut::all();
-  // The cut is sought in a window of draws around its expectation, ten deviations to each side; a
-  // window that misses it is widened. So the window only decides the cost, never the result.
-  const double members = static_cast<double>(n_members);
-  const double expected = static_cast<double>(m) / members;
-  double reach = 10.0 * std::sqrt(expected * (1.0 - expected) / members) + 10.0 / members;
-  for (;; reach *= 8.0) {
-    const double from = std::max(expected - reach, 0.0);
-    const double to = expected + reach;
-    const auto low = static_cast<std::uint64_t>(std::ldexp(from, 64));
-    const std::uint64_t high =
-        to < 1.0 ? static_cast<std::uint64_t>(std::ldexp(to, 64)) : kLargestDraw;
-    Window window = draws_between(low, high, classes_of, klass, n, seed, epoch, stream, team);
-    const std::int64_t rank = m - window.below;
-    if (rank < 0 || rank >= static_cast<std::int64_t>(window.inside.size())) continue;
-    std::nth_element(window.inside.begin(), window.inside.begin() + rank, window.inside.end());
-    const Draw& first_behind = window.inside[static_cast<std::size_t>(rank)];
-    return {first_behind.first, first_behind.second};
-  }
+  return detail::smallest_draws(n_members, m, [&](std::uint64_t low, std::uint64_t high) {
+    return draws_between(low, high, classes_of, klass, n, seed, epoch, stream, team);
+  });
 }
 
 }  // namespace
@@ -122,21 +99,6 @@ DrawCut select_smallest_draws(const Classifier& classifier,
 }
 
 namespace {
-
-// A float as an integer of the same order; -0 and +0 are one.
-std::uint32_t ordered_of(float x) {
-  if (x == 0.0f) return 0x80000000u;
-  std::uint32_t bits;
-  std::memcpy(&bits, &x, sizeof(bits));
-  return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
-}
-
-float float_of(std::uint32_t ordered) {
-  const std::uint32_t bits = ordered >> 31 != 0 ? ordered & 0x7FFFFFFFu : ~ordered;
-  float x;
-  std::memcpy(&x, &bits, sizeof(x));
-  return x;
-}
 
 // The keys of samples, those outside the pool as NaN.
 class Keys {
@@ -172,7 +134,7 @@ std::vector<std::int64_t> histogram(
       const float* const key = keys.of(begin, end, room);
       for (std::int64_t i = 0; i < end - begin; ++i) {
         if (std::isnan(key[i])) continue;
-        const std::uint32_t ordered = ordered_of(key[i]);
+        const std::uint32_t ordered = ordered_key(key[i]);
         if (accept(ordered)) ++counts[half_of(ordered)];
       }
     }
@@ -222,7 +184,7 @@ RankCut select_rank(const Key& key,
       [top](std::uint32_t ordered) { return ordered >> 16 == top; },
       [](std::uint32_t ordered) { return ordered & 0xFFFFu; });
   const std::uint32_t bottom = half_at(lower, rest);
-  cut.key = float_of(top << 16 | bottom);
+  cut.key = key_of_ordered(top << 16 | bottom);
   const auto ties = [&](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
     alignas(64) float room[kChunk];
     const float* const given = keys.of(begin, end, room);
@@ -232,18 +194,6 @@ RankCut select_rank(const Key& key,
       smallest_draws(ties, 1, n, lower[bottom], rest + 1, seed, epoch, kStreamRankTies, team);
   return cut;
 }
-
-namespace {
-
-// One sample whose key equals that of a cut: its tie draw decides.
-std::uint8_t class_by_ranks(float key, std::int64_t id, const RankCut* cuts, int n_cuts) {
-  for (int cut = 0; cut < n_cuts; ++cut) {
-    if (before(cuts[cut], key, id)) return static_cast<std::uint8_t>(cut + 1);
-  }
-  return 0;
-}
-
-}  // namespace
 
 void classify_by_ranks(const float* keys,
                        std::int64_t begin,

@@ -2,8 +2,7 @@
 
 #include <infobatch/classifier.hpp>
 #include <infobatch/draw_cut.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/streams.hpp>
+#include <infobatch/sample_class.hpp>
 #include <infobatch/threads.hpp>
 
 #include <cstdint>
@@ -35,14 +34,6 @@ RankCut select_rank(const Key& key,
                     std::uint64_t seed,
                     std::uint32_t epoch,
                     Team& team);
-
-/// Whether the sample lies before the cut; never without a key (NaN).
-inline bool before(const RankCut& cut, float key, std::int64_t id) {
-  if (key < cut.key) return true;
-  if (!(key == cut.key)) return false;
-  const auto position = static_cast<std::uint64_t>(id);
-  return cut.ties.covers(random_draw64(cut.seed, cut.epoch, kStreamRankTies, position), id);
-}
 
 /// klass[i - begin] for the samples [begin, end): 1 + the index of the lowest cut that the sample
 /// lies before; 0 for a sample behind all cuts or without a key. `cuts` ascend.

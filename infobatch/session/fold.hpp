@@ -49,6 +49,7 @@ struct FoldArrays {
   float* overwritten;       ///< [1 + columns][K], where the rule needs memory: receives what was
                             ///< overwritten, of the scores and of each column
   std::int64_t kept = 0;    ///< K
+  std::int64_t size = 0;    ///< N
 };
 
 /// Folds the losses of the range into the scores: a pure function of (scores, ids, losses),

@@ -207,7 +207,8 @@ detail::FoldArrays Session::Impl::fold_arrays(const Epoch& epoch) const noexcept
             whole_of(epoch)->ids(),
             its.taken.losses.data(),
             its.overwritten.data(),
-            kept_of(epoch)};
+            kept_of(epoch),
+            size()};
   }
   return {self.columns.scores(),
           epoch.plan->ids(),
