@@ -208,13 +208,14 @@ detail::FoldArrays Session::Impl::fold_arrays(const Epoch& epoch) const noexcept
             its.taken.losses.data(),
             its.overwritten.data(),
             kept_of(epoch),
-            size()};
+            self.columns.size()};
   }
   return {self.columns.scores(),
           epoch.plan->ids(),
           its.log.data(),
           its.overwritten.data(),
-          epoch.facts.kept};
+          epoch.facts.kept,
+          self.columns.size()};
 }
 
 /// Folds the running epoch, and makes `next` the running one, planned. Nothing has changed where it

@@ -30,7 +30,12 @@ struct Data {
   std::vector<float> losses;
   std::vector<float> overwritten;
 
-  FoldArrays arrays() { return {scores.data(), ids.data(), losses.data(), overwritten.data()}; }
+  FoldArrays arrays() {
+    FoldArrays all{scores.data(), ids.data(), losses.data(), overwritten.data()};
+    all.kept = static_cast<std::int64_t>(ids.size());
+    all.size = static_cast<std::int64_t>(scores.size());
+    return all;
+  }
 };
 
 float random_loss(std::mt19937& random) {
