@@ -105,7 +105,7 @@ TEST_CASE("rule 4: exact keeps max(1, floor(ratio n)) of n candidates", "[kernel
   for (const std::int64_t n : {1, 2, 5, 64, 1000, 5001}) {
     for (const double ratio : {0.001, 0.25, 0.5, 0.9}) {
       for (const int threads : {1, 3}) {
-        const testing::Plan result =
+        const testing::PlanVectors result =
             plan(n, 3, 4, two_class_rule(ratio, KeepMode::kExact), threads);
         const std::int64_t members = result.counts[1].members;
         CAPTURE(n, ratio, members);
@@ -138,12 +138,12 @@ TEST_CASE("rule 4: exact keeps the candidates with the smallest (draw, id)", "[k
 TEST_CASE("rule 4: ratio 0 keeps none of a class and ratio 1 all, without a draw",
           "[kernels][keep]") {
   for (const KeepMode mode : {KeepMode::kBernoulli, KeepMode::kExact}) {
-    const testing::Plan none = plan(1000, 1, 1, two_class_rule(0.0, mode));
+    const testing::PlanVectors none = plan(1000, 1, 1, two_class_rule(0.0, mode));
     REQUIRE(std::none_of(none.ids.begin(), none.ids.end(), is_candidate));
     REQUIRE(none.counts[1].members == 417);
     REQUIRE(none.counts[1].kept == 0);
     REQUIRE(none.counts[1].weight == 0.0f);
-    const testing::Plan all = plan(1000, 1, 1, two_class_rule(1.0, mode));
+    const testing::PlanVectors all = plan(1000, 1, 1, two_class_rule(1.0, mode));
     REQUIRE(all.ids.size() == 1000);
     REQUIRE(all.weights == std::vector<float>(1000, 1.0f));
     EpochRule nothing;
@@ -173,14 +173,14 @@ TEST_CASE("rule 5: the weight is the inverse of the keep probability, rounded on
     REQUIRE(error(result) <= error(std::nextafter(result, 0.0f)));
     REQUIRE(error(result) <= error(std::nextafter(result, 1e30f)));
   }
-  const testing::Plan bernoulli = plan(2000, 1, 1, two_class_rule(0.3));
-  const testing::Plan exact = plan(2000, 1, 1, two_class_rule(0.3, KeepMode::kExact));
+  const testing::PlanVectors bernoulli = plan(2000, 1, 1, two_class_rule(0.3));
+  const testing::PlanVectors exact = plan(2000, 1, 1, two_class_rule(0.3, KeepMode::kExact));
   REQUIRE(bernoulli.counts[1].weight ==
           detail::rounded_quotient(std::uint64_t{1} << 32, detail::keep_bound(0.3)));
   REQUIRE(exact.counts[1].weight ==
           detail::rounded_quotient(static_cast<std::uint64_t>(exact.counts[1].members),
                                    static_cast<std::uint64_t>(exact.counts[1].kept)));
-  for (const testing::Plan* result : {&bernoulli, &exact}) {
+  for (const testing::PlanVectors* result : {&bernoulli, &exact}) {
     bool equal = true;
     for (std::size_t p = 0; p < result->ids.size(); ++p) {
       const float expected = is_candidate(result->ids[p]) ? result->counts[1].weight : 1.0f;
@@ -194,7 +194,7 @@ TEST_CASE("rule 5: without rescaling every weight is 1", "[kernels][keep]") {
   for (const KeepMode mode : {KeepMode::kBernoulli, KeepMode::kExact}) {
     EpochRule rule = two_class_rule(0.5, mode);
     rule.classes[1].rescale = false;
-    const testing::Plan result = plan(3000, 1, 1, rule);
+    const testing::PlanVectors result = plan(3000, 1, 1, rule);
     REQUIRE(result.ids.size() < 2900);
     REQUIRE(result.weights == std::vector<float>(result.ids.size(), 1.0f));
   }
@@ -207,7 +207,7 @@ TEST_CASE("sixteen classes are kept each by its own ratio", "[kernels][keep]") {
   rule.classifier = testing::classifier_of([](std::int64_t i) { return (i * 7 + i / 16) % 16; });
   for (const KeepMode mode : {KeepMode::kBernoulli, KeepMode::kExact}) {
     rule.mode = mode;
-    const testing::Plan expected = plan(20011, 5, 6, rule);
+    const testing::PlanVectors expected = plan(20011, 5, 6, rule);
     for (std::size_t c = 0; c < 16; ++c) {
       const auto members = static_cast<double>(expected.counts[c].members);
       REQUIRE(std::abs(static_cast<double>(expected.counts[c].kept) -
@@ -300,7 +300,7 @@ TEST_CASE("rule 6: the weights of a plan sum to the number of samples on average
     double sum = 0;
     double candidates = 0;
     for (int epoch = 0; epoch < kPlans; ++epoch) {
-      const testing::Plan result =
+      const testing::PlanVectors result =
           plan(kN, 55, static_cast<std::uint32_t>(epoch), two_class_rule(ratio));
       for (const float weight : result.weights) sum += static_cast<double>(weight);
       candidates += static_cast<double>(result.counts[1].members);

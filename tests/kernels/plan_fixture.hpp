@@ -43,12 +43,12 @@ inline EpochRule keep_all() {
 }
 
 /// A plan as plain vectors.
-struct Plan {
+struct PlanVectors {
   std::vector<std::int64_t> ids;
   std::vector<float> weights;
   KeptCounts counts;
 
-  friend bool operator==(const Plan& a, const Plan& b) {
+  friend bool operator==(const PlanVectors& a, const PlanVectors& b) {
     return a.ids == b.ids && a.weights == b.weights;
   }
 };
@@ -74,7 +74,7 @@ inline PlanArrays build_plan(std::int64_t n,
   return detail::finish_plan(std::move(plan), outcome);
 }
 
-inline Plan plan_with(const PlanOptions& options,
+inline PlanVectors plan_with(const PlanOptions& options,
                       std::int64_t n,
                       std::uint64_t seed,
                       std::uint32_t epoch,
@@ -87,7 +87,7 @@ inline Plan plan_with(const PlanOptions& options,
           arrays.counts};
 }
 
-inline Plan plan(std::int64_t n,
+inline PlanVectors plan(std::int64_t n,
                  std::uint64_t seed,
                  std::uint32_t epoch,
                  const EpochRule& rule,
@@ -96,7 +96,7 @@ inline Plan plan(std::int64_t n,
 }
 
 /// FNV-1a over the ids and the bits of the weights.
-inline std::uint64_t digest(const Plan& plan) {
+inline std::uint64_t digest(const PlanVectors& plan) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (std::size_t i = 0; i < plan.ids.size(); ++i) {
     std::uint32_t bits;

@@ -200,7 +200,7 @@ TEST_CASE("rule 8: the same plan for 1 to 4 threads, every instruction set", "[k
   for (const std::int64_t n : {1000, 70001, 400000, 1500000, 3000000}) {
     CAPTURE(n);
     const EpochRule rule = two_class_rule(0.5);
-    const testing::Plan expected = plan(n, 17, 3, rule);
+    const testing::PlanVectors expected = plan(n, 17, 3, rule);
     for (const detail::SimdLevel level : testing::simd_levels()) {
       const testing::WithLevel use(level);
       for (int threads = 1; threads <= 4; ++threads) {
@@ -218,7 +218,7 @@ TEST_CASE("rule 8: two levels give the same plan for any team and instruction se
       CAPTURE(bits1, n);
       testing::PlanOptions options = tiny_buckets(bits1);
       const EpochRule rule = two_class_rule(0.7);
-      const testing::Plan expected = plan_with(options, n, 1, 1, rule);
+      const testing::PlanVectors expected = plan_with(options, n, 1, 1, rule);
       for (const detail::SimdLevel level : testing::simd_levels()) {
         const testing::WithLevel use(level);
         for (int threads = 1; threads <= 4; ++threads) {
@@ -233,7 +233,7 @@ TEST_CASE("rule 8: a part of level 2 that outgrows its room changes nothing",
           "[kernels][shuffle]") {
   testing::PlanOptions options = tiny_buckets(3);
   for (const std::int64_t n : {40, 1000, 30011}) {
-    const testing::Plan expected = plan_with(options, n, 2, 3, two_class_rule(0.7));
+    const testing::PlanVectors expected = plan_with(options, n, 2, 3, two_class_rule(0.7));
     testing::PlanOptions tight = options;
     tight.shuffle.room_deviations = 0;
     REQUIRE(plan_with(tight, n, 2, 3, two_class_rule(0.7), 2) == expected);
@@ -243,7 +243,7 @@ TEST_CASE("rule 8: a part of level 2 that outgrows its room changes nothing",
 TEST_CASE("rule 8: the digest of a plan whose kept list passes the caches by",
           "[kernels][shuffle][slow]") {
   const std::int64_t n = (std::int64_t{1} << 25) + 12345;
-  const testing::Plan result = plan(n, 7, 42, keep_all(), 2);
+  const testing::PlanVectors result = plan(n, 7, 42, keep_all(), 2);
   REQUIRE(is_permutation_of_all(result.ids));
   REQUIRE(plan(n, 7, 42, keep_all(), 1) == result);
   REQUIRE(testing::digest(result) == 0x8e99e90bce107bcdu);
@@ -251,7 +251,7 @@ TEST_CASE("rule 8: the digest of a plan whose kept list passes the caches by",
 
 TEST_CASE("rule 8: other seeds and epochs give other orders, the same ones the same",
           "[kernels][shuffle]") {
-  const testing::Plan first = plan(1000, 5, 1, keep_all());
+  const testing::PlanVectors first = plan(1000, 5, 1, keep_all());
   REQUIRE(plan(1000, 5, 1, keep_all()) == first);
   REQUIRE_FALSE(plan(1000, 5, 2, keep_all()) == first);
   REQUIRE_FALSE(plan(1000, 6, 1, keep_all()) == first);
@@ -287,7 +287,7 @@ TEST_CASE("rule 8: the rule does not change unnoticed: digests of plans", "[kern
 }
 
 TEST_CASE("rule 8: the digest of a plan with two levels", "[kernels][shuffle][slow]") {
-  const testing::Plan result = plan(12600000, 7, 41, keep_all(), 2);
+  const testing::PlanVectors result = plan(12600000, 7, 41, keep_all(), 2);
   REQUIRE(is_permutation_of_all(result.ids));
   REQUIRE(testing::digest(result) == 0x49bd052f4fd244c5u);
 }
@@ -415,7 +415,7 @@ TEST_CASE("the memory of an old plan is used again and does not show", "[kernels
   const std::int64_t* const memory = old.ids.data();
   const PlanArrays next = testing::build_plan(500000, 1, 2, rule, team, std::move(old));
   REQUIRE(next.ids.data() == memory);
-  const testing::Plan expected = plan(500000, 1, 2, rule);
+  const testing::PlanVectors expected = plan(500000, 1, 2, rule);
   REQUIRE(std::equal(expected.ids.begin(), expected.ids.end(), next.ids.data()));
   REQUIRE(std::equal(expected.weights.begin(), expected.weights.end(), next.weights.data()));
   REQUIRE(next.counts.size() == 2);

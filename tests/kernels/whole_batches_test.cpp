@@ -206,10 +206,10 @@ TEST_CASE("rule 16: a plan is rounded to whole batches in the exact keep mode, b
           "[kernels][whole_batches]") {
   constexpr std::int64_t kN = 3000;  // 1250 candidates
   EpochRule rule = two_class_rule(0.3, KeepMode::kExact);
-  const testing::Plan loose = plan(kN, 3, 4, rule);
+  const testing::PlanVectors loose = plan(kN, 3, 4, rule);
   REQUIRE(loose.counts[1].members == 1250);
   REQUIRE(loose.ids.size() == 1750 + 375);
-  const auto candidates = [](const testing::Plan& p) {
+  const auto candidates = [](const testing::PlanVectors& p) {
     Counts ids;
     std::copy_if(p.ids.begin(), p.ids.end(), std::back_inserter(ids), is_candidate);
     std::sort(ids.begin(), ids.end());
@@ -228,7 +228,7 @@ TEST_CASE("rule 16: a plan is rounded to whole batches in the exact keep mode, b
                            Expected{3001, 375}}) {
     CAPTURE(e.multiple);
     rule.multiple = e.multiple;
-    const testing::Plan whole = plan(kN, 3, 4, rule);
+    const testing::PlanVectors whole = plan(kN, 3, 4, rule);
     REQUIRE(whole.counts[1].kept == e.kept);
     REQUIRE(std::int64_t(whole.ids.size()) == 1750 + e.kept);
     REQUIRE(whole.counts[0].weight == 1.0f);
@@ -250,7 +250,7 @@ TEST_CASE("rule 16: a plan is rounded to whole batches in the exact keep mode, b
 
 TEST_CASE("rule 16: without exact counts there is nothing to round", "[kernels][whole_batches]") {
   EpochRule rule = two_class_rule(0.3, KeepMode::kBernoulli);
-  const testing::Plan loose = plan(3000, 3, 4, rule);
+  const testing::PlanVectors loose = plan(3000, 3, 4, rule);
   rule.multiple = 64;
   REQUIRE(loose.ids.size() % 64 != 0);
   REQUIRE(plan(3000, 3, 4, rule) == loose);
