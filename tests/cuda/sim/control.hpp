@@ -100,6 +100,7 @@ enum class Call {
   kGetDevice,
   kSetDevice,
   kDeviceGetAttribute,
+  kPointerGetAttributes,
   kFuncSetAttribute,
   kBeginCapture,
   kEndCapture,

@@ -19,6 +19,8 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define INFOBATCH_RESTRICT __restrict__
+#define INFOBATCH_GRID_CONSTANT
+#define INFOBATCH_UNROLL
 
 #define threadIdx (::sim::here().thread)
 #define blockIdx (::sim::here().block)

@@ -250,6 +250,21 @@ cudaError_t cudaFreeAsync(void* devPtr, cudaStream_t hStream) {
     return sim::detail::queue(stream, std::move(operation), Call::kFreeAsync);
   });
 }
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* ptr) {
+  return call(Call::kPointerGetAttributes, [&] {
+    const sim::Allocation* const found = find_allocation(ptr, 0);
+    auto* const same = const_cast<void*>(ptr);
+    if (found == nullptr) {
+      *attributes = {cudaMemoryTypeUnregistered, cudaInvalidDeviceId, nullptr, same};
+    } else if (found->kind == Kind::kDevice) {
+      *attributes = {cudaMemoryTypeDevice, 0, same, nullptr};
+    } else {
+      const bool managed = found->kind == Kind::kManaged;
+      *attributes = {managed ? cudaMemoryTypeManaged : cudaMemoryTypeHost, 0, same, same};
+    }
+    return cudaSuccess;
+  });
+}
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return call(Call::kAny, [&] {
     *total = runtime().device.memory;
