@@ -149,7 +149,7 @@ cudaError_t copy(void* to,
   operation.run = [pending] {
     PendingCopy& c = *pending;
     finish(c);
-    std::memcpy(c.to, c.from, c.bytes);
+    visibly([&c] { std::memcpy(c.to, c.from, c.bytes); });
     if (c.prepared && c.reads_host && hash_of(c.to, c.bytes) != c.source_hash) {
       throw Fault("memory of the host changed before a copy from it was made");
     }
@@ -160,7 +160,7 @@ cudaError_t copy(void* to,
     if (still_forbidden(pending->to, pending->bytes)) allow(pending->to, pending->bytes);
   };
   const cudaError_t error = queue(stream, std::move(operation), which);
-  if (wait && error == cudaSuccess) run_until(*stream, stream->queued);
+  if (wait && error == cudaSuccess) wait_until(end_of(stream));
   return error;
 }
 
@@ -172,7 +172,7 @@ cudaError_t fill(void* address, int value, std::size_t bytes, cudaStream_t handl
   operation.run = [=] {
     if (find_allocation(address, bytes) == nullptr)
       throw Fault("a fill of memory that has been freed");
-    std::memset(address, value, bytes);
+    visibly([=] { std::memset(address, value, bytes); });
   };
   return queue(handle, std::move(operation), which);
 }

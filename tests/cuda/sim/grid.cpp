@@ -85,7 +85,7 @@ struct Machine {
   std::vector<void*> tsan_fibers;  // of finished blocks: what they did stays known
   std::size_t threads = 0, done = 0, at_block = 0;
   detail::Votes votes{};
-  char begin_mark = 0, end_mark = 0;  // of the launch
+  char *begin_mark = nullptr, *end_mark = nullptr;  // of the launch
   Random random;
   std::exception_ptr error;
 };
@@ -131,13 +131,13 @@ void entry() {
   if (__sanitizer_finish_switch_fiber != nullptr) {
     __sanitizer_finish_switch_fiber(nullptr, &M.main_stack, &M.main_stack_size);
   }
-  detail::acquire(&M.begin_mark);
+  detail::acquire(M.begin_mark);
   try {
     M.launch->body();
   } catch (...) {
     if (!M.error) M.error = std::current_exception();
   }
-  detail::release(&M.end_mark);
+  detail::release(M.end_mark);
   M.current->state = State::kDone;
   to_main(true);
   std::abort();
@@ -311,7 +311,7 @@ void run_block(dim3 block, std::vector<unsigned>& order) {
   Machine& M = m();
   ++statistics().blocks;
   M.arena.begin(M.launch->shared_bytes, schedule().poison);
-  detail::release(&M.begin_mark);
+  detail::release(M.begin_mark);
   begin_threads(block);
   std::string wrong;
   try {
@@ -329,17 +329,21 @@ void run_block(dim3 block, std::vector<unsigned>& order) {
 }
 
 /// Whatever way a grid is left.
-struct Grid {
+class Grid {
+ public:
   explicit Grid(const detail::Launch& launch) {
     Machine& M = m();
     M.launch = &launch;
     M.error = nullptr;
     M.random.seed(schedule().seed);
+    // New for each launch: one launch says nothing about another.
+    M.begin_mark = marks_.get();
+    M.end_mark = marks_.get() + 8;
     if (__tsan_get_current_fiber != nullptr) M.main_tsan = __tsan_get_current_fiber();
   }
   ~Grid() {
     Machine& M = m();
-    detail::acquire(&M.end_mark);
+    detail::acquire(M.end_mark);
     M.arena.forget();
     forget_tsan_fibers();
     M.current = nullptr;
@@ -347,6 +351,9 @@ struct Grid {
   }
   Grid(const Grid&) = delete;
   Grid& operator=(const Grid&) = delete;
+
+ private:
+  std::unique_ptr<char[]> marks_ = std::make_unique<char[]>(16);
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <map>
 
@@ -117,7 +118,7 @@ void release_allocation(const void* address) {
   R.statistics.live_bytes -= block.allocation.bytes;
   std::string wrong = check_guards(block);
   allow(data(block), block.allocation.bytes);
-  fill_unseen(data(block), R.device.freed, block.allocation.bytes);
+  visibly([&] { std::memset(data(block), R.device.freed, block.allocation.bytes); });
   if (!guarded()) {
     std::free(block.begin);
   } else {

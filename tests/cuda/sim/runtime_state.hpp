@@ -4,6 +4,7 @@
 #include <tests/cuda/sim/control.hpp>
 #include <tests/cuda/sim/random.hpp>
 #include <tests/cuda/sim/runtime.hpp>
+#include <tests/cuda/sim/sanitizers.hpp>
 
 #include <deque>
 #include <functional>
@@ -22,6 +23,7 @@ using Graph = CUgraph_st;
 struct Point {
   std::shared_ptr<Stream> stream;
   std::uint64_t number = 0;
+  Mark done;
 };
 struct Operation {
   Call call = Call::kAny;
@@ -30,6 +32,7 @@ struct Operation {
   std::function<void()> prepare;  ///< when it is queued, if it does not run at once; may be empty
   std::function<void()> drop;     ///< when it will never run; may be empty
   std::vector<Point> after;
+  Mark queued, done;
 };
 /// Thrown by an operation that fails while it runs.
 struct Lost {
@@ -43,7 +46,8 @@ struct Runtime {
   cudaError_t lost = cudaSuccess;  ///< every call returns it from then on
   std::string fault;
   Random random;
-  bool running = false;  ///< an operation runs
+  bool running = false;           ///< an operation runs
+  bool in_stream_fiber = false;   ///< as ThreadSanitizer sees it
 
   std::shared_ptr<Stream> legacy;  ///< the default stream
   std::vector<std::shared_ptr<Stream>>
@@ -97,6 +101,18 @@ std::shared_ptr<Stream> stream_of(cudaStream_t handle);
 cudaError_t queue(const std::shared_ptr<Stream>& stream, Operation operation, Call call);
 cudaError_t queue(cudaStream_t handle, Operation operation, Call call);
 void run_until(Stream& stream, std::uint64_t number);
+/// The host waits: run_until, and what has been done is before what the host does next.
+void wait_until(const Point& point);
+/// Where the stream stands after all that has been queued.
+Point end_of(const std::shared_ptr<Stream>& stream);
+/// What an operation does to memory, for ThreadSanitizer to see: the bookkeeping around it is hidden.
+template <typename Body>
+void visibly(Body body) {
+  const bool hidden = runtime().in_stream_fiber;
+  if (hidden) look_away(false);
+  body();
+  if (hidden) look_away(true);
+}
 void run_all();
 void count(const Operation& operation);
 /// While `stream`, or with the default stream any, captures: the host must not wait.
@@ -116,10 +132,19 @@ void check_pointers(const std::string& kernel, const std::vector<const void*>& p
 }  // namespace sim::detail
 
 struct CUstream_st {
+  CUstream_st() = default;
+  CUstream_st(const CUstream_st&) = delete;
+  CUstream_st& operator=(const CUstream_st&) = delete;
+  ~CUstream_st() {
+    if (tsan != nullptr) __tsan_destroy_fiber(tsan);
+  }
+
   bool blocking = true;  ///< it and the default stream wait for each other
   bool destroyed = false;
   std::uint64_t queued = 0, done = 0;
   std::deque<sim::detail::Operation> queue;
+  sim::detail::Mark last_done;  ///< of the last operation queued
+  void* tsan = nullptr;         ///< each stream is a flow of control of its own
   std::vector<sim::detail::Point> next_after;  ///< what the next operation waits for
   CUgraph_st* capture = nullptr;
   bool capture_origin = false, capture_unjoined = false;

@@ -4,6 +4,7 @@
 // and memory that nobody may touch. The functions are weak: a program without a sanitizer has none.
 #include <cstddef>
 #include <cstring>
+#include <memory>
 
 extern "C" {
 __attribute__((weak)) void* __tsan_get_current_fiber();
@@ -13,6 +14,10 @@ __attribute__((weak)) void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 __attribute__((weak)) void __tsan_set_fiber_name(void* fiber, const char* name);
 __attribute__((weak)) void __tsan_acquire(void* address);
 __attribute__((weak)) void __tsan_release(void* address);
+__attribute__((weak)) void AnnotateIgnoreReadsBegin(const char* file, int line);
+__attribute__((weak)) void AnnotateIgnoreReadsEnd(const char* file, int line);
+__attribute__((weak)) void AnnotateIgnoreWritesBegin(const char* file, int line);
+__attribute__((weak)) void AnnotateIgnoreWritesEnd(const char* file, int line);
 __attribute__((weak)) void __sanitizer_start_switch_fiber(void** fake_stack_save,
                                                           const void* bottom,
                                                           std::size_t size);
@@ -44,6 +49,22 @@ inline void forbid(const void* address, std::size_t bytes) {
 }
 inline void allow(const void* address, std::size_t bytes) {
   if (__asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(address, bytes);
+}
+
+/// What ThreadSanitizer takes for the beginning and the end of an order; the memory must not be reused.
+using Mark = std::shared_ptr<char>;
+inline Mark make_mark() { return with_thread_sanitizer() ? std::make_shared<char>() : nullptr; }
+
+/// ThreadSanitizer looks away, or for a moment looks again.
+inline void look_away(bool away) {
+  if (!with_thread_sanitizer()) return;
+  if (away) {
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  } else {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+  }
 }
 
 /// memset that ThreadSanitizer does not see: it would take the emulation's own work for the

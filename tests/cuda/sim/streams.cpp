@@ -17,12 +17,47 @@ void forget_streams_without_work() {
                 streams.end());
 }
 
-void run(Operation& operation) {
+/// While an operation runs, ThreadSanitizer sees the stream at work, ordered behind the call that has
+/// queued the operation and behind what the operation waits for; nothing else orders it.
+class StreamFiber {
+ public:
+  StreamFiber(Stream& stream, Operation& operation) : operation_(operation) {
+    if (!with_thread_sanitizer() || runtime().in_stream_fiber) return;
+    before_ = __tsan_get_current_fiber();
+    if (stream.tsan == nullptr) {
+      stream.tsan = __tsan_create_fiber(0);
+      __tsan_set_fiber_name(stream.tsan, "stream");
+    }
+    __tsan_switch_to_fiber(stream.tsan, 1);
+    runtime().in_stream_fiber = true;
+    acquire(operation.queued.get());
+    for (const Point& point : operation.after) {
+      if (point.done != nullptr) acquire(point.done.get());
+    }
+    look_away(true);
+  }
+  ~StreamFiber() {
+    if (before_ == nullptr) return;
+    look_away(false);
+    release(operation_.done.get());
+    runtime().in_stream_fiber = false;
+    __tsan_switch_to_fiber(before_, 1);
+  }
+  StreamFiber(const StreamFiber&) = delete;
+  StreamFiber& operator=(const StreamFiber&) = delete;
+
+ private:
+  Operation& operation_;
+  void* before_ = nullptr;
+};
+
+void run(Stream& stream, Operation& operation) {
   Runtime& R = runtime();
   if (R.lost != cudaSuccess) {
     if (operation.drop) operation.drop();
     return;
   }
+  const StreamFiber fiber(stream, operation);
   struct Access {
     bool guarded = runtime().device.guard_device_memory;
     Access() {
@@ -41,6 +76,8 @@ void run(Operation& operation) {
   } catch (const Lost& lost) {
     R.lost = lost.error;
   }
+  // Here, out of ThreadSanitizer's sight: the host does not wait before it forgets the operation.
+  operation.run = operation.prepare = operation.drop = nullptr;
 }
 
 /// The first of the queue, and what it waits for.
@@ -52,7 +89,7 @@ void run_one(Stream& stream) {
     ~Done() { ++stream.done; }
   } const done{stream};
   for (const Point& point : operation.after) run_until(*point.stream, point.number);
-  run(operation);
+  run(stream, operation);
 }
 
 std::vector<std::shared_ptr<Stream>> all_streams() {
@@ -70,8 +107,17 @@ void run_until(Stream& stream, std::uint64_t number) {
   while (stream.done < number && !stream.queue.empty()) run_one(stream);
 }
 
+void wait_until(const Point& point) {
+  if (point.stream == nullptr) return;
+  run_until(*point.stream, point.number);
+  if (point.done != nullptr) acquire(point.done.get());
+}
+Point end_of(const std::shared_ptr<Stream>& stream) {
+  return {stream, stream->queued, stream->last_done};
+}
+
 void run_all() {
-  for (const auto& stream : all_streams()) run_until(*stream, stream->queued);
+  for (const auto& stream : all_streams()) wait_until(end_of(stream));
   forget_streams_without_work();
 }
 
@@ -124,15 +170,20 @@ cudaError_t queue(const std::shared_ptr<Stream>& stream, Operation operation, Ca
         other->capture->invalid = true;
         return cudaErrorStreamCaptureImplicit;
       }
-      operation.after.push_back({other, other->queued});
+      operation.after.push_back(end_of(other));
     }
   } else if (stream->blocking && R.legacy != nullptr) {
-    operation.after.push_back({R.legacy, R.legacy->queued});
+    operation.after.push_back(end_of(R.legacy));
   }
   for (Point& point : stream->next_after) operation.after.push_back(std::move(point));
   stream->next_after.clear();
   count(operation);
   if (R.device.streams != Streams::kImmediate && operation.prepare) operation.prepare();
+  if (with_thread_sanitizer()) {
+    operation.queued = make_mark();
+    operation.done = stream->last_done = make_mark();
+    release(operation.queued.get());
+  }
   stream->queue.push_back(std::move(operation));
   ++stream->queued;
   if (R.device.streams == Streams::kImmediate) run_until(*stream, stream->queued);
@@ -192,7 +243,6 @@ using sim::detail::call;
 using sim::detail::call_that_frees;
 using sim::detail::Operation;
 using sim::detail::refuse_while_capturing;
-using sim::detail::run_until;
 using sim::detail::runtime;
 using sim::detail::stream_of;
 
@@ -204,9 +254,12 @@ bool known(cudaEvent_t event) {
 }
 /// Whether all up to `number` has run. Asking makes the device go on, so that a loop of questions
 /// ends.
-cudaError_t query(sim::detail::Stream& stream, std::uint64_t number) {
-  if (stream.done >= number) return cudaSuccess;
-  sim::detail::run_one(stream);
+cudaError_t query(const sim::detail::Point& point) {
+  if (point.stream->done >= point.number) {
+    sim::detail::wait_until(point);
+    return cudaSuccess;
+  }
+  sim::detail::run_one(*point.stream);
   return cudaErrorNotReady;
 }
 
@@ -253,10 +306,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     ++runtime().statistics.synchronisations;
     if (found == runtime().legacy) {
       for (const auto& other : sim::detail::all_streams()) {
-        if (other->blocking) run_until(*other, other->queued);
+        if (other->blocking) sim::detail::wait_until(sim::detail::end_of(other));
       }
     }
-    run_until(*found, found->queued);
+    sim::detail::wait_until(sim::detail::end_of(found));
     return cudaSuccess;
   });
 }
@@ -265,7 +318,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     const auto found = stream_of(stream);
     if (found == nullptr) return cudaErrorInvalidResourceHandle;
     const cudaError_t refused = refuse_while_capturing(found.get());
-    return refused != cudaSuccess ? refused : query(*found, found->queued);
+    return refused != cudaSuccess ? refused : query(sim::detail::end_of(found));
   });
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
@@ -321,7 +374,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     }
     // An operation of its own: it also waits for what the stream has been told to wait for.
     const cudaError_t error = sim::detail::queue(found, Operation{}, Call::kEventRecord);
-    event->point = {found, found->queued};
+    event->point = sim::detail::end_of(found);
     return error;
   });
 }
@@ -330,7 +383,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (!known(event)) return cudaErrorInvalidResourceHandle;
     if (event->capture != nullptr) return cudaErrorCapturedEvent;
     if (event->point.stream == nullptr) return cudaSuccess;
-    return query(*event->point.stream, event->point.number);
+    return query(event->point);
   });
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -341,7 +394,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
       return cudaErrorCapturedEvent;
     }
     ++runtime().statistics.synchronisations;
-    if (event->point.stream != nullptr) run_until(*event->point.stream, event->point.number);
+    sim::detail::wait_until(event->point);
     return cudaSuccess;
   });
 }
