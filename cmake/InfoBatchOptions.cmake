@@ -10,7 +10,7 @@ set(INFOBATCH_TORCH AUTO
     CACHE STRING "Build the libtorch skin samplers/: AUTO (where torch is found), ON (required) or OFF")
 set_property(CACHE INFOBATCH_TORCH PROPERTY STRINGS AUTO ON OFF)
 option(INFOBATCH_PYTHON_PACKAGE "Build the library that the Python package carries; pip sets it" OFF)
-option(INFOBATCH_CUDA "Compile the headers that CPU and GPU share with nvcc, too" OFF)
+option(INFOBATCH_CUDA "Build libinfobatch_cuda, the backend of CUDA devices; needs nvcc, no GPU" OFF)
 option(INFOBATCH_TESTS "Build the tests" ${INFOBATCH_TOP_LEVEL})
 option(INFOBATCH_EXAMPLES "Build the examples and infobatch-train" ${INFOBATCH_TOP_LEVEL})
 option(INFOBATCH_BENCH "Build the benchmarks, where Google Benchmark is found" ${INFOBATCH_TOP_LEVEL})

@@ -75,11 +75,11 @@ inline PlanArrays build_plan(std::int64_t n,
 }
 
 inline PlanVectors plan_with(const PlanOptions& options,
-                      std::int64_t n,
-                      std::uint64_t seed,
-                      std::uint32_t epoch,
-                      const EpochRule& rule,
-                      int threads = 1) {
+                             std::int64_t n,
+                             std::uint64_t seed,
+                             std::uint32_t epoch,
+                             const EpochRule& rule,
+                             int threads = 1) {
   Team team(threads);
   const PlanArrays arrays = build_plan(n, seed, epoch, rule, team, {}, options);
   return {{arrays.ids.data(), arrays.ids.data() + arrays.size},
@@ -88,10 +88,10 @@ inline PlanVectors plan_with(const PlanOptions& options,
 }
 
 inline PlanVectors plan(std::int64_t n,
-                 std::uint64_t seed,
-                 std::uint32_t epoch,
-                 const EpochRule& rule,
-                 int threads = 1) {
+                        std::uint64_t seed,
+                        std::uint32_t epoch,
+                        const EpochRule& rule,
+                        int threads = 1) {
   return plan_with({}, n, seed, epoch, rule, threads);
 }
 

@@ -11,6 +11,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -369,7 +370,7 @@ void run_grid(const Launch& launch) {
   const bool descending = schedule().order == Schedule::kDescending;
   std::vector<unsigned> order(std::size_t{launch.block.x} * launch.block.y * launch.block.z);
   std::iota(order.begin(), order.end(), 0U);
-  if (descending) order.assign(order.rbegin(), order.rend());
+  if (descending) std::reverse(order.begin(), order.end());
   const std::uint64_t blocks = std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   std::vector<std::uint64_t> blocks_order;
   if (schedule().order == Schedule::kRandom) {

@@ -46,8 +46,8 @@ struct Runtime {
   cudaError_t lost = cudaSuccess;  ///< every call returns it from then on
   std::string fault;
   Random random;
-  bool running = false;           ///< an operation runs
-  bool in_stream_fiber = false;   ///< as ThreadSanitizer sees it
+  bool running = false;          ///< an operation runs
+  bool in_stream_fiber = false;  ///< as ThreadSanitizer sees it
 
   std::shared_ptr<Stream> legacy;  ///< the default stream
   std::vector<std::shared_ptr<Stream>>
@@ -105,7 +105,8 @@ void run_until(Stream& stream, std::uint64_t number);
 void wait_until(const Point& point);
 /// Where the stream stands after all that has been queued.
 Point end_of(const std::shared_ptr<Stream>& stream);
-/// What an operation does to memory, for ThreadSanitizer to see: the bookkeeping around it is hidden.
+/// What an operation does to memory, for ThreadSanitizer to see: the bookkeeping around it is
+/// hidden.
 template <typename Body>
 void visibly(Body body) {
   const bool hidden = runtime().in_stream_fiber;
@@ -143,8 +144,8 @@ struct CUstream_st {
   bool destroyed = false;
   std::uint64_t queued = 0, done = 0;
   std::deque<sim::detail::Operation> queue;
-  sim::detail::Mark last_done;  ///< of the last operation queued
-  void* tsan = nullptr;         ///< each stream is a flow of control of its own
+  sim::detail::Mark last_done;                 ///< of the last operation queued
+  void* tsan = nullptr;                        ///< each stream is a flow of control of its own
   std::vector<sim::detail::Point> next_after;  ///< what the next operation waits for
   CUgraph_st* capture = nullptr;
   bool capture_origin = false, capture_unjoined = false;

@@ -51,7 +51,8 @@ inline void allow(const void* address, std::size_t bytes) {
   if (__asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(address, bytes);
 }
 
-/// What ThreadSanitizer takes for the beginning and the end of an order; the memory must not be reused.
+/// What ThreadSanitizer takes for the beginning and the end of an order; the memory must not be
+/// reused.
 using Mark = std::shared_ptr<char>;
 inline Mark make_mark() { return with_thread_sanitizer() ? std::make_shared<char>() : nullptr; }
 

@@ -17,8 +17,8 @@ void forget_streams_without_work() {
                 streams.end());
 }
 
-/// While an operation runs, ThreadSanitizer sees the stream at work, ordered behind the call that has
-/// queued the operation and behind what the operation waits for; nothing else orders it.
+/// While an operation runs, ThreadSanitizer sees the stream at work, ordered behind the call that
+/// has queued the operation and behind what the operation waits for; nothing else orders it.
 class StreamFiber {
  public:
   StreamFiber(Stream& stream, Operation& operation) : operation_(operation) {

@@ -1,0 +1,299 @@
+#include <cuda_kernels/backend.hpp>
+#include <cuda_kernels/exact_mean.hpp>
+#include <cuda_kernels/fold.hpp>
+#include <cuda_kernels/keep.hpp>
+#include <cuda_kernels/plan_builder.hpp>
+#include <cuda_kernels/select.hpp>
+#include <infobatch/detail/float_environment.hpp>
+#include <infobatch/error.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+#include <vector>
+
+namespace infobatch::cuda {
+namespace {
+
+using detail::BackendError;
+using detail::BackendStatus;
+
+constexpr int kOldestMajor = 8;  // compute capability: that of the oldest kernels that are built
+
+thread_local cudaStream_t thread_stream = nullptr;
+std::atomic<const Allocator*> scratch_allocator{nullptr};
+
+const Allocator& allocator() {
+  const Allocator* const given = scratch_allocator.load();
+  return given != nullptr ? *given : default_allocator();
+}
+
+/// What the calls for one epoch share: a stream, and the columns that had to be copied.
+class Epoch {
+ public:
+  Epoch() : work_(thread_stream, allocator()) {}
+
+  Work& work() { return work_; }
+
+  /// [count] values that kernels can read: the array itself or a copy, made once.
+  template <typename T>
+  const T* column(const T* given, std::int64_t count) {
+    if (given == nullptr || count == 0 || reachable(given)) return given;
+    for (const Copy& copy : copies_) {
+      if (copy.given == given && copy.count >= count) return static_cast<const T*>(copy.data);
+    }
+    T* const data = work_.make<T>(count);
+    work_.copy(data, given, static_cast<std::size_t>(count) * sizeof(T), cudaMemcpyHostToDevice);
+    copies_.push_back({given, count, data});
+    return data;
+  }
+  Key key(Key key, std::int64_t size) {
+    for (int t = 0; t < key.count; ++t) key.terms[t].column = column(key.terms[t].column, size);
+    return key;
+  }
+  Classifier classifier(Classifier classifier, std::int64_t size) {
+    classifier.key = key(classifier.key, size);
+    classifier.table = column(classifier.table, size);
+    return classifier;
+  }
+  /// The columns are about to change.
+  void forget_columns() {
+    for (const Copy& copy : copies_) work_.give_back(copy.data);
+    copies_.clear();
+  }
+
+ private:
+  struct Copy {
+    const void* given;
+    std::int64_t count;
+    void* data;
+  };
+
+  Work work_;
+  std::vector<Copy> copies_;
+};
+
+void* open(std::int64_t, std::int32_t) { return new (std::nothrow) Epoch; }
+
+void close(void* shared) { delete static_cast<Epoch*>(shared); }
+
+void set_text(BackendError* error, const char* text) {
+  const std::size_t length = std::min(std::strlen(text), sizeof(error->text) - 1);
+  std::memcpy(error->text, text, length);
+  error->text[length] = '\0';
+}
+
+/// Works with what the epoch shares, or alone, and lets no exception out.
+template <typename Call>
+BackendStatus guarded(void* shared, BackendError* error, const Call& call) noexcept {
+  const detail::DefaultFloatEnvironment float_environment;
+  try {
+    if (shared != nullptr) {
+      call(*static_cast<Epoch*>(shared));
+    } else {
+      Epoch alone;
+      call(alone);
+    }
+    return BackendStatus::kDone;
+  } catch (const std::bad_alloc&) {
+    return BackendStatus::kNoMemory;
+  } catch (const InvalidArgument& invalid) {
+    set_text(error, invalid.what());
+    return BackendStatus::kInvalid;
+  } catch (const std::exception& failure) {
+    set_text(error, failure.what());
+    return BackendStatus::kFailed;
+  }
+}
+
+BackendStatus sum(
+    void* shared, const float* values, std::int64_t size, ScoreSum* sum, BackendError* error) {
+  return guarded(shared, error, [&](Epoch& epoch) {
+    *sum = sum_scores(epoch.work(), epoch.column(values, size), size);
+  });
+}
+
+BackendStatus count(void* shared,
+                    const Classifier* classifier,
+                    std::int64_t size,
+                    std::int64_t* members,
+                    BackendError* error) {
+  return guarded(shared, error, [&](Epoch& epoch) {
+    std::int64_t found[EpochRule::kMaxClasses];
+    count_members(
+        epoch.work(), epoch.classifier(*classifier, size), size, EpochRule::kMaxClasses, found);
+    std::copy(found, found + EpochRule::kMaxClasses, members);
+  });
+}
+
+BackendStatus cut_draws(void* shared,
+                        const detail::DrawTask* task,
+                        DrawCut* cut,
+                        BackendError* error) {
+  return guarded(shared, error, [&](Epoch& epoch) {
+    *cut = select_smallest_draws(epoch.work(),
+                                 epoch.classifier(task->classifier, task->size),
+                                 static_cast<std::uint8_t>(task->klass),
+                                 task->size,
+                                 task->members,
+                                 task->wanted,
+                                 task->seed,
+                                 task->epoch,
+                                 task->stream);
+  });
+}
+
+BackendStatus cut_rank(void* shared,
+                       const detail::RankTask* task,
+                       RankCut* cut,
+                       BackendError* error) {
+  return guarded(shared, error, [&](Epoch& epoch) {
+    *cut = select_rank(epoch.work(),
+                       epoch.key(task->key, task->size),
+                       task->pooled ? &task->pool : nullptr,
+                       task->size,
+                       task->rank,
+                       task->seed,
+                       task->epoch);
+  });
+}
+
+BackendStatus plan(void* shared,
+                   const detail::PlanTask* task,
+                   const detail::PlanMemory* memory,
+                   detail::PlanOutcome* outcome,
+                   BackendError* error) {
+  return guarded(shared, error, [&](Epoch& epoch) {
+    Work work(epoch.work().stream(), allocator());
+    detail::PlanTask on_device = *task;
+    on_device.rule.classifier = epoch.classifier(task->rule.classifier, task->size);
+    OnDevice<std::int64_t> ids(work, memory->ids, task->size, OnDevice<std::int64_t>::kWrite);
+    OnDevice<float> weights(work, memory->weights, task->size, OnDevice<float>::kWrite);
+    const detail::PlanOutcome made =
+        fill_plan(work, on_device, {}, detail::PlanMemory{ids.data(), weights.data()});
+    ids.bring_back(made.kept);
+    weights.bring_back(made.kept);
+    work.wait();
+    *outcome = made;
+  });
+}
+
+/// The arrays of a fold where kernels can reach them.
+class DeviceFold {
+ public:
+  using Floats = OnDevice<float>;
+
+  DeviceFold(Work& work,
+             const detail::FoldRule& rule,
+             const detail::FoldArrays& arrays,
+             std::int64_t size)
+      : scores_(work, arrays.scores, size, Floats::kReadAndWrite),
+        ids_(work, arrays.ids, arrays.kept, OnDevice<const std::int64_t>::kRead),
+        losses_(work, arrays.losses, arrays.kept, Floats::kReadAndWrite),
+        overwritten_(work, arrays.overwritten, rule.memory(arrays.kept), Floats::kReadAndWrite),
+        rule_(rule),
+        arrays_{scores_.data(), ids_.data(), losses_.data(), overwritten_.data(), arrays.kept} {
+    columns_.reserve(static_cast<std::size_t>(rule.n_columns));
+    values_.reserve(static_cast<std::size_t>(rule.n_columns));
+    for (int c = 0; c < rule.n_columns; ++c) {
+      values_.emplace_back(work, rule.columns[c].values, size, Floats::kReadAndWrite);
+      columns_.push_back({rule.columns[c].kind, rule.columns[c].keep, values_.back().data()});
+    }
+    rule_.columns = columns_.data();
+  }
+
+  const detail::FoldRule& rule() const { return rule_; }
+  const detail::FoldArrays& arrays() const { return arrays_; }
+  void bring_back() {
+    scores_.bring_back();
+    losses_.bring_back();
+    overwritten_.bring_back();
+    for (Floats& values : values_) values.bring_back();
+  }
+
+ private:
+  Floats scores_;
+  OnDevice<const std::int64_t> ids_;
+  Floats losses_;
+  Floats overwritten_;
+  std::vector<Floats> values_;
+  std::vector<detail::FoldColumn> columns_;
+  detail::FoldRule rule_;
+  detail::FoldArrays arrays_;
+};
+
+BackendStatus fold_epoch(void* shared,
+                         const detail::FoldRule* rule,
+                         const detail::FoldArrays* arrays,
+                         const detail::FoldRanges* ranges,
+                         std::int64_t* non_finite,
+                         BackendError* error) {
+  return guarded(shared, error, [&](Epoch& epoch) {
+    epoch.forget_columns();
+    Work work(epoch.work().stream(), allocator());
+    DeviceFold on_device(work, *rule, *arrays, arrays->size);
+    const std::int64_t found = cuda::fold(work, on_device.rule(), on_device.arrays(), *ranges);
+    on_device.bring_back();
+    work.wait();
+    *non_finite = found;
+  });
+}
+
+void unfold_epoch(void* shared,
+                  const detail::FoldRule* rule,
+                  const detail::FoldArrays* arrays,
+                  const detail::FoldRanges* ranges) {
+  BackendError error;
+  const BackendStatus status = guarded(shared, &error, [&](Epoch& epoch) {
+    epoch.forget_columns();
+    Work work(epoch.work().stream(), allocator());
+    DeviceFold on_device(work, *rule, *arrays, arrays->size);
+    cuda::unfold(work, on_device.rule(), on_device.arrays(), *ranges);
+    on_device.bring_back();
+    work.wait();
+  });
+  // A device that fails has changed nothing of the host's, which then does it by itself.
+  if (status != BackendStatus::kDone) detail::cpu_backend().unfold(nullptr, rule, arrays, ranges);
+}
+
+}  // namespace
+
+const detail::Backend& cuda_backend() {
+  static const detail::Backend backend = {sizeof(detail::Backend),
+                                          "cuda",
+                                          open,
+                                          close,
+                                          sum,
+                                          count,
+                                          cut_draws,
+                                          cut_rank,
+                                          plan,
+                                          fold_epoch,
+                                          unfold_epoch};
+  return backend;
+}
+
+const char* why_no_device() {
+  int devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error != cudaSuccess) {
+    (void)cudaGetLastError();
+    return cudaGetErrorString(error);
+  }
+  if (devices == 0) return "no CUDA device";
+  int device = 0;
+  int major = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return "the CUDA device does not answer";
+  }
+  return major < kOldestMajor ? "the CUDA device is older than compute capability 8.0" : nullptr;
+}
+
+void use_stream(cudaStream_t stream) { thread_stream = stream; }
+
+void use_allocator(const Allocator& allocator) { scratch_allocator.store(&allocator); }
+
+}  // namespace infobatch::cuda

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cuda_kernels/port.hpp>
+#include <tests/cuda/sim/control.hpp>
+#include <tests/support/catch2_shim.hpp>
+
+#include <string>
+#include <vector>
+
+namespace infobatch::testing {
+
+/// An order in which threads and blocks run, and when the work of streams does.
+struct NamedSchedule {
+  std::string name;
+  sim::Schedule schedule;
+  sim::Streams streams;
+};
+
+/// What every kernel must give the same results under.
+inline std::vector<NamedSchedule> schedules() {
+  std::vector<NamedSchedule> all(4);
+  all[0].name = "ascending";
+  all[1].name = "descending, deferred";
+  all[1].schedule.order = sim::Schedule::kDescending;
+  all[1].schedule.poison = 0xFF;
+  all[2].name = "random 1";
+  all[2].schedule.order = sim::Schedule::kRandom;
+  all[2].schedule.seed = 1;
+  all[2].schedule.yield_at_atomics = 0.2;
+  all[2].schedule.poison = 0x00;
+  all[3] = all[2];
+  all[3].name = "random 2, deferred";
+  all[3].schedule.seed = 2;
+  all[3].schedule.poison = 0xCB;
+  for (const std::size_t deferred : {1u, 3u}) all[deferred].streams = sim::Streams::kDeferred;
+  return all;
+}
+
+/// A fresh emulated device under this schedule as long as it lives.
+class WithSchedule {
+ public:
+  explicit WithSchedule(const NamedSchedule& given) {
+    sim::reset();
+    sim::schedule() = given.schedule;
+    sim::device().streams = given.streams;
+  }
+  ~WithSchedule() { sim::schedule() = {}; }
+};
+
+/// Everything that was allocated has been freed.
+inline void require_nothing_left() {
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  REQUIRE(sim::live_allocations().empty());
+}
+
+}  // namespace infobatch::testing
