@@ -8,7 +8,7 @@ set(infobatch_package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/InfoBatch")
 install(TARGETS infobatch EXPORT InfoBatchTargets)
 # What is installed is meant to be used; all other headers are the engine's own.
 set(infobatch_public_headers
-    c_api.h card.hpp column.hpp config.hpp error.hpp export.h host_device.hpp plan.hpp score.hpp session.hpp
+    backends.hpp c_api.h card.hpp column.hpp config.hpp error.hpp export.h host_device.hpp plan.hpp score.hpp session.hpp
     statistics.hpp version.hpp)
 list(TRANSFORM infobatch_public_headers PREPEND infobatch/)
 install(FILES ${infobatch_public_headers} DESTINATION "${infobatch_include_root}/infobatch"

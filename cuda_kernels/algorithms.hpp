@@ -5,10 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 
-// Algorithms over a whole device, and nothing else of CUB: nvcc calls that; other compilers, which
-// run kernels under emulation, a twin of a few lines.
+// Algorithms over a whole device, and nothing else of CUB: under emulation a twin of a few lines.
 
-#if defined(__CUDACC__)
+#if !defined(INFOBATCH_CUDA_EMULATED)
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
 #else
@@ -19,7 +18,7 @@
 
 namespace infobatch::cuda {
 
-#if defined(__CUDACC__)
+#if !defined(INFOBATCH_CUDA_EMULATED)
 
 /// sums[i] = counts[0] + ... + counts[i - 1], for i in [0, n).
 inline void exclusive_sum(Work& work,

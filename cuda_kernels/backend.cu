@@ -4,14 +4,21 @@
 #include <cuda_kernels/keep.hpp>
 #include <cuda_kernels/plan_builder.hpp>
 #include <cuda_kernels/select.hpp>
+#include <cuda_kernels/step.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/version.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <new>
 #include <vector>
+
+// The type of the devices, as torch names it. Emulated, the memory is another device's.
+#if !defined(INFOBATCH_CUDA_DEVICE_TYPE)
+#define INFOBATCH_CUDA_DEVICE_TYPE "cuda"
+#endif
 
 namespace infobatch::cuda {
 namespace {
@@ -22,6 +29,7 @@ using detail::BackendStatus;
 constexpr int kOldestMajor = 8;  // compute capability: that of the oldest kernels that are built
 
 thread_local cudaStream_t thread_stream = nullptr;
+thread_local bool has_stream = false;
 std::atomic<const Allocator*> scratch_allocator{nullptr};
 
 const Allocator& allocator() {
@@ -32,7 +40,11 @@ const Allocator& allocator() {
 /// What the calls for one epoch share: a stream, and the columns that had to be copied.
 class Epoch {
  public:
-  Epoch() : work_(thread_stream, allocator()) {}
+  /// @throws CudaError
+  Epoch() : work_(thread_stream, allocator()) {
+    // Losses may have been written on any stream.
+    if (!has_stream) require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  }
 
   Work& work() { return work_; }
 
@@ -74,7 +86,14 @@ class Epoch {
   std::vector<Copy> copies_;
 };
 
-void* open(std::int64_t, std::int32_t) { return new (std::nothrow) Epoch; }
+/// Where it cannot be, every call tries for itself, and says why it cannot.
+void* open(std::int64_t, std::int32_t) {
+  try {
+    return new Epoch;
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
 
 void close(void* shared) { delete static_cast<Epoch*>(shared); }
 
@@ -257,6 +276,22 @@ void unfold_epoch(void* shared,
   if (status != BackendStatus::kDone) detail::cpu_backend().unfold(nullptr, rule, arrays, ranges);
 }
 
+/// Memory that host and device share. It lies on the device until the host asks for a page.
+void* allocate_shared(std::size_t bytes) {
+  void* data = nullptr;
+  if (cudaMallocManaged(&data, std::max<std::size_t>(bytes, 1)) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  return data;
+}
+
+void release_shared(void* data, std::size_t) {
+  if (cudaFree(data) != cudaSuccess) (void)cudaGetLastError();
+}
+
+void use_stream_of_others(void* stream) { use_stream(static_cast<cudaStream_t>(stream)); }
+
 }  // namespace
 
 const detail::Backend& cuda_backend() {
@@ -270,7 +305,11 @@ const detail::Backend& cuda_backend() {
                                           cut_rank,
                                           plan,
                                           fold_epoch,
-                                          unfold_epoch};
+                                          unfold_epoch,
+                                          {allocate_shared, release_shared},
+                                          use_stream_of_others,
+                                          &step_functions(),
+                                          INFOBATCH_CUDA_DEVICE_TYPE};
   return backend;
 }
 
@@ -289,11 +328,39 @@ const char* why_no_device() {
     (void)cudaGetLastError();
     return "the CUDA device does not answer";
   }
+  int shares = 0;
+  if (cudaDeviceGetAttribute(&shares, cudaDevAttrConcurrentManagedAccess, device) != cudaSuccess ||
+      shares == 0) {
+    (void)cudaGetLastError();
+    return "the CUDA device cannot share memory with the host while it works (concurrent managed "
+           "access)";
+  }
   return major < kOldestMajor ? "the CUDA device is older than compute capability 8.0" : nullptr;
 }
 
-void use_stream(cudaStream_t stream) { thread_stream = stream; }
+void use_stream(cudaStream_t stream) {
+  thread_stream = stream;
+  has_stream = true;
+}
 
 void use_allocator(const Allocator& allocator) { scratch_allocator.store(&allocator); }
 
 }  // namespace infobatch::cuda
+
+/// What detail::load_backend() looks for.
+extern "C" __attribute__((visibility("default"))) const infobatch::detail::Backend*
+infobatch_backend(const char* release, infobatch::detail::BackendError* reason) {
+  if (std::strcmp(release, infobatch::INFOBATCH_VERSION) != 0) {
+    infobatch::cuda::set_text(
+        reason,
+        infobatch::detail::message(
+            "of release ", infobatch::INFOBATCH_VERSION, ", the engine is of ", release)
+            .c_str());
+    return nullptr;
+  }
+  if (const char* const why = infobatch::cuda::why_no_device()) {
+    infobatch::cuda::set_text(reason, why);
+    return nullptr;
+  }
+  return &infobatch::cuda::cuda_backend();
+}

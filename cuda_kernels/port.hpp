@@ -1,10 +1,10 @@
 #pragma once
 
-// The CUDA language and runtime. Files of this folder include it and nothing else of CUDA: nvcc
-// gets the real thing, other compilers the emulation whose folder is on their include path
-// (tests/cuda/sim), so that the same source runs on a CPU.
+// The CUDA language and runtime. Files of this folder include it and nothing else of CUDA: the real
+// thing, or, where INFOBATCH_CUDA_EMULATED is defined, an emulation whose folder is on the include
+// path (tests/cuda/sim), so that the same source runs on a CPU.
 
-#if defined(__CUDACC__)
+#if !defined(INFOBATCH_CUDA_EMULATED)
 
 #include <cuda_runtime.h>
 

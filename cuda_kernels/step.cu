@@ -1,8 +1,11 @@
 #include <cuda_kernels/device.hpp>
 #include <cuda_kernels/half.hpp>
 #include <cuda_kernels/step.hpp>
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/score.hpp>
 
+#include <cstring>
+#include <new>
 #include <type_traits>
 
 namespace infobatch::cuda {
@@ -549,6 +552,77 @@ void weights_of_ids(const StepByIds& place, std::int64_t rows, float* out, cudaS
   if (rows == 0) return;
   INFOBATCH_CUDA_LAUNCH(
       gather_weights, blocks_for(rows, kThreads), kThreads, stream, ByIds{place, 0}, rows, out);
+}
+
+namespace {
+
+/// Lets no exception out.
+template <typename Call>
+detail::BackendStatus queued(detail::BackendError* error, const Call& call) noexcept {
+  try {
+    call();
+    return detail::BackendStatus::kDone;
+  } catch (const std::bad_alloc&) {
+    return detail::BackendStatus::kNoMemory;
+  } catch (const std::exception& failure) {
+    std::strncpy(error->text, failure.what(), sizeof(error->text) - 1);
+    return detail::BackendStatus::kFailed;
+  }
+}
+
+cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+const detail::StepFunctions& step_functions() {
+  using detail::BackendError;
+  static const detail::StepFunctions functions = {
+      [](const StepRows* rows) { return step_room(*rows); },
+      [](const StepRows* rows,
+         const StepInOrder* place,
+         const StepReduction* reduction,
+         const StepResult* result,
+         void* stream,
+         BackendError* error) {
+        return queued(
+            error, [&] { step_in_order(*rows, *place, *reduction, *result, stream_of(stream)); });
+      },
+      [](const StepRows* rows,
+         const StepByIds* place,
+         const StepReduction* reduction,
+         const StepResult* result,
+         void* stream,
+         BackendError* error) {
+        return queued(error,
+                      [&] { step_by_ids(*rows, *place, *reduction, *result, stream_of(stream)); });
+      },
+      [](const StepRows* shape,
+         const void* given,
+         const double* scale,
+         const float* row_weights,
+         void* gradient,
+         void* stream,
+         BackendError* error) {
+        return queued(error, [&] {
+          step_backward(*shape, given, scale, row_weights, gradient, stream_of(stream));
+        });
+      },
+      [](const StepRows* rows,
+         const float* row_weights,
+         void* out,
+         LossType out_type,
+         void* stream,
+         BackendError* error) {
+        return queued(error,
+                      [&] { scale_rows(*rows, row_weights, out, out_type, stream_of(stream)); });
+      },
+      [](const StepRows* rows, float* scores, void* stream, BackendError* error) {
+        return queued(error, [&] { row_scores(*rows, scores, stream_of(stream)); });
+      },
+      [](const StepByIds* place, std::int64_t rows, float* out, void* stream, BackendError* error) {
+        return queued(error, [&] { weights_of_ids(*place, rows, out, stream_of(stream)); });
+      }};
+  return functions;
 }
 
 }  // namespace infobatch::cuda

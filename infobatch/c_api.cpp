@@ -1,5 +1,7 @@
+#include <infobatch/backends.hpp>
 #include <infobatch/c_api.h>
 #include <infobatch/card.hpp>
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
@@ -36,8 +38,11 @@ infobatch::Wording c_wording() {
 }  // namespace
 
 struct ib_session {
-  ib_session(std::int64_t size, infobatch::Config config, int threads)
-      : session(size, std::move(config), threads, c_wording()),
+  ib_session(std::int64_t size,
+             infobatch::Config config,
+             int threads,
+             const std::string& backend = {})
+      : session(size, std::move(config), threads, c_wording(), backend),
         config_json(session.config().to_json()) {}
 
   infobatch::Session session;
@@ -493,6 +498,29 @@ ib_status ib_session_create_json(int64_t size,
     *session = new ib_session(size, read_config(config_json, size, threads), threads);
   });
 }
+
+ib_status ib_session_create_on(int64_t size,
+                               const char* config_json,
+                               int32_t threads,
+                               const char* backend,
+                               ib_session** session) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_create_on", "session");
+    require(config_json, "ib_session_create_on", "config_json");
+    const std::string name = backend != nullptr ? backend : "";
+    *session = new ib_session(size, read_config(config_json, size, threads), threads, name);
+  });
+}
+
+ib_status ib_load_backend(const char* library, const char** name) {
+  return guarded(__func__, [&] {
+    require(library, "ib_load_backend", "library");
+    const std::string loaded = infobatch::load_backend(library);
+    if (name != nullptr) *name = infobatch::detail::find_backend(loaded)->name;
+  });
+}
+
+const char* ib_backend_name(int32_t index) { return infobatch::detail::backend_name(index); }
 
 void ib_session_destroy(ib_session* session) { delete session; }
 

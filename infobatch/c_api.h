@@ -289,6 +289,17 @@ INFOBATCH_API ib_status ib_config_problems_json(const char* config_json,
                                                 int32_t threads,
                                                 const char** problems);
 
+/* --- devices ------------------------------------------------------------------------------- */
+
+/** Loads the library of a device ("libinfobatch_cuda.so", or a path), so that sessions can be made
+ *  for it. It stays loaded; loading it again changes nothing.
+ *  @param name  receives the name of its backend, "cuda"; lives for ever. NULL: not wanted.
+ *  @return IB_INVALID_ARGUMENT with the reason: no such file, another release, no driver, no device
+ *          that it can use. */
+INFOBATCH_API ib_status ib_load_backend(const char* library, const char** name);
+/** The names of the backends there are, "cpu" first: one for each index, then NULL. */
+INFOBATCH_API const char* ib_backend_name(int32_t index);
+
 /* --- session ------------------------------------------------------------------------------- */
 
 /** @param size     number of samples, [0, 2^31]; fewer with a policy of more than two classes.
@@ -303,6 +314,14 @@ INFOBATCH_API ib_status ib_session_create_json(int64_t size,
                                                const char* config_json,
                                                int32_t threads,
                                                ib_session** session);
+/** The same for a backend: its device works through the boundaries, and the arrays that the session
+ *  lends are in memory that the device and the host share.
+ *  @param backend  a name of ib_backend_name(); NULL: as without. Never changes a plan. */
+INFOBATCH_API ib_status ib_session_create_on(int64_t size,
+                                             const char* config_json,
+                                             int32_t threads,
+                                             const char* backend,
+                                             ib_session** session);
 /** NULL is fine. Plans obtained with ib_session_plan stay valid. */
 INFOBATCH_API void ib_session_destroy(ib_session* session);
 /** The options as JSON; lives as long as the session. */

@@ -58,7 +58,7 @@ Statistics describe(const PlanRequest& request,
 
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   const DefaultFloatEnvironment float_environment;
-  const Workers workers(request.size, request.threads);
+  const Workers workers(request.size, request.threads, request.backend);
   const ScoreSum sum = workers.sum(request.scores, request.size);
   const PolicyInput input{request.config,
                           request.epoch,

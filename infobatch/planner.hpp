@@ -10,6 +10,8 @@
 
 namespace infobatch::detail {
 
+struct Backend;
+
 /// The two figures that, with the config and the scores, determine a plan to the bit.
 struct EpochChoice {
   bool prunes = false;   ///< false: every sample, weight 1
@@ -35,6 +37,7 @@ struct PlanRequest {
   std::int64_t pruned_before;   ///< samples left out in the epochs before
   const EpochChoice* restored;  ///< not null: plan with this choice again
   int threads;
+  const Backend& backend;
 };
 
 /// Bytes of memory a sample that a session takes while it plans an epoch and keeps all of it:

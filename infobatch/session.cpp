@@ -89,9 +89,10 @@ std::vector<std::string> Session::problems(std::int64_t size, const Config& conf
   return found;
 }
 
-Session::Session(std::int64_t size, Config config, int threads, Wording wording) {
+Session::Session(
+    std::int64_t size, Config config, int threads, Wording wording, const std::string& backend) {
   const detail::DefaultFloatEnvironment float_environment;
-  impl_ = std::make_unique<Impl>(size, std::move(config), threads, std::move(wording));
+  impl_ = std::make_unique<Impl>(size, std::move(config), threads, std::move(wording), backend);
 }
 
 Session::~Session() = default;

@@ -162,8 +162,16 @@ class INFOBATCH_API Session {
   /// @param config   validated here.
   /// @param threads  threads of the epoch boundary; 0: as many as the process may use. Never
   ///                 changes a plan.
-  /// @throws InvalidArgument  listing every problem at once.
-  Session(std::int64_t size, Config config, int threads = 0, Wording wording = {});
+  /// @param backend  "cpu", or the name of one that load_backend() (backends.hpp) has loaded: its
+  ///                 device works through the boundaries, and the session's arrays are in memory
+  ///                 that host and device share. "": what the process works with, the processor
+  ///                 but in tests. Never changes a plan.
+  /// @throws InvalidArgument  listing every problem at once; std::bad_alloc.
+  Session(std::int64_t size,
+          Config config,
+          int threads = 0,
+          Wording wording = {},
+          const std::string& backend = {});
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

@@ -1,6 +1,7 @@
 #include <infobatch/detail/backend.hpp>
 #include <infobatch/error.hpp>
 
+#include <array>
 #include <atomic>
 #include <new>
 #include <stdexcept>
@@ -28,11 +29,24 @@ static_assert(are_plain<BackendError,
                         FoldRule,
                         FoldArrays,
                         FoldRanges,
+                        MemorySource,
+                        StepFunctions,
+                        StepRows,
+                        StepInOrder,
+                        StepByIds,
+                        StepReduction,
+                        StepResult,
                         Backend>);
 
 std::atomic<const Backend*>& in_use() {
   static std::atomic<const Backend*> backend{&cpu_backend()};
   return backend;
+}
+
+// Backends beside the processor's, in the order in which they came.
+std::array<std::atomic<const Backend*>, 8>& added() {
+  static std::array<std::atomic<const Backend*>, 8> backends{};
+  return backends;
 }
 
 // Calls a function of the table, and throws what it says.
@@ -54,9 +68,59 @@ void require(const Call& call) {
 
 }  // namespace
 
-const std::vector<const Backend*>& backends() {
-  static const std::vector<const Backend*> all = {&cpu_backend()};
+std::vector<const Backend*> backends() {
+  std::vector<const Backend*> all = {&cpu_backend()};
+  for (const auto& place : added()) {
+    if (const Backend* const backend = place.load(std::memory_order_acquire)) {
+      all.push_back(backend);
+    }
+  }
   return all;
+}
+
+const char* backend_name(std::int32_t index) noexcept {
+  if (index == 0) return cpu_backend().name;
+  if (index < 0 || static_cast<std::size_t>(index) > added().size()) return nullptr;
+  const Backend* const backend =
+      added()[static_cast<std::size_t>(index) - 1].load(std::memory_order_acquire);
+  return backend != nullptr ? backend->name : nullptr;
+}
+
+const Backend* find_backend(std::string_view name) {
+  for (const Backend* const backend : backends()) {
+    if (backend->name == name) return backend;
+  }
+  return nullptr;
+}
+
+const Backend* find_device(std::string_view device_type) noexcept {
+  for (const auto& place : added()) {
+    const Backend* const backend = place.load(std::memory_order_acquire);
+    if (backend == nullptr) break;
+    if (backend->device_type != nullptr && backend->device_type == device_type) return backend;
+  }
+  return nullptr;
+}
+
+void add_backend(const Backend& backend) {
+  if (backend.struct_size != sizeof(Backend)) {
+    throw InvalidArgument(message("add_backend: a table must be of this release, with ",
+                                  sizeof(Backend),
+                                  " bytes, got ",
+                                  backend.struct_size));
+  }
+  if (std::string_view(backend.name) == cpu_backend().name) {
+    throw InvalidArgument(message("add_backend: \"", backend.name, "\" is the processor's name"));
+  }
+  for (auto& place : added()) {
+    const Backend* found = nullptr;
+    if (place.compare_exchange_strong(found, &backend, std::memory_order_acq_rel)) return;
+    if (found == &backend) return;
+    if (std::string_view(found->name) == backend.name) {
+      throw InvalidArgument(message("add_backend: another \"", backend.name, "\" is there"));
+    }
+  }
+  throw InvalidArgument(message("add_backend: no more than ", added().size(), " can be added"));
 }
 
 const Backend& backend() { return *in_use().load(std::memory_order_relaxed); }
@@ -98,6 +162,10 @@ RankCut Workers::cut_rank(const RankTask& task) const {
 
 PlanArrays Workers::plan(const PlanTask& task, PlanArrays recycled) const {
   check_plan(task);
+  if (recycled.ids.capacity() == 0) {
+    recycled.ids = Buffer<std::int64_t>(backend_.memory);
+    recycled.weights = Buffer<float>(backend_.memory);
+  }
   PlanArrays plan = reserve_plan(task.size, std::move(recycled));
   const PlanMemory memory{plan.ids.data(), plan.weights.data()};
   PlanOutcome outcome;

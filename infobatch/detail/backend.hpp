@@ -1,12 +1,15 @@
 #pragma once
 
+#include <infobatch/buffer.hpp>
 #include <infobatch/classifier.hpp>
+#include <infobatch/detail/step_functions.hpp>
 #include <infobatch/epoch_rule.hpp>
 #include <infobatch/exact_mean.hpp>
 #include <infobatch/plan_builder.hpp>
 #include <infobatch/session/fold.hpp>
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 // Who works through the per-sample values: plans an epoch and folds its losses. A backend is a
@@ -17,19 +20,6 @@
 
 namespace infobatch {
 namespace detail {
-
-/// What became of a call. What is refused or has failed changed nothing that the caller can see.
-enum class BackendStatus : std::int32_t {
-  kDone = 0,
-  kNoMemory,
-  kInvalid,  ///< the arguments are wrong; the text says which
-  kFailed,   ///< the device is; the text says how
-};
-
-/// The text of a call that was kInvalid or kFailed.
-struct BackendError {
-  char text[512];
-};
 
 /// Of the samples of [0, size) that the classifier puts into `klass`, of which there are `members`,
 /// `wanted` have the smallest draws of the stream.
@@ -95,13 +85,33 @@ struct Backend {
                  const FoldRule* rule,
                  const FoldArrays* arrays,
                  const FoldRanges* ranges);
+
+  /// Memory that the backend works in and the host can read and write, for the arrays of a session
+  /// that is made for it; no functions where any memory is as good.
+  MemorySource memory;
+  /// From now on the calling thread's calls work on this stream of the device, behind what is
+  /// already on it. Without, they wait for all of the device first. nullptr: there are no streams.
+  void (*use_stream)(void* stream);
+  /// The step on the device, and the type of that device as torch names it ("cuda"); nullptr where
+  /// the backend has none.
+  const StepFunctions* steps;
+  const char* device_type;
 };
 
 /// The processor's.
 const Backend& cpu_backend();
-/// All of them; the first is the processor's.
-const std::vector<const Backend*>& backends();
-/// The one that sessions work with.
+/// All that there are; the first is the processor's.
+std::vector<const Backend*> backends();
+/// The name of the index-th of them; nullptr: there is none.
+const char* backend_name(std::int32_t index) noexcept;
+/// The one of this name; nullptr: there is none.
+const Backend* find_backend(std::string_view name);
+/// The one of devices of this type, "cuda"; nullptr: there is none. No lock: for every step.
+const Backend* find_device(std::string_view device_type) noexcept;
+/// One more, for ever. Nothing happens where it is there already.
+/// @throws InvalidArgument  another of its name is there, or it is of another release.
+void add_backend(const Backend& backend);
+/// The one that sessions work with which are not made for another.
 const Backend& backend();
 /// For tests: sessions work with this one from now on. Returns the one before.
 const Backend* use_backend(const Backend* next);

@@ -115,8 +115,21 @@ void unfold(void*, const FoldRule* rule, const FoldArrays* arrays, const FoldRan
 }  // namespace
 
 const Backend& cpu_backend() {
-  static const Backend backend = {
-      sizeof(Backend), "cpu", open, close, sum, count, cut_draws, cut_rank, plan, fold, unfold};
+  static const Backend backend = {sizeof(Backend),
+                                  "cpu",
+                                  open,
+                                  close,
+                                  sum,
+                                  count,
+                                  cut_draws,
+                                  cut_rank,
+                                  plan,
+                                  fold,
+                                  unfold,
+                                  MemorySource{},
+                                  /*use_stream=*/nullptr,
+                                  /*steps=*/nullptr,
+                                  /*device_type=*/nullptr};
   return backend;
 }
 

@@ -48,10 +48,11 @@ bool well_formed(const std::string& name) {
 std::size_t element_size(ColumnType type) { return info(type).size; }
 const char* dtype_name(ColumnType type) { return info(type).dtype; }
 
-Columns::Columns(std::int64_t size, View<ColumnCard> policy) : scores_(size), cards_(policy) {
+Columns::Columns(std::int64_t size, View<ColumnCard> policy, const MemorySource& source)
+    : scores_(size, source), cards_(policy) {
   std::fill(scores_.begin(), scores_.end(), never_observed());
   for (int c = 0; c < policy.size; ++c) {
-    Buffer<float>& values = policy_values_.emplace_back(size);
+    Buffer<float>& values = policy_values_.emplace_back(size, source);
     std::fill(values.begin(), values.end(), never_observed());
     policy_.push_back(values.data());
   }

@@ -35,8 +35,11 @@ class Columns {
   };
 
   /// @param policy  the columns that the policy keeps, empty at first.
+  /// @param source  of the memory of the scores and of these.
   /// @throws std::bad_alloc
-  explicit Columns(std::int64_t size, View<ColumnCard> policy = {});
+  explicit Columns(std::int64_t size,
+                   View<ColumnCard> policy = {},
+                   const MemorySource& source = {});
 
   std::int64_t size() const { return scores_.size(); }
   /// [N] scores; a reserved NaN: never observed.

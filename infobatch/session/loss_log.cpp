@@ -20,11 +20,11 @@ void check_id(std::int64_t id, std::int64_t row, std::int64_t size, const char* 
 
 void LossLog::prepare(std::int64_t kept, Buffer<float>& recycled) {
   if (prepared(kept)) return;
-  if (recycled.capacity() < kept) recycled = Buffer<float>(kept);
   recycled.resize(kept);
   const std::int64_t written = std::max(end_, filled_);
   if (written > 0) std::copy_n(staged_.data(), written, recycled.data());
   std::swap(staged_, recycled);
+  if (recycled.capacity() == 0) recycled = Buffer<float>(staged_.source());  // for the next one
 }
 
 void LossLog::clear() noexcept {

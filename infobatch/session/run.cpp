@@ -24,6 +24,22 @@ detail::FoldRanges ranges_of(const detail::Trusted& trusted) {
   return {{{0, trusted.gap_begin}, {trusted.gap_end, trusted.end}}};
 }
 
+const detail::Backend& named_backend(const std::string& name) {
+  if (const detail::Backend* const found = detail::find_backend(name)) return *found;
+  std::vector<std::string> names;
+  for (const detail::Backend* const backend : detail::backends()) names.emplace_back(backend->name);
+  throw InvalidArgument(message("Session: backend must be one that was loaded (",
+                                detail::join(names, ", "),
+                                "), got \"",
+                                name,
+                                "\""));
+}
+
+/// Of what a session is made of that works on this backend; "": the system's.
+detail::MemorySource memory_of(const std::string& name) {
+  return name.empty() ? detail::MemorySource{} : named_backend(name).memory;
+}
+
 /// Size, config and threads are checked together, so that the message lists everything.
 std::int64_t checked(std::int64_t size, const Config& config, int threads) {
   const std::vector<std::string> found = Session::problems(size, config, threads);
@@ -33,15 +49,22 @@ std::int64_t checked(std::int64_t size, const Config& config, int threads) {
 
 }  // namespace
 
-Session::Impl::Impl(std::int64_t given_size, Config given, int threads, Wording words)
+Session::Impl::Impl(std::int64_t given_size,
+                    Config given,
+                    int threads,
+                    Wording words,
+                    const std::string& backend_name)
     : size(checked(given_size, given, threads)),
       config(std::move(given)),
       wording(std::move(words)),
-      columns(size, find_policy(config.policy)->card.columns),
+      columns(size, find_policy(config.policy)->card.columns, memory_of(backend_name)),
       policy_(find_policy(config.policy)),
       plan_config_(config),
       threads_(threads),
-      drop_last_(config.drop_last) {
+      made_for_(backend_name.empty() ? nullptr : &named_backend(backend_name)),
+      drop_last_(config.drop_last),
+      spare_staged_(memory_of(backend_name)),
+      spare_overwritten_(memory_of(backend_name)) {
   for (int c = 0; c < policy_->card.columns.size; ++c) {
     const ColumnCard& card = policy_->card.columns[c];
     const double weight = number_of(config, card.weight);
@@ -130,7 +153,8 @@ void Session::Impl::make_plan(Epoch& epoch) {
                                     columns.policy_data(),
                                     totals_.pruned,
                                     /*restored=*/nullptr,
-                                    threads_};
+                                    threads_,
+                                    backend()};
   epoch.delivery.reserve();
   detail::PlannedEpoch planned = detail::plan_epoch(request, std::exchange(spare_plan_, {}));
   if (sharded()) {
@@ -230,7 +254,7 @@ void Session::Impl::look(std::int64_t next) {
   const bool folds = trusted.count() > 0;
   if (folds && fold_rule(running_).needs_memory()) {
     const std::int64_t memory = fold_rule(running_).memory(kept);
-    if (spare_overwritten_.capacity() < memory) spare_overwritten_ = Buffer<float>(memory);
+    spare_overwritten_.resize(memory);
     running_.overwritten = std::move(spare_overwritten_);
   }
 
@@ -238,7 +262,7 @@ void Session::Impl::look(std::int64_t next) {
   if (folds) {
     const detail::FoldArrays arrays = fold_arrays(running_);
     const detail::FoldRule rule = fold_rule(running_);
-    const detail::Workers workers(trusted.end, threads_);
+    const detail::Workers workers(trusted.end, threads_, backend());
     non_finite = workers.fold(rule, arrays, ranges_of(trusted));
   }
   running_.folded = trusted;
@@ -318,7 +342,7 @@ void Session::Impl::unlook() noexcept {
   if (folded.count() > 0) {
     const detail::FoldArrays arrays = fold_arrays(running_);
     const detail::FoldRule rule = fold_rule(running_);
-    const detail::Workers workers(folded.end, /*threads=*/1);
+    const detail::Workers workers(folded.end, /*threads=*/1, backend());
     workers.unfold(rule, arrays, ranges_of(folded));
   }
   if (running_.overwritten.capacity() > 0) spare_overwritten_ = std::move(running_.overwritten);

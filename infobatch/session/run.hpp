@@ -39,7 +39,7 @@ class Session::Impl {
  public:
   using Lock = std::unique_lock<detail::CallMutex>;
 
-  Impl(std::int64_t size, Config config, int threads, Wording wording);
+  Impl(std::int64_t size, Config config, int threads, Wording wording, const std::string& backend);
 
   // run.cpp: epochs
   std::int64_t epoch() const;
@@ -170,6 +170,10 @@ class Session::Impl {
   void note_forgotten(const Epoch& left) noexcept;
   void note_plan(const Epoch& epoch) noexcept;
 
+  const detail::Backend& backend() const noexcept {
+    return made_for_ != nullptr ? *made_for_ : detail::backend();
+  }
+
   // run_ranks.cpp
   void deal(Epoch& epoch,
             detail::PlanHolder whole,
@@ -209,6 +213,7 @@ class Session::Impl {
   Buffer<std::int32_t> shared_;  // what losses_to_share lent out
   std::vector<detail::FoldColumn> fold_columns_;
   int threads_;
+  const detail::Backend* made_for_;  // nullptr: whichever the process works with
   std::optional<bool> drop_last_;
   Epoch running_;
   detail::Totals totals_;

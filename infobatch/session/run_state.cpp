@@ -313,7 +313,8 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
                                       kept_columns.data(),
                                       figures.totals.pruned,
                                       &run.choice,
-                                      threads_};
+                                      threads_,
+                                      backend()};
     detail::PlannedEpoch planned = detail::plan_epoch(request, PlanArrays{});
     if (planned.plan->size() != figures.plan->kept ||
         detail::fingerprint(*planned.plan.get()) != figures.plan->fingerprint) {

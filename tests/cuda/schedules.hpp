@@ -1,13 +1,22 @@
 #pragma once
 
 #include <cuda_kernels/port.hpp>
-#include <tests/cuda/sim/control.hpp>
 #include <tests/support/catch2_shim.hpp>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
+// What every case of cuda_kernels/ runs under: orders of threads, blocks and streams where CUDA is
+// emulated; on a device the one order that there is.
+
+#if defined(INFOBATCH_CUDA_EMULATED)
+#include <tests/cuda/sim/control.hpp>
+#endif
+
 namespace infobatch::testing {
+
+#if defined(INFOBATCH_CUDA_EMULATED)
 
 /// An order in which threads and blocks run, and when the work of streams does.
 struct NamedSchedule {
@@ -52,5 +61,36 @@ inline void require_nothing_left() {
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   REQUIRE(sim::live_allocations().empty());
 }
+
+/// What the device was asked for since this was made.
+struct Watch {
+  std::uint64_t launches = sim::statistics().launches;
+  std::uint64_t waits = sim::statistics().synchronisations;
+  std::uint64_t allocations = sim::statistics().allocations;
+
+  /// So many launches; nothing waited, nothing was allocated.
+  void require(std::uint64_t expected) const {
+    REQUIRE(sim::statistics().launches - launches == expected);
+    REQUIRE(sim::statistics().synchronisations == waits);
+    REQUIRE(sim::statistics().allocations == allocations);
+  }
+};
+
+#else
+
+struct NamedSchedule {
+  std::string name;
+};
+inline std::vector<NamedSchedule> schedules() { return {{"the device's"}}; }
+struct WithSchedule {
+  explicit WithSchedule(const NamedSchedule&) {}
+};
+inline void require_nothing_left() { REQUIRE(cudaDeviceSynchronize() == cudaSuccess); }
+/// Counted under emulation alone.
+struct Watch {
+  void require(std::uint64_t) const {}
+};
+
+#endif
 
 }  // namespace infobatch::testing

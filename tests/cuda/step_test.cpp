@@ -112,19 +112,6 @@ const Shape kShapes[] = {{1, 1},
                          {5, 1025},
                          {1, 3000}};
 
-/// Nothing but the work is counted here: launches, and whether anything waited or allocated.
-struct Watch {
-  std::uint64_t launches = sim::statistics().launches;
-  std::uint64_t waits = sim::statistics().synchronisations;
-  std::uint64_t allocations = sim::statistics().allocations;
-
-  void require(std::uint64_t expected) const {
-    REQUIRE(sim::statistics().launches - launches == expected);
-    REQUIRE(sim::statistics().synchronisations == waits);
-    REQUIRE(sim::statistics().allocations == allocations);
-  }
-};
-
 template <typename T>
 void check_in_order(const Shape& shape, StepReduction::Kind kind) {
   const std::int64_t begin = 5;

@@ -103,7 +103,11 @@ const Backend& watched() {
          const detail::FoldRanges* ranges) {
         ++watch.unfolds;
         cpu().unfold(shared, rule, arrays, ranges);
-      }};
+      },
+      {},
+      nullptr,
+      nullptr,
+      nullptr};
   return backend;
 }
 

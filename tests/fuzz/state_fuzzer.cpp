@@ -1,3 +1,4 @@
+#include <infobatch/detail/backend.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/planner.hpp>
 #include <infobatch/policy.hpp>
@@ -160,7 +161,8 @@ std::string replanned(const std::string& bytes, const fuzz::Variant& variant) {
                                     columns.data(),
                                     figures.totals.pruned,
                                     &figures.plan->choice,
-                                    1};
+                                    1,
+                                    detail::cpu_backend()};
   const detail::PlannedEpoch planned = detail::plan_epoch(request, PlanArrays{});
   figures.plan->kept = planned.plan->size();
   figures.plan->fingerprint = detail::fingerprint(*planned.plan.get());

@@ -100,8 +100,16 @@ Planned planned(const Config& config, const std::vector<float>& scores, int thre
   const auto size = static_cast<std::int64_t>(scores.size());
   const Policy& policy = *find_policy(config.policy);
   const std::vector<const float*> columns(std::size_t(policy.card.columns.size), scores.data());
-  const detail::PlanRequest request{
-      config, policy, 2, size, scores.data(), columns.data(), size / 7, nullptr, threads};
+  const detail::PlanRequest request{config,
+                                    policy,
+                                    2,
+                                    size,
+                                    scores.data(),
+                                    columns.data(),
+                                    size / 7,
+                                    nullptr,
+                                    threads,
+                                    detail::cpu_backend()};
   detail::PlannedEpoch epoch = detail::plan_epoch(request, PlanArrays{});
   Team team(threads);
   return {copy_of(epoch.plan.lend()),
