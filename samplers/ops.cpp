@@ -1,4 +1,5 @@
 #include <infobatch/score.hpp>
+#include <samplers/detail/fused_step.hpp>
 #include <samplers/detail/ops_cpu.hpp>
 #include <samplers/ops.hpp>
 
@@ -282,6 +283,10 @@ class ScaleGradient : public torch::autograd::Function<ScaleGradient> {
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
     const at::Tensor weights = context->get_saved_variables()[0];
     const at::Tensor& gradient = gradients[0];
+    if (!at::GradMode::is_enabled() || !gradient.requires_grad()) {
+      at::Tensor fused = detail::fused_scaled_rows(gradient, weights);
+      if (fused.defined()) return {fused, at::Tensor()};
+    }
     // Weights are never cast down: a half-precision gradient is multiplied in float32.
     const at::Tensor scaled = gradient * rows(weights, static_cast<std::size_t>(gradient.dim()));
     return {scaled.to(gradient.scalar_type()), at::Tensor()};

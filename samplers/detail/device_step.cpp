@@ -1,5 +1,6 @@
 #include <infobatch/score.hpp>
 #include <samplers/detail/device_step.hpp>
+#include <samplers/detail/fused_step.hpp>
 #include <samplers/detail/translate.hpp>
 
 #include <ATen/ATen.h>
@@ -27,6 +28,9 @@ at::Tensor DeviceStep::update(const at::Tensor& losses,
                               const at::Tensor& scores,
                               Reduction reduction) {
   const Lock lock(mutex_);
+  const StepFunctions* const steps =
+      scores.defined() || share_.divides() ? nullptr : fused_steps(losses);
+  if (steps != nullptr && losses.numel() > 0) return update_fused(*steps, losses, ids, reduction);
   at::Tensor rows;
   at::Tensor weights;
   at::Tensor slots;
@@ -52,6 +56,27 @@ at::Tensor DeviceStep::update(const at::Tensor& losses,
   } else {
     take_in_order("update", rows, begin);
   }
+  return result;
+}
+
+/// What `update` does, by the kernels of a backend.
+at::Tensor DeviceStep::update_fused(const StepFunctions& steps,
+                                    const at::Tensor& losses,
+                                    const at::Tensor& ids,
+                                    Reduction reduction) {
+  const std::int64_t count = losses.size(0);
+  const at::Tensor rows = losses.detach();
+  if (ids.defined()) {
+    const IdTables& tables = tables_of_epoch("update", rows);
+    at::Tensor result = tables.step(steps, losses, ids, reduction);
+    took_by_ids(rows);
+    return result;
+  }
+  const std::int64_t begin = begin_in_order("update", rows);
+  prepare_staging(rows);
+  at::Tensor result = fused_in_order(
+      steps, losses, weights_.narrow(0, begin, count), staged_.narrow(0, begin, count), reduction);
+  took_in_order("update", rows, begin);
   return result;
 }
 
@@ -85,7 +110,7 @@ std::int64_t DeviceStep::begin_in_order(const char* function, const at::Tensor& 
     } catch (const StateError& error) {  // no epoch has begun
       translated([&] { session_.advance(count); }, function);
       TORCH_CHECK(count == 0, function, ": ", error.what());
-      weights_ = at::empty({0}, rows.options());
+      weights_ = at::empty({0}, rows.options().dtype(at::kFloat));
       return 0;
     }
   }
@@ -98,12 +123,21 @@ std::int64_t DeviceStep::begin_in_order(const char* function, const at::Tensor& 
 void DeviceStep::take_in_order(const char* function, const at::Tensor& rows, std::int64_t begin) {
   const std::int64_t count = rows.size(0);
   if (count > 0) {
-    if (!staged_.defined() || staged_.device() != rows.device()) {
-      const c10::InferenceMode written_in_any_mode(false);
-      staged_ = at::empty({session_.size()}, rows.options());
-    }
+    prepare_staging(rows);
     staged_.narrow(0, begin, count).copy_(rows);
   }
+  took_in_order(function, rows, begin);
+}
+
+void DeviceStep::prepare_staging(const at::Tensor& rows) {
+  if (staged_.defined() && staged_.device() == rows.device()) return;
+  const c10::InferenceMode written_in_any_mode(false);
+  staged_ = at::empty({session_.size()}, rows.options().dtype(at::kFloat));
+}
+
+/// The losses of the rows are written down: moves the cursor.
+void DeviceStep::took_in_order(const char* function, const at::Tensor& rows, std::int64_t begin) {
+  const std::int64_t count = rows.size(0);
   const Slice slice = translated([&] { return session_.advance(count); }, function);
   if (count == 0) return;
   TORCH_CHECK(slice.begin == begin && slice.plan->epoch() == epoch_,
@@ -167,8 +201,12 @@ IdTables& DeviceStep::tables_of_epoch(const char* function, const at::Tensor& ro
 
 void DeviceStep::take_by_ids(const at::Tensor& slots, const at::Tensor& rows) {
   if (rows.size(0) == 0) return;
-  by_ids_ = uses_ids_ = true;
   tables_->record(slots, rows);
+  took_by_ids(rows);
+}
+
+void DeviceStep::took_by_ids(const at::Tensor& rows) {
+  by_ids_ = uses_ids_ = true;
   device_.stay_on(rows.device());
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <infobatch/backends.hpp>
 #include <infobatch/session.hpp>
 #include <samplers/detail/id_tables.hpp>
 #include <samplers/detail/run_device.hpp>
@@ -14,7 +15,8 @@
 
 namespace infobatch::detail {
 
-/// The step of a run whose losses are on another device than the CPU, by plain tensor operations.
+/// The step of a run whose losses are on another device than the CPU, by plain tensor operations,
+/// or by the kernels of a backend that was loaded for that device (fused_step.hpp).
 ///
 /// In order, an update reads a slice of the epoch's weights and writes a slice of its staged
 /// losses, both [N] on the device; by ids, see `IdTables`. The engine keeps the cursor and checks
@@ -67,12 +69,19 @@ class DeviceStep {
   static constexpr std::int64_t kNoEpoch = -1;
   static constexpr std::int64_t kUnknown = INT64_MAX;
 
+  at::Tensor update_fused(const StepFunctions& steps,
+                          const at::Tensor& losses,
+                          const at::Tensor& ids,
+                          Reduction reduction);
   std::int64_t begin_in_order(const char* function, const at::Tensor& rows);
   void take_in_order(const char* function, const at::Tensor& rows, std::int64_t begin);
+  void prepare_staging(const at::Tensor& rows);
+  void took_in_order(const char* function, const at::Tensor& rows, std::int64_t begin);
   void fetch_weights(c10::Device device);
   void hand_over();
   IdTables& tables_of_epoch(const char* function, const at::Tensor& rows);
   void take_by_ids(const at::Tensor& slots, const at::Tensor& rows);
+  void took_by_ids(const at::Tensor& rows);
   void refuse_after_order(const char* function);
   bool engine_has_ids();
   bool has_tables() const { return tables_ && tables_->begun(); }

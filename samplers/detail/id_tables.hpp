@@ -1,6 +1,7 @@
 #pragma once
 
 #include <infobatch/session.hpp>
+#include <samplers/detail/fused_step.hpp>
 
 #include <ATen/core/Tensor.h>
 
@@ -36,6 +37,14 @@ class IdTables {
   /// Of a repeated id the last row wins, also across calls, on every device the same.
   /// @param scores  [B] float32 on the device.
   void record(const at::Tensor& slots, const at::Tensor& scores);
+
+  /// All of a step by the kernels of a backend: weighs, reduces and records; see fused_by_ids().
+  at::Tensor step(const StepFunctions& steps,
+                  const at::Tensor& losses,
+                  const at::Tensor& ids,
+                  Reduction reduction) const {
+    return fused_by_ids(steps, losses, ids, weights_, losses_, row_, reduction);
+  }
 
   /// Brings the losses to the engine, and forgets them: one copy.
   /// @throws c10::IndexError  ids outside the plan were observed. Their losses are dropped, all

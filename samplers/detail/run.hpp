@@ -1,5 +1,6 @@
 #pragma once
 
+#include <infobatch/backends.hpp>
 #include <infobatch/session.hpp>
 #include <samplers/detail/device_step.hpp>
 #include <samplers/detail/rank_run.hpp>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace infobatch::detail {
@@ -26,7 +28,7 @@ struct Run {
       int threads,
       std::optional<c10::Device> device,
       std::shared_ptr<Exchange> exchange)
-      : session(size, config, threads),
+      : session(size, config, threads, {}, backend_for(device)),
         share(session),
         ranks(session, std::move(exchange)),
         step(session, share, device) {}
@@ -101,6 +103,12 @@ struct Run {
   void replace(const Call& call) {
     forget(call);
     ranks.forget();
+  }
+
+  /// Of a declared device, where one was loaded for it: "" otherwise.
+  static std::string backend_for(std::optional<c10::Device> device) {
+    if (!device || device->is_cpu()) return {};
+    return backend_on(c10::DeviceTypeName(device->type(), /*lower_case=*/true));
   }
 
   Session session;

@@ -25,6 +25,9 @@ class ShareRows {
   /// The run is one of several ranks from now on.
   void look_at_ranks();
 
+  /// Whether means divide by what all ranks have: else `weigh` is all there is to it.
+  bool divides() const noexcept { return is_sharded(); }
+
   /// Rows in order: the first one is row `begin` of the share.
   at::Tensor weigh_in_order(const at::Tensor& losses,
                             const at::Tensor& weights,

@@ -147,7 +147,7 @@ TEST_CASE("a step in order launches three kernels and waits for none, two more b
   }
   DeviceFigures figures = device_figures();
   CAPTURE(figures.names);
-  REQUIRE(figures.launches <= 3);
+  REQUIRE(figures.launches <= (has_kernels() ? 0 : 3));
   REQUIRE(figures.waits == 0);
   REQUIRE(figures.copies_from_host == 0);
   const torch::Tensor one = torch::ones({}).to(stand_in_device());
@@ -158,7 +158,7 @@ TEST_CASE("a step in order launches three kernels and waits for none, two more b
   }
   figures = device_figures();
   CAPTURE(figures.names);
-  REQUIRE(figures.launches <= 2);
+  REQUIRE(figures.launches <= (has_kernels() ? 0 : 2));
   REQUIRE(figures.waits == 0);
   REQUIRE(leaf.grad().device() == stand_in_device());
 }
@@ -169,7 +169,7 @@ TEST_CASE("a step by ids launches ten kernels at most and waits for none", "[sam
   run.ib.update(run.losses, run.ids);
   const DeviceFigures figures = device_figures();
   CAPTURE(figures.names);
-  REQUIRE(figures.launches <= 10);
+  REQUIRE(figures.launches <= (has_kernels() ? 0 : 10));
   REQUIRE(figures.waits == 0);
   REQUIRE(figures.copies_from_host == 0);
 }

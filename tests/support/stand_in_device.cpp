@@ -1,3 +1,4 @@
+#include <infobatch/backends.hpp>
 #include <tests/support/stand_in_device.hpp>
 
 #include <ATen/ATen.h>
@@ -13,6 +14,7 @@
 #include <torch/library.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -86,6 +88,7 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     return c10::Stream(c10::Stream::DEFAULT, device.has_index() ? device : getDevice());
   }
   c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
+  void* getStreamNativeHandle(c10::Stream) const override { return nullptr; }
   c10::DeviceIndex deviceCount() const noexcept override { return kDevices; }
   void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
@@ -244,10 +247,17 @@ c10::Device stand_in_device(int index) {
     c10::register_privateuse1_backend("stand_in");
     static Hooks hooks;
     at::RegisterPrivateUse1HooksInterface(&hooks);
+    // Kernels of its own, where the program is told whose.
+    if (const char* const library = std::getenv("INFOBATCH_TEST_BACKEND")) load_backend(library);
     return true;
   }();
   TORCH_CHECK(registered && index < kDevices, "stand_in: there is no device ", index);
   return {kType, static_cast<c10::DeviceIndex>(index)};
+}
+
+bool has_kernels() {
+  stand_in_device();
+  return steps_on("stand_in") != nullptr;
 }
 
 DeviceFigures device_figures() {

@@ -24,6 +24,10 @@ struct DeviceFigures {
 /// The device of this index, 0 or 1. The first call registers the back end, for good.
 c10::Device stand_in_device(int index = 0);
 
+/// Whether a backend was loaded for it: environment variable INFOBATCH_TEST_BACKEND. What its
+/// kernels launch is not among the figures.
+bool has_kernels();
+
 /// Since the last `reset_device_figures`, over all indices.
 DeviceFigures device_figures();
 void reset_device_figures();
