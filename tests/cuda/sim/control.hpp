@@ -39,7 +39,7 @@ enum class Streams {
   kRandom,  ///< at any call of the runtime, by `seed`; at the latest when the host waits for them
 };
 enum class Faults {
-  kThrow,   ///< the call in which the fault happens throws it
+  kThrow,   ///< the call in which the fault happens throws it; of calls that free, the next one
   kReport,  ///< the device is lost: cudaErrorLaunchFailure from then on, the text in last_fault()
 };
 struct Device {

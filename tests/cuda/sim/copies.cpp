@@ -3,6 +3,7 @@
 #include <tests/cuda/sim/runtime_state.hpp>
 #include <tests/cuda/sim/sanitizers.hpp>
 
+#include <algorithm>
 #include <cstring>
 
 namespace sim::detail {
@@ -21,7 +22,7 @@ struct PendingCopy {
   std::uint64_t source_hash = 0;
   unsigned char poison = 0;
 };
-std::vector<PendingCopy*> pending_writes;  // to the host
+std::vector<PendingCopy*> pending_copies;
 
 std::uint64_t hash_of(const void* data, std::size_t bytes) {
   const auto* at = static_cast<const unsigned char*>(data);
@@ -42,36 +43,42 @@ bool still_forbidden(const void* address, std::size_t bytes) {
 }
 
 void forget(PendingCopy& copy) {
-  for (std::size_t i = 0; i < pending_writes.size(); ++i) {
-    if (pending_writes[i] != &copy) continue;
-    pending_writes.erase(pending_writes.begin() + static_cast<std::ptrdiff_t>(i));
-    return;
-  }
+  const auto it = std::find(pending_copies.begin(), pending_copies.end(), &copy);
+  if (it != pending_copies.end()) pending_copies.erase(it);
+}
+
+bool overlap(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes) {
+  const auto x = reinterpret_cast<std::uintptr_t>(a), y = reinterpret_cast<std::uintptr_t>(b);
+  return x < y + b_bytes && y < x + a_bytes;
+}
+/// Whether one of them writes what the other one reads or writes on the host.
+bool conflict(const PendingCopy& a, const PendingCopy& b) {
+  return (a.writes_host && b.writes_host && overlap(a.to, a.bytes, b.to, b.bytes)) ||
+         (a.writes_host && b.reads_host && overlap(a.to, a.bytes, b.from, b.bytes)) ||
+         (a.reads_host && b.writes_host && overlap(a.from, a.bytes, b.to, b.bytes));
 }
 
 void prepare(PendingCopy& copy) {
   copy.prepared = true;
-  if (copy.reads_host) copy.source_hash = hash_of(copy.from, copy.bytes);
-  if (!copy.writes_host) return;
-  const auto begin = reinterpret_cast<std::uintptr_t>(copy.to);
-  for (PendingCopy* const other : pending_writes) {
-    const auto at = reinterpret_cast<std::uintptr_t>(other->to);
-    if (at < begin + copy.bytes && begin < at + other->bytes)
-      other->overlapped = copy.overlapped = true;
+  // Copies one after the other of the same memory are right, and too much to keep books on.
+  for (PendingCopy* const other : pending_copies) {
+    if (conflict(*other, copy)) other->overlapped = copy.overlapped = true;
   }
-  copy.poison = runtime().device.fresh;
-  if (!copy.overlapped) {
-    std::memset(copy.to, copy.poison, copy.bytes);
+  pending_copies.push_back(&copy);
+  if (copy.overlapped) return;
+  if (copy.reads_host) copy.source_hash = hash_of(copy.from, copy.bytes);
+  if (copy.writes_host) {
+    copy.poison = runtime().device.fresh;
+    fill_unseen(copy.to, copy.poison, copy.bytes);
     forbid(copy.to, copy.bytes);
   }
-  pending_writes.push_back(&copy);
 }
 
 /// @throws Fault  the host did not leave alone what a copy was still to write or read.
 void finish(PendingCopy& copy) {
   if (!copy.prepared) return;
+  forget(copy);
   if (copy.writes_host) {
-    forget(copy);
     if (copy.overlapped) {
       allow(copy.to, copy.bytes);
       return;
@@ -150,14 +157,15 @@ cudaError_t copy(void* to,
     PendingCopy& c = *pending;
     finish(c);
     visibly([&c] { std::memcpy(c.to, c.from, c.bytes); });
-    if (c.prepared && c.reads_host && hash_of(c.to, c.bytes) != c.source_hash) {
+    if (c.prepared && c.reads_host && !c.overlapped && hash_of(c.to, c.bytes) != c.source_hash) {
       throw Fault("memory of the host changed before a copy from it was made");
     }
   };
   operation.drop = [pending] {
-    if (!pending->prepared || !pending->writes_host) return;
+    if (!pending->prepared) return;
     forget(*pending);
-    if (still_forbidden(pending->to, pending->bytes)) allow(pending->to, pending->bytes);
+    if (pending->writes_host && still_forbidden(pending->to, pending->bytes))
+      allow(pending->to, pending->bytes);
   };
   const cudaError_t error = queue(stream, std::move(operation), which);
   if (wait && error == cudaSuccess) wait_until(end_of(stream));

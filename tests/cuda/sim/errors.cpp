@@ -2,7 +2,9 @@
 #include <tests/cuda/sim/position.hpp>
 #include <tests/cuda/sim/runtime_state.hpp>
 
+#include <exception>
 #include <map>
+#include <utility>
 
 namespace {
 thread_local cudaError_t last_error = cudaSuccess;
@@ -99,8 +101,18 @@ cudaError_t injected(Call call, bool* while_running) {
 void notice(const std::string& fault) {
   Runtime& R = runtime();
   if (R.fault.empty()) R.fault = fault;
-  if (R.device.faults == Faults::kThrow) throw Fault(fault);
-  R.lost = cudaErrorLaunchFailure;
+  if (R.device.faults == Faults::kReport) {
+    R.lost = cudaErrorLaunchFailure;
+  } else if (R.must_not_throw == 0 && std::uncaught_exceptions() == 0) {
+    throw Fault(fault);
+  } else if (R.fault_to_throw.empty()) {
+    R.fault_to_throw = fault;
+  }
+}
+void throw_what_waits() {
+  Runtime& R = runtime();
+  if (R.fault_to_throw.empty() || std::uncaught_exceptions() > 0) return;
+  throw Fault(std::exchange(R.fault_to_throw, {}));
 }
 
 bool in_a_kernel() { return position != nullptr; }
@@ -118,8 +130,11 @@ void reset() {
   const std::lock_guard<std::recursive_mutex> lock(R.mutex);
   R.device = Device{};
   detail::clear_graphs();
+  ++R.must_not_throw;
   detail::clear_streams();
-  const std::string wrong = detail::clear_memory();
+  --R.must_not_throw;
+  std::string wrong = detail::clear_memory();
+  if (!R.fault_to_throw.empty()) wrong = std::exchange(R.fault_to_throw, {});
   R.statistics = Statistics{};
   R.lost = cudaSuccess;
   R.fault.clear();

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <new>
@@ -91,8 +92,8 @@ struct Machine {
   std::exception_ptr error;
 };
 Machine& m() {
-  static Machine machine;
-  return machine;
+  static Machine* const machine = new Machine;  // a race with its end would be nobody's business
+  return *machine;
 }
 
 std::string where(const Fiber& f) {
@@ -282,8 +283,16 @@ void forget_tsan_fibers() {
 void end_threads() {
   Machine& M = m();
   for (std::size_t t = 0; t < M.threads; ++t) {
-    if (M.fibers[t]->tsan != nullptr) M.tsan_fibers.push_back(M.fibers[t]->tsan);
-    M.fibers[t]->tsan = nullptr;
+    Fiber& f = *M.fibers[t];
+    if (f.tsan == nullptr) continue;
+    if (f.state !=
+        State::kDone) {  // after a fault: what it has done is nevertheless before what follows
+      __tsan_switch_to_fiber(f.tsan, 1);
+      detail::release(M.end_mark);
+      __tsan_switch_to_fiber(M.main_tsan, 1);
+    }
+    M.tsan_fibers.push_back(f.tsan);
+    f.tsan = nullptr;
   }
 }
 

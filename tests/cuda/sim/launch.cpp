@@ -43,6 +43,7 @@ void queue_launch(cudaStream_t stream,
   Runtime& R = runtime();
   const std::lock_guard<std::recursive_mutex> lock(R.mutex);
   if (in_a_kernel()) called_from_a_kernel();
+  throw_what_waits();
   bool while_running = false;
   const cudaError_t error = injected(Call::kLaunch, &while_running);
   if (R.device.devices == 0) wrong = cudaErrorNoDevice;

@@ -43,6 +43,10 @@ std::string describe(const Block& block) {
   return "allocation " + std::to_string(block.allocation.number) + " of " +
          std::to_string(block.allocation.bytes) + " bytes";
 }
+void fill_guards(const Block& block) {
+  fill_unseen(block.begin, kGuardByte, kGuard);
+  fill_unseen(data(block) + block.allocation.bytes, kGuardByte, kGuard);
+}
 std::string check_guards(const Block& block) {
   if (!guarded()) return {};
   const unsigned char* const end = data(block) + block.allocation.bytes;
@@ -80,10 +84,7 @@ cudaError_t allocate(void** address, std::size_t bytes, Kind kind) {
   unsigned char* const at = data(block);
   block.allocation.address = at;
   fill_unseen(at, R.device.fresh, bytes);
-  if (guarded()) {
-    fill_unseen(block.begin, kGuardByte, kGuard);
-    fill_unseen(at + bytes, kGuardByte, kGuard);
-  }
+  if (guarded()) fill_guards(block);
   if (R.device.guard_device_memory && kind == Kind::kDevice) forbid(at, bytes);
   blocks[reinterpret_cast<std::uintptr_t>(at)] = block;
   ++R.statistics.allocations;
@@ -122,6 +123,7 @@ void release_allocation(const void* address) {
   if (!guarded()) {
     std::free(block.begin);
   } else {
+    if (!wrong.empty()) fill_guards(block);  // said once
     freed.push_back({block, R.device.freed});
     freed_bytes += block.allocation.bytes;
     while (freed_bytes > kMostFreed) {

@@ -45,6 +45,8 @@ struct Runtime {
   Statistics statistics;
   cudaError_t lost = cudaSuccess;  ///< every call returns it from then on
   std::string fault;
+  std::string fault_to_throw;  ///< at the next call that may
+  int must_not_throw = 0;
   Random random;
   bool running = false;          ///< an operation runs
   bool in_stream_fiber = false;  ///< as ThreadSanitizer sees it
@@ -64,6 +66,7 @@ cudaError_t injected(Call call, bool* while_running);
 cudaError_t note_error(cudaError_t error);
 /// Throws or loses the device, as the settings say.
 void notice(const std::string& fault);
+void throw_what_waits();
 /// Runs something, when streams are in random mode.
 void run_by_chance();
 [[noreturn]] void called_from_a_kernel();
@@ -74,6 +77,7 @@ template <typename Body>
 cudaError_t call(Call kind, Body body) {
   const std::lock_guard<std::recursive_mutex> lock(runtime().mutex);
   if (in_a_kernel()) called_from_a_kernel();
+  throw_what_waits();
   const cudaError_t error = injected(kind, nullptr);
   if (error != cudaSuccess) return note_error(error);
   if (runtime().device.devices == 0) return note_error(cudaErrorNoDevice);
@@ -89,8 +93,10 @@ cudaError_t call_that_frees(Call kind, Body body) {
   const std::lock_guard<std::recursive_mutex> lock(runtime().mutex);
   if (in_a_kernel()) called_from_a_kernel();
   const cudaError_t error = injected(kind, nullptr);
+  ++runtime().must_not_throw;
   if (runtime().lost == cudaSuccess) run_by_chance();
   const cudaError_t result = body();
+  --runtime().must_not_throw;
   if (error != cudaSuccess) return note_error(error);
   return note_error(runtime().lost != cudaSuccess ? runtime().lost : result);
 }

@@ -38,6 +38,8 @@ class StreamFiber {
   }
   ~StreamFiber() {
     if (before_ == nullptr) return;
+    // Here, out of sight: the host does not wait before it forgets the operation.
+    operation_.run = operation_.prepare = operation_.drop = nullptr;
     look_away(false);
     release(operation_.done.get());
     runtime().in_stream_fiber = false;
@@ -76,8 +78,6 @@ void run(Stream& stream, Operation& operation) {
   } catch (const Lost& lost) {
     R.lost = lost.error;
   }
-  // Here, out of ThreadSanitizer's sight: the host does not wait before it forgets the operation.
-  operation.run = operation.prepare = operation.drop = nullptr;
 }
 
 /// The first of the queue, and what it waits for.
