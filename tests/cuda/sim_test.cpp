@@ -96,7 +96,7 @@ __global__ void piece_of_each_kind(int* out) {
   aligned[1] = 2;
   dynamic[0] = 3;
   const bool right = reinterpret_cast<std::uintptr_t>(aligned) % alignof(double) == 0;
-  *out = right ? odd[2] + static_cast<int>(aligned[1]) + dynamic[0] : -1;
+  out[blockIdx.x] = right ? odd[2] + static_cast<int>(aligned[1]) + dynamic[0] : -1;
 }
 __global__ void barriers(int n) {
   for (int k = 0; k < n; ++k) __syncthreads();
@@ -238,9 +238,9 @@ TEST_CASE("cuda sim: arguments are those of the launch, not of the run", "[cuda]
 
 TEST_CASE("cuda sim: shared memory is aligned, and apart for each block", "[cuda][sim]") {
   sim::reset();
-  const Array<int> out(1);
+  const Array<int> out(2);
   INFOBATCH_LAUNCH(piece_of_each_kind, 2, 1, 4, nullptr, out.get());
-  CHECK(out.values() == std::vector<int>{6});
+  CHECK(out.values() == std::vector<int>{6, 6});
 }
 
 TEST_CASE("cuda sim: limits of a launch", "[cuda][sim]") {

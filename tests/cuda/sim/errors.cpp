@@ -1,5 +1,4 @@
 #include <tests/cuda/sim/control.hpp>
-#include <tests/cuda/sim/position.hpp>
 #include <tests/cuda/sim/runtime_state.hpp>
 
 #include <exception>
@@ -115,7 +114,6 @@ void throw_what_waits() {
   throw Fault(std::exchange(R.fault_to_throw, {}));
 }
 
-bool in_a_kernel() { return position != nullptr; }
 void called_from_a_kernel() { throw Fault("a kernel calls the runtime"); }
 
 }  // namespace detail

@@ -5,6 +5,7 @@
 #include <tests/cuda/sim/grid.hpp>
 #include <tests/cuda/sim/position.hpp>
 #include <tests/cuda/sim/random.hpp>
+#include <tests/cuda/sim/runtime_state.hpp>
 #include <tests/cuda/sim/sanitizers.hpp>
 #include <tests/cuda/sim/shared_memory.hpp>
 #include <tests/cuda/sim/warp.hpp>
@@ -145,8 +146,12 @@ void entry() {
   std::abort();
 }
 
+/// Of a thread of the host, on which fibers run: another one may call the runtime meanwhile.
+thread_local bool runs_a_kernel = false;
+
 void resume(Fiber& f) {
   Machine& M = m();
+  runs_a_kernel = true;
   M.current = &f;
   detail::position = &f.position;
   if (__sanitizer_start_switch_fiber != nullptr) {
@@ -158,6 +163,7 @@ void resume(Fiber& f) {
   if (__sanitizer_finish_switch_fiber != nullptr) {
     __sanitizer_finish_switch_fiber(M.main_fake_stack, nullptr, nullptr);
   }
+  runs_a_kernel = false;
   M.current = nullptr;
   detail::position = nullptr;
   if (M.error) std::rethrow_exception(std::exchange(M.error, nullptr));
@@ -371,6 +377,8 @@ class Grid {
 namespace detail {
 
 const Position* position = nullptr;
+
+bool in_a_kernel() { return runs_a_kernel; }
 
 void outside_of_a_kernel() { throw Fault("threadIdx and its like have no value outside a kernel"); }
 

@@ -41,8 +41,8 @@ void queue_launch(cudaStream_t stream,
                   cudaError_t wrong,
                   std::function<void()> run) {
   Runtime& R = runtime();
-  const std::lock_guard<std::recursive_mutex> lock(R.mutex);
   if (in_a_kernel()) called_from_a_kernel();
+  const std::lock_guard<std::recursive_mutex> lock(R.mutex);
   throw_what_waits();
   bool while_running = false;
   const cudaError_t error = injected(Call::kLaunch, &while_running);

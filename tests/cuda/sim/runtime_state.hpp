@@ -70,13 +70,13 @@ void throw_what_waits();
 /// Runs something, when streams are in random mode.
 void run_by_chance();
 [[noreturn]] void called_from_a_kernel();
-bool in_a_kernel();
+bool in_a_kernel();  ///< this thread of the host
 
 /// Every function of the runtime: counts, injects, refuses, and notes the error.
 template <typename Body>
 cudaError_t call(Call kind, Body body) {
-  const std::lock_guard<std::recursive_mutex> lock(runtime().mutex);
   if (in_a_kernel()) called_from_a_kernel();
+  const std::lock_guard<std::recursive_mutex> lock(runtime().mutex);
   throw_what_waits();
   const cudaError_t error = injected(kind, nullptr);
   if (error != cudaSuccess) return note_error(error);
@@ -90,8 +90,8 @@ cudaError_t call(Call kind, Body body) {
 /// before.
 template <typename Body>
 cudaError_t call_that_frees(Call kind, Body body) {
-  const std::lock_guard<std::recursive_mutex> lock(runtime().mutex);
   if (in_a_kernel()) called_from_a_kernel();
+  const std::lock_guard<std::recursive_mutex> lock(runtime().mutex);
   const cudaError_t error = injected(kind, nullptr);
   ++runtime().must_not_throw;
   if (runtime().lost == cudaSuccess) run_by_chance();

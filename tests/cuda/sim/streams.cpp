@@ -213,6 +213,7 @@ cudaError_t refuse_while_capturing(Stream* stream) {
 void clear_streams() {
   Runtime& R = runtime();
   for (const auto& stream : all_streams()) {
+    if (stream->last_done != nullptr) acquire(stream->last_done.get());
     while (!stream->queue.empty()) {
       const Operation operation = std::move(stream->queue.front());
       stream->queue.pop_front();
