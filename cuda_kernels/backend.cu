@@ -350,11 +350,10 @@ void use_allocator(const Allocator& allocator) { scratch_allocator.store(&alloca
 /// What detail::load_backend() looks for.
 extern "C" __attribute__((visibility("default"))) const infobatch::detail::Backend*
 infobatch_backend(const char* release, infobatch::detail::BackendError* reason) {
-  if (std::strcmp(release, infobatch::INFOBATCH_VERSION) != 0) {
+  if (std::strcmp(release, INFOBATCH_VERSION) != 0) {
     infobatch::cuda::set_text(
         reason,
-        infobatch::detail::message(
-            "of release ", infobatch::INFOBATCH_VERSION, ", the engine is of ", release)
+        infobatch::detail::message("of release ", INFOBATCH_VERSION, ", the engine is of ", release)
             .c_str());
     return nullptr;
   }
