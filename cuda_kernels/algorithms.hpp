@@ -77,6 +77,7 @@ inline void exclusive_sum(Work& work,
       sum += counts[i];
     }
   });
+  require(cudaGetLastError(), "exclusive_sum");
 }
 
 template <typename Key>
@@ -99,6 +100,7 @@ void sort_pairs(Work& work,
       sorted_items[i] = items[order[static_cast<std::size_t>(i)]];
     }
   });
+  require(cudaGetLastError(), "sort_pairs");
 }
 
 #endif

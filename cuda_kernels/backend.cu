@@ -198,82 +198,49 @@ BackendStatus plan(void* shared,
   });
 }
 
-/// The arrays of a fold where kernels can reach them.
-class DeviceFold {
- public:
-  using Floats = OnDevice<float>;
+/// Whether all that a fold touches is where kernels can reach it.
+bool all_reachable(const detail::FoldRule& rule, const detail::FoldArrays& arrays) {
+  bool all = reachable(arrays.scores) && reachable(arrays.ids) && reachable(arrays.losses);
+  if (rule.needs_memory()) all = all && reachable(arrays.overwritten);
+  for (int c = 0; c < rule.n_columns; ++c) all = all && reachable(rule.columns[c].values);
+  return all;
+}
 
-  DeviceFold(Work& work,
-             const detail::FoldRule& rule,
-             const detail::FoldArrays& arrays,
-             std::int64_t size)
-      : scores_(work, arrays.scores, size, Floats::kReadAndWrite),
-        ids_(work, arrays.ids, arrays.kept, OnDevice<const std::int64_t>::kRead),
-        losses_(work, arrays.losses, arrays.kept, Floats::kReadAndWrite),
-        overwritten_(work, arrays.overwritten, rule.memory(arrays.kept), Floats::kReadAndWrite),
-        rule_(rule),
-        arrays_{scores_.data(), ids_.data(), losses_.data(), overwritten_.data(), arrays.kept} {
-    columns_.reserve(static_cast<std::size_t>(rule.n_columns));
-    values_.reserve(static_cast<std::size_t>(rule.n_columns));
-    for (int c = 0; c < rule.n_columns; ++c) {
-      values_.emplace_back(work, rule.columns[c].values, size, Floats::kReadAndWrite);
-      columns_.push_back({rule.columns[c].kind, rule.columns[c].keep, values_.back().data()});
-    }
-    rule_.columns = columns_.data();
-  }
-
-  const detail::FoldRule& rule() const { return rule_; }
-  const detail::FoldArrays& arrays() const { return arrays_; }
-  void bring_back() {
-    scores_.bring_back();
-    losses_.bring_back();
-    overwritten_.bring_back();
-    for (Floats& values : values_) values.bring_back();
-  }
-
- private:
-  Floats scores_;
-  OnDevice<const std::int64_t> ids_;
-  Floats losses_;
-  Floats overwritten_;
-  std::vector<Floats> values_;
-  std::vector<detail::FoldColumn> columns_;
-  detail::FoldRule rule_;
-  detail::FoldArrays arrays_;
-};
-
+/// Losses that lie on the host are folded there: to copy every column to and fro would take longer.
 BackendStatus fold_epoch(void* shared,
                          const detail::FoldRule* rule,
                          const detail::FoldArrays* arrays,
                          const detail::FoldRanges* ranges,
                          std::int64_t* non_finite,
                          BackendError* error) {
-  return guarded(shared, error, [&](Epoch& epoch) {
+  bool on_host = false;
+  const BackendStatus status = guarded(shared, error, [&](Epoch& epoch) {
     epoch.forget_columns();
+    on_host = !all_reachable(*rule, *arrays);
+    if (on_host) return;
     Work work(epoch.work().stream(), allocator());
-    DeviceFold on_device(work, *rule, *arrays, arrays->size);
-    const std::int64_t found = cuda::fold(work, on_device.rule(), on_device.arrays(), *ranges);
-    on_device.bring_back();
-    work.wait();
-    *non_finite = found;
+    *non_finite = cuda::fold(work, *rule, *arrays, *ranges);
   });
+  if (status != BackendStatus::kDone || !on_host) return status;
+  return detail::cpu_backend().fold(nullptr, rule, arrays, ranges, non_finite, error);
 }
 
 void unfold_epoch(void* shared,
                   const detail::FoldRule* rule,
                   const detail::FoldArrays* arrays,
                   const detail::FoldRanges* ranges) {
+  int done = 0;
   BackendError error;
-  const BackendStatus status = guarded(shared, &error, [&](Epoch& epoch) {
+  (void)guarded(shared, &error, [&](Epoch& epoch) {
     epoch.forget_columns();
+    if (!all_reachable(*rule, *arrays)) return;
     Work work(epoch.work().stream(), allocator());
-    DeviceFold on_device(work, *rule, *arrays, arrays->size);
-    cuda::unfold(work, on_device.rule(), on_device.arrays(), *ranges);
-    on_device.bring_back();
-    work.wait();
+    done = cuda::unfold(work, *rule, *arrays, *ranges);
   });
-  // A device that fails has changed nothing of the host's, which then does it by itself.
-  if (status != BackendStatus::kDone) detail::cpu_backend().unfold(nullptr, rule, arrays, ranges);
+  // What the device did not do the host does, which has the same memory.
+  detail::FoldRanges rest = *ranges;
+  for (int part = 0; part < done; ++part) rest.part[part] = {};
+  detail::cpu_backend().unfold(nullptr, rule, arrays, &rest);
 }
 
 /// Memory that host and device share. It lies on the device until the host asks for a page.

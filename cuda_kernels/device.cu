@@ -19,19 +19,23 @@ void require(cudaError_t error, const char* what) {
 }
 
 const Allocator& default_allocator() {
-  static const Allocator allocator = {
-      nullptr,
-      [](void*, std::size_t bytes, cudaStream_t stream) -> void* {
-        void* data = nullptr;
-        const cudaError_t error = cudaMallocAsync(&data, bytes, stream);
-        if (error == cudaErrorMemoryAllocation) {
-          (void)cudaGetLastError();
-          return nullptr;
-        }
-        require(error, "cudaMallocAsync");
-        return data;
-      },
-      [](void*, void* data, cudaStream_t stream) { (void)cudaFreeAsync(data, stream); }};
+  static const Allocator allocator = {nullptr,
+                                      [](void*, std::size_t bytes, cudaStream_t stream) -> void* {
+                                        void* data = nullptr;
+                                        const cudaError_t error =
+                                            cudaMallocAsync(&data, bytes, stream);
+                                        if (error == cudaErrorMemoryAllocation) {
+                                          (void)cudaGetLastError();
+                                          return nullptr;
+                                        }
+                                        require(error, "cudaMallocAsync");
+                                        return data;
+                                      },
+                                      [](void*, void* data, cudaStream_t stream) {
+                                        // Not to be told by the next launch, whose error it is not.
+                                        if (cudaFreeAsync(data, stream) != cudaSuccess)
+                                          (void)cudaGetLastError();
+                                      }};
   return allocator;
 }
 

@@ -86,29 +86,35 @@ std::int64_t fold(Work& work,
     return count;
   } catch (...) {
     // As if it had not begun. A device that cannot even do this has lost its memory as well.
-    try {
-      unfold(work, rule, arrays, folded);
-    } catch (const CudaError&) {
-    }
+    unfold(work, rule, arrays, folded);
     throw;
   }
 }
 
-void unfold(Work& work,
-            const detail::FoldRule& rule,
-            const detail::FoldArrays& arrays,
-            const detail::FoldRanges& ranges) {
-  const DeviceRule by_value = device_rule(rule);
-  for (const detail::FoldRange& part : ranges.part) {
-    if (part.end <= part.begin) continue;
-    INFOBATCH_CUDA_LAUNCH(unfold_losses,
-                          blocks_for(part.end - part.begin, kThreads),
-                          kThreads,
-                          work.stream(),
-                          by_value,
-                          arrays,
-                          part);
+int unfold(Work& work,
+           const detail::FoldRule& rule,
+           const detail::FoldArrays& arrays,
+           const detail::FoldRanges& ranges) noexcept {
+  int parts = 0;
+  try {
+    const DeviceRule by_value = device_rule(rule);
+    for (const detail::FoldRange& part : ranges.part) {
+      if (part.end > part.begin) {
+        INFOBATCH_CUDA_LAUNCH(unfold_losses,
+                              blocks_for(part.end - part.begin, kThreads),
+                              kThreads,
+                              work.stream(),
+                              by_value,
+                              arrays,
+                              part);
+      }
+      ++parts;
+    }
+    work.wait();
+  } catch (const std::exception&) {
+    // The parts before this one are on their way.
   }
+  return parts;
 }
 
 }  // namespace infobatch::cuda

@@ -21,10 +21,12 @@ std::int64_t fold(Work& work,
                   const detail::FoldArrays& arrays,
                   const detail::FoldRanges& ranges);
 
-/// Gives back what `fold` overwrote. Waits for nothing.
-void unfold(Work& work,
-            const detail::FoldRule& rule,
-            const detail::FoldArrays& arrays,
-            const detail::FoldRanges& ranges);
+/// Gives back what `fold` overwrote, and waits for it.
+/// @return how many of the parts were taken back, the first ones; fewer than all where the device
+///         refused one.
+int unfold(Work& work,
+           const detail::FoldRule& rule,
+           const detail::FoldArrays& arrays,
+           const detail::FoldRanges& ranges) noexcept;
 
 }  // namespace infobatch::cuda
