@@ -40,12 +40,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Whose tests start processes of their own and wait for them: each may run beside any other.
 APART = ("test_ranks.py", "test_examples.py")
+# Files that take longest as a whole: they begin first, so that none is left over at the end.
+LONG = ("test_training.py", "test_resume.py", "test_loaders.py", "test_compile.py", "test_package.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # JAX starts threads, beside which forks are warned of: it comes last.
-    items.sort(key=lambda item: item.get_closest_marker("jax") is not None)
+    def turn(item: pytest.Item) -> tuple[bool, int]:
+        name = item.path.name
+        behind = LONG.index(name) if name in LONG else len(LONG) + (name in APART)
+        return item.get_closest_marker("jax") is not None, behind
+
+    items.sort(key=turn)
     # In parallel (pytest-xdist, --dist loadgroup) the tests of another file stay in one process.
     for item in items:
         if item.get_closest_marker("jax"):

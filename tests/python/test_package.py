@@ -175,3 +175,10 @@ def test_the_package_holds_nothing_but_python_its_library_and_its_marker() -> No
     others = {path for path in files if path.suffix not in (".py", ".pyi")}
     assert others == {LIBRARY, PACKAGE / "py.typed"}
     assert os.path.getsize(LIBRARY) < 5_000_000
+
+
+def test_in_parallel_the_tests_of_a_file_stay_in_one_process(request: pytest.FixtureRequest) -> None:
+    """Otherwise each process makes what a file's tests share."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("not in parallel (--dist loadgroup)")
+    assert request.node.nodeid.endswith(f"@{request.path.name}")
