@@ -17,7 +17,7 @@ option(INFOBATCH_BENCH "Build the benchmarks, where Google Benchmark is found" $
 option(INFOBATCH_INSTALL "Define the install rules" ${INFOBATCH_TOP_LEVEL})
 option(INFOBATCH_WERROR "Treat warnings as errors" OFF)
 option(INFOBATCH_PCH "Precompile torch's headers for our own targets" ON)
-option(INFOBATCH_TORCH_UNITY "Compile files of libraries that include torch's headers several at a time" OFF)
+option(INFOBATCH_TORCH_UNITY "Compile our own files that include torch's headers several at a time" OFF)
 option(INFOBATCH_CCACHE "Compile through ccache, where it is found" ON)
 set(INFOBATCH_SANITIZE "" CACHE STRING "Sanitizers, for example address,undefined or thread")
 option(INFOBATCH_FUZZ "Build the fuzzing programs; needs Clang with its libFuzzer" OFF)

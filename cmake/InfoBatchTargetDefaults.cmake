@@ -73,7 +73,7 @@ function(infobatch_target_defaults target)
     VISIBILITY_INLINES_HIDDEN ON
     POSITION_INDEPENDENT_CODE ON)
   if(type STREQUAL "EXECUTABLE")
-    # Tests have helpers of the same names in each file; a unity build is for the libraries.
+    # The engine's tests have helpers of the same names in each file; a unity build is for the libraries.
     set_target_properties(${target} PROPERTIES UNITY_BUILD OFF)
   endif()
   if(type STREQUAL "EXECUTABLE" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")

@@ -27,9 +27,9 @@ extern char** environ;
 namespace infobatch::testing {
 namespace {
 
-constexpr std::int64_t kSize = 240;
-constexpr std::int64_t kEpochs = 6;
-constexpr std::int64_t kBatch = 10;
+constexpr std::int64_t kKillSize = 240;
+constexpr std::int64_t kKillEpochs = 6;
+constexpr std::int64_t kKillBatch = 10;
 constexpr const char* kFolderVariable = "INFOBATCH_TEST_KILL_FOLDER";
 constexpr const char* kWorkersVariable = "INFOBATCH_TEST_KILL_WORKERS";
 constexpr const char* kStepsVariable = "INFOBATCH_TEST_KILL_STEPS";
@@ -83,7 +83,7 @@ struct Trainer {
 void train(const std::string& folder, Trainer trainer) {
   const pid_t killer = getppid();
   const std::string state = folder + "/state";
-  InfoBatch ib(kSize, Options(kEpochs).seed(11));
+  InfoBatch ib(kKillSize, Options(kKillEpochs).seed(11));
   torch::nn::Linear model = toy_model();
   torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
   const auto place = [&](const char* what) {
@@ -99,10 +99,10 @@ void train(const std::string& folder, Trainer trainer) {
   }
   Log log(folder + "/log");
   auto loader = make_data_loader(
-      ToyData(kSize), ib, torch::data::DataLoaderOptions(kBatch).workers(trainer.workers));
+      ToyData(kKillSize), ib, torch::data::DataLoaderOptions(kKillBatch).workers(trainer.workers));
   std::string old_model;
   std::string old_optimizer;
-  while (ib.epoch() < kEpochs) {
+  while (ib.epoch() < kKillEpochs) {
     const std::int64_t epoch = ib.epoch();
     for (ToyBatch& batch : *loader) {
       optimizer.zero_grad();

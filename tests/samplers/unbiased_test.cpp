@@ -8,7 +8,7 @@
 namespace infobatch::testing {
 namespace {
 
-constexpr std::int64_t kSize = 300;
+constexpr std::int64_t kSamples = 300;
 constexpr std::int64_t kPlans = 1000;
 constexpr double kAlpha = 1e-6;
 
@@ -60,11 +60,11 @@ struct Outcome {
 /// Sums of `kPlans` epochs' gradients against the full-data gradient.
 Outcome compare(const std::string& keep, bool rescale, bool by_scaling) {
   Classifier model;
-  std::vector<std::size_t> all(kSize);
+  std::vector<std::size_t> all(kSamples);
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-  const torch::Tensor x = ToyData(kSize).get_batch(all).x;
+  const torch::Tensor x = ToyData(kSamples).get_batch(all).x;
   const torch::Tensor labels =
-      (torch::arange(kSize, torch::kFloat) * 2.3).sin().mul(10).to(torch::kInt64).remainder(3);
+      (torch::arange(kSamples, torch::kFloat) * 2.3).sin().mul(10).to(torch::kInt64).remainder(3);
 
   // The exact variance of a plan's sum, from the gradient of each sample.
   const torch::Tensor all_losses = model.losses(x, labels);
@@ -74,7 +74,7 @@ Outcome compare(const std::string& keep, bool rescale, bool by_scaling) {
   torch::Tensor candidates = torch::zeros_like(full);  // sum of g
   torch::Tensor squares = torch::zeros_like(full);     // sum of g * g
   double n = 0.0;
-  for (std::int64_t i = 0; i < kSize; ++i) {
+  for (std::int64_t i = 0; i < kSamples; ++i) {
     if (all_losses[i].item<double>() >= threshold) continue;
     all_losses[i].backward({}, /*retain_graph=*/true);
     const torch::Tensor g = model.take_gradient();
@@ -88,7 +88,7 @@ Outcome compare(const std::string& keep, bool rescale, bool by_scaling) {
     variance = (n / m) * (n - m) / (n - 1.0) * (squares - candidates.square() / n);
   }
 
-  InfoBatch ib(kSize,
+  InfoBatch ib(kSamples,
                Options(kPlans + 1).delta(1.0).seed(6).keep(keep).rescale(rescale).threads(1));
   InfoBatchSampler sampler = ib.sampler();
   torch::Tensor sum = torch::zeros_like(full);

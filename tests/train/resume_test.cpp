@@ -15,8 +15,8 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-struct Workplace {
-  Workplace() { write_cifar10(data.path(), 64); }
+struct Interrupted {
+  Interrupted() { write_cifar10(data.path(), 64); }
 
   std::vector<std::string> arguments(const std::string& name,
                                      const std::vector<std::string>& more) const {
@@ -80,7 +80,7 @@ TEST_CASE(
     "infobatch-train: killed with SIGKILL anywhere, it ends with the figures of a run that was "
     "never stopped",
     "[train][resume][slow]") {
-  const Workplace place;
+  const Interrupted place;
   const bool interleave = GENERATE(false, true);
   std::vector<std::string> options = {"--arms=full,infobatch,random,full-short"};
   if (interleave) options.emplace_back("--interleave");
@@ -107,7 +107,7 @@ TEST_CASE(
 }
 
 TEST_CASE("infobatch-train: SIGINT ends it cleanly, the same command goes on", "[train][resume]") {
-  const Workplace place;
+  const Interrupted place;
   Program undisturbed(place.results, place.arguments("expected.json", {}));
   REQUIRE(undisturbed.wait() == 0);
 
