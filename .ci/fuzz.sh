@@ -23,23 +23,24 @@ mkdir -p "$folder/found" "$folder"/corpus/{state,config,calls}
 }
 "$folder/tests/fuzz/infobatch_fuzz_seeds" "$folder"/corpus/{state,config,calls}
 
-failed=0
-for program in "${programs[@]}"; do
-  most=8192
+# One program, its log and its line.
+fuzz() {
+  local program=$1 most=8192 verdict=passed
   if [[ $program == calls ]]; then most=300; fi
-  options=(-max_total_time="$seconds" -max_len=$most -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
-           -artifact_prefix="$folder/found/$program-")
+  local options=(-max_total_time="$seconds" -max_len=$most -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
+                 -artifact_prefix="$folder/found/$program-")
   if [[ -f tests/fuzz/$program.dict ]]; then options+=("-dict=tests/fuzz/$program.dict"); fi
-  log=$folder/$program.log
-  verdict=passed
-  "$folder/tests/fuzz/infobatch_fuzz_$program" "${options[@]}" "$folder/corpus/$program" >"$log" 2>&1 ||
-    { verdict=FAILED; failed=$((failed + 1)); }
+  local log=$folder/$program.log runs figures
+  "$folder/tests/fuzz/infobatch_fuzz_$program" "${options[@]}" "$folder/corpus/$program" >"$log" 2>&1 || verdict=FAILED
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
   # The last line with figures, as "#1234 DONE cov: 56 ft: 78 corp: 9/10Kb ...".
   figures=$(sed -n 's/^#[0-9]*\t.*\(cov: [0-9]*\) .*\(corp: [0-9]*\)\/.*/\1, \2/p' "$log" | tail -n 1)
   echo "fuzz: $program: $verdict, ${runs:-0} executions in $seconds s, ${figures:-no coverage} inputs"
-  if [[ $verdict == FAILED ]]; then
-    grep -aE 'fuzz: does not hold|ERROR:|runtime error:|Test unit written|what\(\)|^SUMMARY' "$log" >&2 || tail -n 20 "$log" >&2
-  fi
-done
-((failed == 0))
+  [[ $verdict == passed ]] && return
+  grep -aE 'fuzz: does not hold|ERROR:|runtime error:|Test unit written|what\(\)|^SUMMARY' "$log" >&2 || tail -n 20 "$log" >&2
+  return 1
+}
+export -f fuzz
+export seconds folder
+# Each has a core for itself.
+printf '%s\n' "${programs[@]}" | xargs -n 1 -P "$(nproc)" bash -c 'fuzz "$0"'
