@@ -429,14 +429,15 @@ const std::vector<Situation>& small_situations() {
 }
 
 const std::vector<Situation>& large_situations() {
-  constexpr std::int64_t kSize = (std::int64_t{1} << 19) + (1 << 18) + 1234;  // three threads
   constexpr std::int64_t kBatch = std::int64_t{1} << 18;
+  constexpr std::int64_t kTwo = 2 * kBatch + 1234;  // samples for two threads
+  constexpr std::int64_t kThree = 3 * kBatch + 1234;
   static const std::vector<Situation> all = {
       {"large, end of an epoch",
        Loop::kOrder,
        no_options,
        [](World& w) { w.epoch(); },
-       kSize,
+       kThree,
        3,
        kBatch},
       {"large, by ids, exact, moving average, in an epoch",
@@ -449,8 +450,8 @@ const std::vector<Situation>& large_situations() {
          w.begin();
          w.step();
        },
-       kSize,
-       3,
+       kTwo,
+       2,
        kBatch},
       {"large, quantiles, length asked",
        Loop::kOrder,
@@ -459,8 +460,8 @@ const std::vector<Situation>& large_situations() {
          w.epoch();
          require(ib_session_length(w.session, &w.number), "length");
        },
-       kSize,
-       3,
+       kTwo,
+       2,
        kBatch},
   };
   return all;
