@@ -22,7 +22,7 @@ struct Interrupted {
                                      const std::vector<std::string>& more) const {
     std::vector<std::string> all = {"--data=cifar10:" + data.path(),
                                     "--batch-size=16",
-                                    "--threads=2",
+                                    "--threads=1",
                                     "--lr=0.05",
                                     "--epochs=6",
                                     "--json=" + results.file(name)};
