@@ -208,7 +208,7 @@ bool ended_before(pid_t process,
 
 TEST_CASE("a training killed with SIGKILL at random moments ends as one never stopped",
           "[samplers][resume][slow]") {
-  constexpr int kKills = 12;
+  constexpr int kKills = 6;
   const int workers = GENERATE(0, 4);
   const Folder whole;
   Trainer undisturbed;

@@ -101,7 +101,7 @@ TEST_CASE("infobatch-train: the same command gives the same figures, interleaved
           "[train][program]") {
   const Workplace place;
   const std::vector<std::string> common = {
-      "--epochs=4", "--seeds=1,2", "--arms", "infobatch,random,full"};
+      "--epochs=3", "--seeds=1,2", "--arms", "infobatch,random,full"};
   std::vector<std::map<std::string, nlohmann::json>> results;
   for (const bool interleave : {false, false, true}) {
     auto arguments = place.arguments(common);

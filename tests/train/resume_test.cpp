@@ -24,7 +24,7 @@ struct Interrupted {
                                     "--batch-size=16",
                                     "--threads=1",
                                     "--lr=0.05",
-                                    "--epochs=6",
+                                    "--epochs=4",
                                     "--json=" + results.file(name)};
     all.insert(all.end(), more.begin(), more.end());
     return all;
@@ -90,7 +90,7 @@ TEST_CASE(
   const std::string checkpoint = place.results.file("state");
   options.insert(options.end(), {"--checkpoint", checkpoint, "--checkpoint-every=5"});
   std::mt19937 random(interleave ? 7 : 8);
-  constexpr int kKills = 8;
+  constexpr int kKills = 5;
   int killed = 0;
   int status = -1;
   while (status != 0) {
@@ -135,30 +135,26 @@ TEST_CASE("infobatch-train: SIGINT ends it cleanly, the same command goes on", "
   REQUIRE(timeless_runs(place.results.file("actual.json")) ==
           timeless_runs(place.results.file("expected.json")));
 
-  SECTION("a finished checkpoint gives its figures again, seconds included") {
-    const std::string before = read_text(place.results.file("actual.json"));
-    Program again(place.results, place.arguments("actual.json", options));
-    REQUIRE(again.wait() == 0);
-    REQUIRE(read_text(place.results.file("actual.json")) == before);
-  }
-  SECTION("a checkpoint of another configuration is refused, and stays as it is") {
-    const std::string before = read_text(checkpoint);
-    ::unlink(place.results.file("actual.json").c_str());
-    auto other = options;
-    other.emplace_back("--prune-ratio=0.4");
-    Program refused(place.results, place.arguments("actual.json", other));
+  // A finished checkpoint gives its figures again, seconds included.
+  const std::string before = read_text(place.results.file("actual.json"));
+  Program again(place.results, place.arguments("actual.json", options));
+  REQUIRE(again.wait() == 0);
+  REQUIRE(read_text(place.results.file("actual.json")) == before);
+
+  // One of another configuration, and a damaged one, are refused and stay as they are.
+  const std::string whole = read_text(checkpoint);
+  ::unlink(place.results.file("actual.json").c_str());
+  const auto refuse = [&](const std::vector<std::string>& given, const char* text) {
+    const std::string there = read_text(checkpoint);
+    Program refused(place.results, place.arguments("actual.json", given));
     REQUIRE(refused.wait() == 2);
-    REQUIRE_THAT(refused.errors(),
-                 ContainsSubstring("was made with --prune-ratio 0.5, this run has 0.4"));
-    REQUIRE(read_text(checkpoint) == before);
+    REQUIRE_THAT(refused.errors(), ContainsSubstring(text));
+    REQUIRE(read_text(checkpoint) == there);
     REQUIRE_FALSE(exists(place.results.file("actual.json")));
-  }
-  SECTION("a damaged checkpoint is refused, and stays as it is") {
-    const std::string damaged = read_text(checkpoint).substr(0, 500);
-    write_text(checkpoint, damaged);
-    Program refused(place.results, place.arguments("actual.json", options));
-    REQUIRE(refused.wait() == 2);
-    REQUIRE_THAT(refused.errors(), ContainsSubstring("is truncated"));
-    REQUIRE(read_text(checkpoint) == damaged);
-  }
+  };
+  auto other = options;
+  other.emplace_back("--prune-ratio=0.4");
+  refuse(other, "was made with --prune-ratio 0.5, this run has 0.4");
+  write_text(checkpoint, whole.substr(0, 500));
+  refuse(options, "is truncated");
 }
