@@ -1,9 +1,13 @@
 """What all Python tests share: their options, and tests that need what may be absent."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # read when torch is loaded; processes side by side spin for each other
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
