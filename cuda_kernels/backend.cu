@@ -206,7 +206,7 @@ bool all_reachable(const detail::FoldRule& rule, const detail::FoldArrays& array
   return all;
 }
 
-/// Losses that lie on the host are folded there: to copy every column to and fro would take longer.
+/// Losses that lie on the host are folded there: copying every column twice would take longer.
 BackendStatus fold_epoch(void* shared,
                          const detail::FoldRule* rule,
                          const detail::FoldArrays* arrays,

@@ -117,6 +117,14 @@ struct INFOBATCH_SAMPLERS_API Options {
     return *this;
   }
   int threads() const noexcept { return threads_; }
+  /// Who works through the boundaries of epochs: "cpu", or a name of backend_names()
+  /// (infobatch/backends.hpp). "", the default: the one that was loaded for the declared device,
+  /// where there is one, else the processor. Never changes a plan.
+  Options& backend(std::string value) {
+    backend_ = std::move(value);
+    return *this;
+  }
+  const std::string& backend() const noexcept { return backend_; }
 
  private:
   Config config_;
@@ -126,6 +134,7 @@ struct INFOBATCH_SAMPLERS_API Options {
   Split split_ = Split::kSharded;
   Padding padding_ = Padding::kPad;
   int threads_ = 0;
+  std::string backend_;
 };
 
 #undef INFOBATCH_OPTION

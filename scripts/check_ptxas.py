@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Reads what ptxas -v said about every kernel: ours may not spill, nor take more than 48 KiB of shared memory.
 
-Usage: scripts/check_ptxas.py LOG ... [--json FILE]. Prints a line for each of our kernels and architecture;
+Usage: scripts/check_ptxas.py LOG ... [--json FILE]. Of a kernel that was compiled several times the last time
+counts. Prints a line for each of our kernels and architecture;
 exit status 1 when one breaks a rule, or when there is no kernel of ours. Those of CUB are counted alone.
 """
 
@@ -62,6 +63,7 @@ def main() -> int:
     kernels = []
     for log in arguments:
         kernels += kernels_of(Path(log).read_text(encoding="utf-8", errors="replace"))
+    kernels = list({(kernel["kernel"], kernel["arch"]): kernel for kernel in kernels}.values())
     ours = [kernel for kernel in kernels if "9infobatch" in kernel["kernel"] and "3cub" not in kernel["kernel"][:12]]
     for kernel, name in zip(ours, demangled([kernel["kernel"] for kernel in ours])):
         kernel["name"] = short(name)

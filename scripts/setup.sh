@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what a build needs, inside the checkout as far as possible:
 #
-#   scripts/setup.sh demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm
+#   scripts/setup.sh demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm|cuda
 #
 # 1. compiler, CMake, Ninja and the header packages: from the system; through apt-get where that may be
 #    used (root or password-less sudo); CMake and Ninja otherwise from pip.
@@ -23,8 +23,8 @@ step=set-up
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 goal=${1:-test}
-[[ $goal =~ ^(demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm)$ ]] ||
-  fail "the goal must be demo, test, test-trainers, bench, fuzz, wheels, test-wheels, gates or test-arm, got '$goal'"
+[[ $goal =~ ^(demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm|cuda)$ ]] ||
+  fail "the goal must be demo, test, test-trainers, bench, fuzz, wheels, test-wheels, gates, test-arm or cuda, got '$goal'"
 [[ $(uname -s) == Linux ]] || fail "this script knows Linux only; elsewhere use CMake directly (CONTRIBUTING.md)"
 
 # ---- Is everything in place already? -----------------------------------------------------------------
@@ -58,7 +58,7 @@ in_place() {
   fi
   command -v cmake >/dev/null && command -v ninja >/dev/null
 }
-if [[ ! $goal =~ ^(fuzz|test-wheels|gates|test-arm)$ ]] && in_place; then exit 0; fi
+if [[ ! $goal =~ ^(fuzz|test-wheels|gates|test-arm|cuda)$ ]] && in_place; then exit 0; fi
 
 # ---- 1. Tools ----------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ list_missing() {
   has_header nlohmann/json.hpp || { missing+=(nlohmann-json3-dev) required+=(nlohmann-json3-dev); }
   if ! has_header catch2/catch_all.hpp && ! has_header catch2/catch.hpp; then
     missing+=(catch2)
-    [[ ! $goal =~ ^(test|gates|test-arm)$ ]] || required+=(catch2)
+    [[ ! $goal =~ ^(test|gates|test-arm|cuda)$ ]] || required+=(catch2)
   fi
   # For the test of infobatch.pc.
   if [[ $goal == test ]] && ! command -v pkg-config >/dev/null && ! command -v pkgconf >/dev/null; then
@@ -192,7 +192,7 @@ if ((${#pip_tools[@]})); then
   say "cmake and ninja are in $tools; for use without make: export PATH=\"\$PWD/$tools:\$PATH\""
 fi
 
-if [[ $goal =~ ^(fuzz|gates|test-arm)$ ]]; then exit 0; fi
+if [[ $goal =~ ^(fuzz|gates|test-arm|cuda)$ ]]; then exit 0; fi
 
 # The packages of a requirements file, in a virtual environment.
 install_requirements() { # <virtual environment> <requirements file>

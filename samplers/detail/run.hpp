@@ -26,9 +26,10 @@ struct Run {
   Run(std::int64_t size,
       const Config& config,
       int threads,
+      const std::string& backend,
       std::optional<c10::Device> device,
       std::shared_ptr<Exchange> exchange)
-      : session(size, config, threads, {}, backend_for(device)),
+      : session(size, config, threads, {}, backend.empty() ? backend_for(device) : backend),
         share(session),
         ranks(session, std::move(exchange)),
         step(session, share, device) {}

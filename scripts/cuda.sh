@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Compiles the kernels with nvcc, warnings as errors, and checks what ptxas says of each; no GPU is needed.
+# Where there is one, every case of tests/cuda runs on it.
+set -euo pipefail
+step=cuda
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+export PATH="$PATH:/usr/local/cuda/bin"
+command -v nvcc >/dev/null || fail "no nvcc: install the CUDA toolkit 12.4 or newer, or put its bin folder on PATH"
+
+log=build/cuda-ptxas.log
+mkdir -p build
+say "compiling with $(nvcc --version | grep -o 'release [0-9.]*') in build/cuda"
+cmake --preset cuda --log-level=WARNING >build/cuda-configure.log 2>&1 ||
+  { cat build/cuda-configure.log >&2; fail "cmake could not configure build/cuda, see above"; }
+if [[ ! -f build/cuda/cuda_kernels/libinfobatch_cuda.so ]]; then rm -f "$log"; fi
+# ptxas speaks when it compiles, so the log of earlier builds is kept.
+cmake --build --preset cuda --parallel "$(parallel_jobs)" >build/cuda-build.log 2>&1 ||
+  { grep -vE '^ptxas info|^[0-9]+ bytes|bytes stack frame|Used [0-9]+ registers' build/cuda-build.log >&2; fail "compilation failed, see above"; }
+cat build/cuda-build.log >>"$log"
+scripts/check_ptxas.py "$log" --json build/cuda-kernels.json | tail -n 1
+bytes=$(stat -Lc %s build/cuda/cuda_kernels/libinfobatch_cuda.so)
+say "libinfobatch_cuda.so: $bytes bytes"
+((bytes < 30000000)) || fail "libinfobatch_cuda.so must be below 30 MB"
+# It carries what it needs of the runtime and of the engine, and shows its one function.
+undeclared=$(nm -D --defined-only build/cuda/cuda_kernels/libinfobatch_cuda.so | awk '{print $3}' | grep -vx infobatch_backend || true)
+[[ -z $undeclared ]] || fail "libinfobatch_cuda.so must export infobatch_backend alone, got also: $undeclared"
+needed=$(readelf -d build/cuda/cuda_kernels/libinfobatch_cuda.so | grep -o 'lib[^]]*' | grep -vE '^lib(stdc\+\+|gcc_s|m|c|dl|rt|pthread)\.|^libinfobatch_cuda' || true)
+[[ -z $needed ]] || fail "libinfobatch_cuda.so must need no library of CUDA or torch, got: $needed"
+status=0
+build/cuda/tests/cuda/infobatch_cuda_device_tests || status=$?
+((status == 77 || status == 0)) || fail "a case failed on the device"
