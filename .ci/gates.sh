@@ -1,25 +1,26 @@
 #!/usr/bin/env bash
 # What the engine has to pass beside its tests; each is a script of its own:
 #
-#   .ci/gates.sh [release|headers|exports|asan|tsan|tidy|arm ...]      default: all but tidy, in this order
+#   .ci/gates.sh [release|headers|exports|kernels|asan|tsan|tidy|arm ...]      default: all but tidy, in this order
 #
 # release: its tests with -O3 -DNDEBUG, warnings errors (.ci/engine.sh release); headers: each one that is
 # installed compiles alone (.ci/headers.sh); exports: the library's symbols are those listed
-# (.ci/exports.py); asan, tsan: sanitizers (.ci/engine.sh); tidy: clang-tidy (.ci/tidy.sh); arm: aarch64
-# under qemu (.ci/engine.sh arm). Prints a line for each, "gate: tidy: passed, 12 s", and fails where one did.
+# (.ci/exports.py); kernels: those of CUDA with ThreadSanitizer (.ci/kernels.sh); asan, tsan: sanitizers
+# (.ci/engine.sh); tidy: clang-tidy (.ci/tidy.sh); arm: aarch64 under qemu (.ci/engine.sh arm). Prints a
+# line for each, "gate: tidy: passed, 12 s", and fails where one did.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 gates=("$@")
-((${#gates[@]})) || gates=(release headers exports asan tsan arm)
+((${#gates[@]})) || gates=(release headers exports kernels asan tsan arm)
 
 run() {
   case $1 in
     release | asan | tsan) scripts/setup.sh gates && .ci/engine.sh "$1" ;;
     arm) scripts/setup.sh test-arm && .ci/engine.sh arm ;;
-    headers | tidy) scripts/setup.sh gates && ".ci/$1.sh" ;;
+    headers | kernels | tidy) scripts/setup.sh gates && ".ci/$1.sh" ;;
     exports) .ci/exports.py ;;
     *)
-      echo "gates: the gates are release, headers, exports, asan, tsan, tidy and arm, got '$1'" >&2
+      echo "gates: the gates are release, headers, exports, kernels, asan, tsan, tidy and arm, got '$1'" >&2
       return 2
       ;;
   esac

@@ -19,8 +19,12 @@ std::shared_ptr<detail::Run> make_run(std::int64_t size, const Options& options)
     const std::shared_ptr<Exchange>& ranks = options.ranks();
     const bool alone = ranks == nullptr || ranks->size() == 1;
     const Config config = alone ? options.config() : detail::agree_on_run(*ranks, size, options);
-    auto run = std::make_shared<detail::Run>(
-        size, config, options.threads(), options.backend(), options.device(), alone ? nullptr : ranks);
+    auto run = std::make_shared<detail::Run>(size,
+                                             config,
+                                             options.threads(),
+                                             options.backend(),
+                                             options.device(),
+                                             alone ? nullptr : ranks);
     run->session.set_warning_handler(
         [](const std::string& text) { TORCH_WARN("infobatch: ", text); });
     if (alone) return run;

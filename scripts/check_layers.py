@@ -19,7 +19,7 @@ LAYERS = {
     "samplers": ({"infobatch", "cuda_kernels", "samplers"}, ()),
     "python_bindings_optional": ({"infobatch", "cuda_kernels", "python_bindings_optional"}, TORCH),
     "examples": ({"infobatch", "samplers", "examples"}, ()),
-    "bench": ({"infobatch", "samplers", "bench"}, ()),
+    "bench": ({"infobatch", "cuda_kernels", "samplers", "bench"}, ()),
     "tests/engine": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/session": ({"infobatch", "tests"}, TORCH + CUDA),
     "tests/failures": ({"infobatch", "tests"}, TORCH + CUDA),

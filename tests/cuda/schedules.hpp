@@ -4,6 +4,7 @@
 #include <tests/support/catch2_shim.hpp>
 
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,9 @@
 #endif
 
 namespace infobatch::testing {
+
+/// Whether the environment variable INFOBATCH_CUDA_BRIEF asks for few sizes and one schedule.
+inline bool is_brief() { return std::getenv("INFOBATCH_CUDA_BRIEF") != nullptr; }
 
 #if defined(INFOBATCH_CUDA_EMULATED)
 
@@ -42,6 +46,8 @@ inline std::vector<NamedSchedule> schedules() {
   all[3].schedule.seed = 2;
   all[3].schedule.poison = 0xCB;
   for (const std::size_t deferred : {1u, 3u}) all[deferred].streams = sim::Streams::kDeferred;
+  // ThreadSanitizer sees what is not ordered in whichever order it runs, and takes its time.
+  if (is_brief()) return {all[3]};
   return all;
 }
 
