@@ -10,7 +10,7 @@ help:
 	@echo 'make test-arm   cross-compile the engine for aarch64, and run its tests under qemu'
 	@echo 'make cuda       compile the kernels with nvcc; run their tests where there is a GPU'
 	@echo 'make wheels     build the Python wheels, x86-64 and aarch64, into build/wheels'
-	@echo 'make test-wheels  try them: Python 3.10 to 3.13, several torches; FULL=1 for all pairs (5 GB free)'
+	@echo 'make test-wheels  try them: Python 3.10 to 3.13, several torches; FULL=1: every pair and test (5 GB free)'
 	@echo 'make bench      set up, build, and run the benchmarks; results in build/bench/*.json'
 	@echo 'make fuzz       half a minute of random calls, states and configs each, with Clang'
 	@echo 'make gates      the engine under sanitizers and on aarch64; headers alone, exported symbols'

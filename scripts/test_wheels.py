@@ -6,6 +6,9 @@ Usage: scripts/test_wheels.py [--full]. Default: four pairs that cover every Pyt
 that is absent is reported and left out, but one pair at least has to run. Environments are made in
 build/wheel-tests one at a time and deleted afterwards, because a torch takes 5 GB.
 
+Tests that are marked one_environment (tests/README.md) are left out, unless all pairs are asked for:
+make test runs them.
+
 Before that the C test runs on the library of each wheel (scripts/test_c_api.sh).
 
 A pair in which scripts/test_python.sh has passed all tests, with this very wheel and these very tests, is
@@ -38,6 +41,7 @@ TORCHES = ("2.7.0", "2.11.0", "2.15.0")
 PAIRS = (("3.10", "2.7.0"), ("3.11", "2.11.0"), ("3.12", None), ("3.13", "2.15.0"))
 ALL_PAIRS = tuple((python, torch) for python in PYTHONS for torch in (None, *TORCHES))
 IN_PARALLEL = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
+ELSEWHERE = ("-m", "not one_environment")
 SKIPPED = 77
 TRIED = BUILD / "wheel-tests-tried.json"
 
@@ -161,7 +165,7 @@ def tried_already(version: str, torch, wheel: Path):
     return None
 
 
-def try_pair(version: str, torch, wheel: Path) -> dict:
+def try_pair(version: str, torch, wheel: Path, full: bool) -> dict:
     """Runs the Python tests in an environment of its own, unless they ran in such a one already."""
     tried = tried_already(version, torch, wheel)
     if tried:
@@ -189,8 +193,8 @@ def try_pair(version: str, torch, wheel: Path) -> dict:
         results = BUILD / f"python-test-results-{version}-torch-{torch or 'none'}.xml"
         official = os.environ.get("OFFICIAL")
         subprocess.run(
-            [str(python), "-m", "pytest", "-q", *IN_PARALLEL, f"--junitxml={results}",
-             *(["--official", official] if official else []), str(TESTS)],
+            [str(python), "-m", "pytest", "-q", *IN_PARALLEL, *(() if full else ELSEWHERE),
+             f"--junitxml={results}", *(["--official", official] if official else []), str(TESTS)],
             env=environment(),
         )
         return {**row, **counts(results)}
@@ -220,7 +224,7 @@ def main() -> int:
         note_tried(Path(sys.argv[2]), Path(sys.argv[3]), wheels[0])
         return 0
     emulated = [try_c_api(processor) for processor in PROCESSORS]
-    rows = [try_pair(python, torch, wheels[0]) for python, torch in (ALL_PAIRS if full else PAIRS)]
+    rows = [try_pair(python, torch, wheels[0], full) for python, torch in (ALL_PAIRS if full else PAIRS)]
     print_table(rows)
     (BUILD / "wheel-tests.json").write_text(json.dumps({"c_api": emulated, "pairs": rows}, indent=2) + "\n")
     failed = sum(row["failed"] for row in emulated + rows)

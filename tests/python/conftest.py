@@ -30,6 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "numpy: needs NumPy; skipped where it is not installed")
     config.addinivalue_line("markers", "xdist_group: tests of one process, where pytest-xdist is")
     config.addinivalue_line(
+        "markers",
+        "one_environment(reason): what it notices is the same under every Python and beside every torch, or"
+        " another test notices it; `make test` runs it, FULL=1 make test-wheels too (tests/README.md)",
+    )
+    config.addinivalue_line(
         "markers", "jax: needs JAX; comes last, for a process with its threads may not fork"
     )
     folder = config.getoption("--official")
@@ -57,6 +62,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.get_closest_marker("jax") is not None, behind
 
     items.sort(key=turn)
+    for item in items:
+        for marker in item.iter_markers("one_environment"):
+            if len(marker.args) != 1 or marker.kwargs:
+                raise pytest.UsageError(f"{item.nodeid}: one_environment must have a reason")
     # In parallel (pytest-xdist, --dist loadgroup) the tests of another file stay in one process.
     for item in items:
         if item.get_closest_marker("jax"):

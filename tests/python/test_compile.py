@@ -78,7 +78,10 @@ def same(one: Any, other: Any) -> None:
     torch.testing.assert_close(one[2], other[2], rtol=1e-4, atol=1e-5)
 
 
-BACKENDS = ["eager", "aot_eager"] + (["inductor"] if shutil.which("g++") else [])
+BACKENDS: list[Any] = ["eager", "aot_eager"]
+if shutil.which("g++"):
+    whole_training = pytest.mark.one_environment("test_training.py trains with it everywhere")
+    BACKENDS.append(pytest.param("inductor", marks=whole_training))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -194,6 +194,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.one_environment("a drawing by the standard library")
 def test_the_picture_is_that_of_its_run(tmp_path: Path) -> None:
     figures = ROOT / "bench" / "results" / "cifar10.json"
     picture = tmp_path / "cifar10.svg"
@@ -212,6 +213,7 @@ def test_the_pages_have_blocks() -> None:
     assert sum("run" in block.values[1] for block in BLOCKS) >= 2
 
 
+@pytest.mark.one_environment("the guide is about the package; what it calls has tests that run everywhere")
 @pytest.mark.parametrize(("code", "info", "printed"), BLOCKS)
 def test_a_block_is_python_and_where_it_says_so_runs(
     code: str, info: str, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

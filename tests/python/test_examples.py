@@ -169,7 +169,23 @@ def test_it_stands_in_the_table_of_the_guide(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+#: Whose programs use what is another's in another torch or Python: loader, compiler, stateful loader, ranks.
+EVERYWHERE = ("001", "013", "016", "017")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=()
+            if path.stem.startswith(EVERYWHERE)
+            else pytest.mark.one_environment("its use of torch is that of tests that run everywhere"),
+        )
+        for path in EXAMPLES
+    ],
+)
 def test_it_prints_what_it_should(path: Path, tmp_path: Path) -> None:
     wanted = set(re.findall(r"^(?:import|from) (torchdata|torch|numpy|jax)\b", path.read_text("utf-8"), re.M))
     missing = sorted(name for name in wanted if importlib.util.find_spec(name) is None)

@@ -123,6 +123,7 @@ def loader_of(ib: InfoBatch, by: str, batch_size: int = 32, drop_last: bool = Fa
 
 
 both = pytest.mark.parametrize("by", ["sampler", "batch_sampler"])
+LIKE_OTHERS = pytest.mark.one_environment("of torch it uses what other options of the same test use")
 
 
 # --- the official three lines
@@ -133,7 +134,7 @@ both = pytest.mark.parametrize("by", ["sampler", "batch_sampler"])
     "options",
     [
         pytest.param({}, id="plain"),
-        pytest.param({"num_workers": 4}, id="4 workers"),
+        pytest.param({"num_workers": 4}, id="4 workers", marks=LIKE_OTHERS),
         pytest.param({"num_workers": 1, "prefetch_factor": 8}, id="prefetch"),
         pytest.param({"num_workers": 2, "persistent_workers": True}, id="persistent"),
         pytest.param(
@@ -147,11 +148,15 @@ both = pytest.mark.parametrize("by", ["sampler", "batch_sampler"])
             id="persistent, prefetch, drop_last",
         ),
         pytest.param({"drop_last": True}, id="drop_last"),
-        pytest.param({"batch_size": 16, "num_workers": 1, "drop_last": True}, id="1 worker, drop_last"),
-        pytest.param({"batch_size": 1}, id="batch of 1"),
-        pytest.param({"batch_size": 150}, id="one batch"),
+        pytest.param(
+            {"batch_size": 16, "num_workers": 1, "drop_last": True},
+            id="1 worker, drop_last",
+            marks=LIKE_OTHERS,
+        ),
+        pytest.param({"batch_size": 1}, id="batch of 1", marks=LIKE_OTHERS),
+        pytest.param({"batch_size": 150}, id="one batch", marks=LIKE_OTHERS),
         pytest.param({"collate_fn": stack}, id="collate"),
-        pytest.param({"num_workers": 1, "collate_fn": stack}, id="collate in a worker"),
+        pytest.param({"num_workers": 1, "collate_fn": stack}, id="collate in a worker", marks=LIKE_OTHERS),
     ],
 )
 def test_every_score_is_its_samples_own(by: str, options: dict[str, Any]) -> None:

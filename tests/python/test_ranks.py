@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Rows = list[tuple[int, float]]
 
+#: Of test cases that call the same of torch as the others of their test do.
+LIKE_OTHERS = pytest.mark.one_environment("of torch the same calls as other cases, with other numbers")
+
 
 def woven(shares: list[Any]) -> Rows:
     """The rows of all ranks in the order of the plan, without padding."""
@@ -38,7 +41,7 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("way", ["batches", "three_lines", "ids"])
-@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("size", [2, *(pytest.param(size, marks=LIKE_OTHERS) for size in (3, 4))])
 def test_plans_weights_and_scores_are_those_of_one_process(
     size: int, way: str, tmp_path: Path, one_process: Any
 ) -> None:
@@ -101,10 +104,10 @@ def test_nothing_travels_in_a_step_and_4_bytes_a_row_in_an_epoch(tmp_path: Path)
     ("n", "batch", "reduction", "way", "padding"),
     [
         (65, 16, "mean", "order", "pad"),  # the last step has one row, rank 1 padding alone
-        (61, 16, "mean", "order", "pad"),
-        (61, 16, "weighted_mean", "order", "pad"),
+        pytest.param(61, 16, "mean", "order", "pad", marks=LIKE_OTHERS),
+        pytest.param(61, 16, "weighted_mean", "order", "pad", marks=LIKE_OTHERS),
         (65, 16, "weighted_mean", "ids", "pad"),
-        (65, 16, "mean", "ids", "pad"),
+        pytest.param(65, 16, "mean", "ids", "pad", marks=LIKE_OTHERS),
         (61, 16, "sum", "order", "pad"),
         (64, 16, "mean", "order", "trim"),
     ],
@@ -142,7 +145,15 @@ def test_a_rank_with_padding_alone_returns_0_whatever_the_loss_is(library: str, 
 # --- resume
 
 
-@pytest.mark.parametrize(("way", "steps"), [("state_dict", 2), ("save", 3), ("local", 1), ("ids", 3)])
+@pytest.mark.parametrize(
+    ("way", "steps"),
+    [
+        ("state_dict", 2),
+        pytest.param("save", 3, marks=LIKE_OTHERS),
+        ("local", 1),
+        pytest.param("ids", 3, marks=LIKE_OTHERS),
+    ],
+)
 def test_a_checkpoint_of_4_ranks_goes_on_with_3_and_1(way: str, steps: int, tmp_path: Path) -> None:
     found = run("stop", 4, tmp_path, steps, way)
     state = found[0][0]
@@ -220,10 +231,10 @@ def test_a_rank_that_is_slow_within_the_timeout_is_waited_for(tmp_path: Path) ->
     ("what", "text"),
     [
         ("size", "rank 1: samples 204, rank 0: 203"),
-        ("epochs", "rank 1: epochs 7, rank 0: 6"),
-        ("seed", "rank 1: seed 6, rank 0: 5"),
-        ("padding", "rank 1: ranks"),
-        ("set_epoch", "rank 1: epoch to begin"),
+        pytest.param("epochs", "rank 1: epochs 7, rank 0: 6", marks=LIKE_OTHERS),
+        pytest.param("seed", "rank 1: seed 6, rank 0: 5", marks=LIKE_OTHERS),
+        pytest.param("padding", "rank 1: ranks", marks=LIKE_OTHERS),
+        pytest.param("set_epoch", "rank 1: epoch to begin", marks=LIKE_OTHERS),
         ("call", "all ranks must come to it"),
         ("step", "all ranks must be at the same step"),
         ("fails", "rank 1 failed before the exchange: ValueError"),
@@ -415,6 +426,7 @@ def test_ranks_that_differ_are_named_without_torch_distributed() -> None:
 # --- a launcher
 
 
+@pytest.mark.one_environment("test_training.py trains under torchrun everywhere")
 def test_the_example_under_torchrun_does_what_one_process_does(tmp_path: Path) -> None:
     example = ROOT / "examples" / "python" / "017_ranks.py"
     folder = str(Path(infobatch.__file__).resolve().parents[1])

@@ -145,6 +145,7 @@ def test_a_resumed_run_may_go_on_with_another_batch_size() -> None:
     assert {i: found[i] for i in rest} == dict(zip(rest, losses_of(rest, 1), strict=True))
 
 
+@pytest.mark.one_environment("lists alone; kills with stateful loaders do the same everywhere")
 def test_an_iterator_that_is_restored_goes_on_with_its_run() -> None:
     """What a stateful loader does: the iterator's state beside the run's, at every step."""
 
@@ -342,13 +343,27 @@ def test_a_loader_that_is_started_anew_for_the_rest_delivers_what_was_in_flight_
 
 
 LOADERS = ["sampler", "batch_sampler", "stateful_sampler", "stateful_batch_sampler"]
+#: Beside every torch each loader is killed either without workers or with them, here both.
+EVERYWHERE = {("sampler", 2), ("batch_sampler", 0), ("stateful_sampler", 0), ("stateful_batch_sampler", 2)}
+KILLED = [
+    pytest.param(
+        loader,
+        workers,
+        marks=()
+        if (loader, workers) in EVERYWHERE
+        else pytest.mark.one_environment("the other loaders are killed with as many workers"),
+    )
+    for workers in (0, 2)
+    for loader in LOADERS
+]
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Where trainer.py has trained with every loader, and what it complained of."""
+def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Where trainer.py has trained with every loader that a test asks for, and what it complained of."""
     folder = tmp_path_factory.mktemp("killed")
-    names = [f"{loader}:{workers}" for loader in LOADERS for workers in (0, 2)]
+    asking = [item.callspec.params for item in request.session.items if "killed" in item.fixturenames]
+    names = [f"{chosen['loader']}:{chosen['workers']}" for chosen in asking]
     if importlib.util.find_spec("torchdata") is None:
         names = [name for name in names if not name.startswith("stateful_")]
     trainer = Path(__file__).with_name("trainer.py")
@@ -363,8 +378,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.mark.torch
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(("loader", "workers"), KILLED)
 def test_a_training_that_is_killed_at_random_steps_equals_one_that_never_stopped(
     killed: tuple[Path, str], loader: str, workers: int
 ) -> None:
