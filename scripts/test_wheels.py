@@ -4,7 +4,8 @@
 Usage: scripts/test_wheels.py [--full]. Default: four pairs that cover every Python and every torch;
 --full, or FULL=1 in the environment: all of them. A Python is found by its name or among pyenv's; one
 that is absent is reported and left out, but one pair at least has to run. Environments are made in
-build/wheel-tests one at a time and deleted afterwards, because a torch takes 5 GB.
+build/wheel-tests and deleted afterwards, because a torch takes 5 GB; with twice that free the next one
+is installed while the tests run in the present one.
 
 Tests that are marked one_environment (tests/README.md) are left out, unless all pairs are asked for:
 make test runs them.
@@ -29,6 +30,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as tree
 from pathlib import Path
 
@@ -42,7 +44,9 @@ PAIRS = (("3.10", "2.7.0"), ("3.11", "2.11.0"), ("3.12", None), ("3.13", "2.15.0
 ALL_PAIRS = tuple((python, torch) for python in PYTHONS for torch in (None, *TORCHES))
 IN_PARALLEL = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
 ELSEWHERE = ("-m", "not one_environment")
+TWO_ENVIRONMENTS = 12_000_000_000  # bytes of disk
 SKIPPED = 77
+FOLDER = BUILD / "wheel-tests"
 TRIED = BUILD / "wheel-tests-tried.json"
 
 
@@ -105,8 +109,8 @@ def try_c_api(processor: str) -> dict:
     return {"processor": processor, **counts(results)}
 
 
-def install(python: Path, torch, wheel: Path):
-    """Installs what a run needs; returns the reason where that is not possible."""
+def install(python: Path, torch, wheel: Path) -> tuple:
+    """Installs what a run needs; returns the reason where that is not possible, and what pip says of it."""
     requirements = TESTS / ("requirements-torch.txt" if torch else "requirements.txt")
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
     done = subprocess.run(
@@ -114,11 +118,10 @@ def install(python: Path, torch, wheel: Path):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(),
     )
     if done.returncode == 0:
-        return None
+        return None, ""
     if torch and f"No matching distribution found for torch=={torch}" in done.stdout:
-        return f"there is no torch {torch} for this Python"
-    print(done.stdout, file=sys.stderr)
-    return "FAILED: pip could not install what it needs"
+        return f"there is no torch {torch} for this Python", ""
+    return "FAILED: pip could not install what it needs", done.stdout
 
 
 def version_in(python: Path, name: str) -> str:
@@ -165,41 +168,89 @@ def tried_already(version: str, torch, wheel: Path):
     return None
 
 
-def try_pair(version: str, torch, wheel: Path, full: bool) -> dict:
-    """Runs the Python tests in an environment of its own, unless they ran in such a one already."""
-    tried = tried_already(version, torch, wheel)
-    if tried:
-        return tried
-    row = {"python": version, "torch": torch or "none", "numpy": "-", "wheel": wheel.name}
-    row.update(passed=0, failed=0, skipped=0, note="")
-    interpreter = find_python(version)
-    if interpreter is None:
-        return {**row, "note": f"left out: no Python {version} on this machine"}
-    folder = BUILD / "wheel-tests"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        say(f"Python {version}, torch {row['torch']}: new environment")
-        python = folder / "bin" / "python"
-        made = subprocess.run([interpreter, "-m", "venv", str(folder)], env=environment()).returncode == 0
-        reason = install(python, torch, wheel) if made else "FAILED: no virtual environment can be made"
-        if reason:
-            failed = int(reason.startswith("FAILED"))
-            return {**row, "failed": failed, "note": reason if failed else f"left out: {reason}"}
-        row["python"] = subprocess.run(
-            [str(python), "-c", "import platform; print(platform.python_version())"],
+class Pair:
+    """A Python and a torch: tried elsewhere already, left out, or with an environment of its own."""
+
+    def __init__(self, version: str, torch, wheel: Path) -> None:
+        self.version, self.torch, self.wheel = version, torch, wheel
+        self.folder = FOLDER / f"{version}-torch-{torch or 'none'}"
+        self.python = self.folder / "bin" / "python"
+        self.row = tried_already(version, torch, wheel)
+        self.interpreter = None if self.row else find_python(version)
+        self.reason, self.complaints = None, ""
+        self.making = None
+        if not self.row:
+            self.row = {"python": version, "torch": torch or "none", "numpy": "-", "wheel": wheel.name}
+            self.row.update(passed=0, failed=0, skipped=0, note="")
+            if self.interpreter is None:
+                self.row["note"] = f"left out: no Python {version} on this machine"
+
+    def begin(self) -> None:
+        """Begins to make the environment, where the pair needs one; says nothing."""
+        if self.interpreter and not self.making:
+            self.making = threading.Thread(target=self._make)
+            self.making.start()
+
+    def _make(self) -> None:
+        self.reason = "FAILED: no virtual environment can be made"
+        if subprocess.run([self.interpreter, "-m", "venv", str(self.folder)], env=environment()).returncode == 0:
+            self.reason, self.complaints = install(self.python, self.torch, self.wheel)
+
+    def run(self, meanwhile, full: bool) -> dict:
+        """Runs the Python tests in the environment; calls `meanwhile` when that is complete."""
+        if not self.interpreter:
+            return self.row
+        say(f"Python {self.version}, torch {self.row['torch']}: environment of its own")
+        self.begin()
+        self.making.join()
+        if self.reason:
+            print(self.complaints, end="", file=sys.stderr)
+            failed = int(self.reason.startswith("FAILED"))
+            note = self.reason if failed else f"left out: {self.reason}"
+            return {**self.row, "failed": failed, "note": note}
+        meanwhile()
+        self.row["python"] = subprocess.run(
+            [str(self.python), "-c", "import platform; print(platform.python_version())"],
             capture_output=True, text=True, check=True, env=environment(),
         ).stdout.strip()
-        row["torch"], row["numpy"] = version_in(python, "torch"), version_in(python, "numpy")
-        results = BUILD / f"python-test-results-{version}-torch-{torch or 'none'}.xml"
+        self.row["torch"], self.row["numpy"] = version_in(self.python, "torch"), version_in(self.python, "numpy")
+        results = BUILD / f"python-test-results-{self.version}-torch-{self.torch or 'none'}.xml"
         official = os.environ.get("OFFICIAL")
         subprocess.run(
-            [str(python), "-m", "pytest", "-q", *IN_PARALLEL, *(() if full else ELSEWHERE),
+            [str(self.python), "-m", "pytest", "-q", *IN_PARALLEL, *(() if full else ELSEWHERE),
              f"--junitxml={results}", *(["--official", official] if official else []), str(TESTS)],
             env=environment(),
         )
-        return {**row, **counts(results)}
+        return {**self.row, **counts(results)}
+
+    def remove(self) -> None:
+        if self.making:
+            self.making.join()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def try_pairs(pairs: tuple, wheel: Path, full: bool) -> list:
+    """Tries one pair after the other; makes the environment of the next one meanwhile, where there is room."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    rows, left = [], [Pair(python, torch, wheel) for python, torch in pairs]
+
+    def meanwhile() -> None:
+        following = next((pair for pair in left if pair.interpreter), None)
+        # Its own 5 GB are taken from what is free, and pip unpacks what it loads before it installs that.
+        if following and shutil.disk_usage(BUILD).free > TWO_ENVIRONMENTS:
+            following.begin()
+
+    try:
+        while left:
+            pair = left.pop(0)
+            try:
+                rows.append(pair.run(meanwhile, full))
+            finally:
+                pair.remove()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for pair in left:
+            pair.remove()
+    return rows
 
 
 def print_table(rows: list) -> None:
@@ -224,7 +275,7 @@ def main() -> int:
         note_tried(Path(sys.argv[2]), Path(sys.argv[3]), wheels[0])
         return 0
     emulated = [try_c_api(processor) for processor in PROCESSORS]
-    rows = [try_pair(python, torch, wheels[0], full) for python, torch in (ALL_PAIRS if full else PAIRS)]
+    rows = try_pairs(ALL_PAIRS if full else PAIRS, wheels[0], full)
     print_table(rows)
     (BUILD / "wheel-tests.json").write_text(json.dumps({"c_api": emulated, "pairs": rows}, indent=2) + "\n")
     failed = sum(row["failed"] for row in emulated + rows)
