@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +19,38 @@ BATCH, SAMPLES, EPOCHS = 16, 603, 6
 PROCESSES = {"plain": 1, "compile": 1, "ddp": 2, "fsdp2": 2}
 
 
-@pytest.fixture(scope="module", params=PROCESSES)
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Makes all trainings of one process, or all of two under torchrun; returns where they wrote."""
+
+    @functools.cache
+    def train(processes: int) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        folder = tmp_path_factory.mktemp(f"trainings-{processes}")
+        torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0",
+                    "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]  # fmt: skip
+        launcher = torchrun if processes > 1 else []
+        program = str(Path(__file__).with_name("training_run.py"))
+        kinds = [kind for kind, number in PROCESSES.items() if number == processes]
+        return folder, subprocess.run(
+            [sys.executable, *launcher, program, str(folder), *kinds],
+            capture_output=True, text=True, timeout=300,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def folder_of(processes: int) -> Path:
+        folder, done = train(processes)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(params=PROCESSES)
+def ranks(request: pytest.FixtureRequest, trained: Callable[[int], Path]) -> list[dict[str, Any]]:
     """What each process of a training wrote."""
     kind: str = request.param
-    folder = tmp_path_factory.mktemp(kind)
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d",
-                "--rdzv-endpoint=localhost:0"] if PROCESSES[kind] > 1 else []  # fmt: skip
-    program = str(Path(__file__).with_name("training_run.py"))
-    done = subprocess.run(
-        [sys.executable, *launcher, program, kind, str(folder)],
-        capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(PROCESSES[kind])]
+    folder = trained(PROCESSES[kind])
+    return [json.loads((folder / f"{kind}-{rank}.json").read_text()) for rank in range(PROCESSES[kind])]
 
 
 def ids_of(epochs: list[dict[str, Any]]) -> list[int]:

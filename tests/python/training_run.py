@@ -1,7 +1,7 @@
-"""A training with the three lines, as a program: ``training_run.py <plain|compile|ddp|fsdp2> <folder>``.
+"""Trainings with the three lines, as a program: ``training_run.py <folder> <plain|compile|ddp|fsdp2> ...``.
 
 On one process, or on several under torchrun. Trains without a break, then once more with a break in the midst
-of an epoch, where a new model and a new run go on from what was saved. Writes ``<folder>/rank-<r>.json``.
+of an epoch, where a new model and a new run go on from what was saved. Writes ``<folder>/<kind>-<r>.json``.
 """
 
 import contextlib
@@ -123,21 +123,22 @@ def train(kind: str, folder: Path) -> dict[str, Any]:
     state = broken.state()
     rank = dist.get_rank() if dist.is_initialized() else 0
     if rank == 0:
-        torch.save(state, folder / "checkpoint.pt")
+        torch.save(state, folder / f"{kind}.pt")
     if dist.is_initialized():
         dist.barrier()
     resumed = Training(kind)
-    resumed.load(torch.load(folder / "checkpoint.pt", weights_only=True))
+    resumed.load(torch.load(folder / f"{kind}.pt", weights_only=True))
     resumed.run()
     return {"alone": alone.result(), "before": broken.epochs, "resumed": resumed.result(), "rank": rank}
 
 
 if __name__ == "__main__":
-    which, where = sys.argv[1], Path(sys.argv[2])
+    where = Path(sys.argv[1])
     torch.set_num_threads(1)
     if "WORLD_SIZE" in os.environ:
         dist.init_process_group("gloo")
-    found = train(which, where)
-    (where / f"rank-{found['rank']}.json").write_text(json.dumps(found))
+    for which in sys.argv[2:]:
+        found = train(which, where)
+        (where / f"{which}-{found['rank']}.json").write_text(json.dumps(found))
     with contextlib.suppress(Exception):
         dist.destroy_process_group()
