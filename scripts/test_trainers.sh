@@ -10,5 +10,5 @@ step=test-trainers
 . scripts/install_wheel.sh
 install_wheel "$trainers_venv"
 say "tests in $trainers_venv, $(basename "$wheel")"
-exec "$trainers_venv/bin/python" -m pytest -q -n 3 --dist loadfile \
+exec "$trainers_venv/bin/python" -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder \
   --junitxml="build/python-test-results-trainers.xml" "$@" tests/trainers

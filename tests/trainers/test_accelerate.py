@@ -1,8 +1,7 @@
 """Loops of Accelerate with InfoBatch: whose samples a process has, accumulation, resume, what is refused."""
 
+import importlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
@@ -15,7 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import DataLoaderConfiguration
 from accelerate_loop import BATCH, EPOCHS, MICRO, Loop, N, Stop
-from processes import example, launch
+from processes import example, launch, without
 from torch.nn.functional import cross_entropy
 
 from infobatch import InfoBatch, progress_lr
@@ -227,15 +226,16 @@ def test_data_that_does_not_fit_is_refused() -> None:
         prepare(accelerator, InfoBatch(4, 8), range(4), 0)
 
 
-def test_without_accelerate_the_import_says_what_to_install() -> None:
-    program = "import sys; sys.modules['accelerate'] = None; import infobatch.accelerate"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "ImportError: infobatch.accelerate: needs Accelerate" in done.stderr
-    assert "pip install infobatch[accelerate]" in done.stderr
+def test_without_accelerate_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("accelerate", monkeypatch)
+    with pytest.raises(
+        ImportError, match=r"^infobatch\.accelerate: needs Accelerate.*infobatch\[accelerate\]"
+    ):
+        importlib.import_module("infobatch.accelerate")
 
 
-def test_the_example() -> None:
-    output = example("accelerate_loop.py")
+def test_the_example(tmp_path: Path) -> None:
+    output = example("accelerate_loop.py", tmp_path)
     kept = [float(count) for count in re.findall(r"'infobatch/kept': ([\d.]+)", output)]
     batches = [int(count) for count in re.findall(r"'batches': (\d+)", output)]
     assert len(kept) == 8

@@ -1,17 +1,13 @@
 """The examples of examples/python/trainers, and what those of Lightning print."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import EXAMPLES as FOLDER
+from processes import ROOT, example
 
-import infobatch
-
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted((ROOT / "examples" / "python" / "trainers").glob("*.py"))
+EXAMPLES = sorted(FOLDER.glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -28,14 +24,8 @@ OF_LIGHTNING = [path for path in EXAMPLES if "from lightning" in path.read_text(
 @pytest.mark.parametrize("path", OF_LIGHTNING, ids=lambda path: path.stem)
 def test_it_learns_saves_and_ends_with_all_samples(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="Lightning is not installed (make test-trainers)")
-    folder = str(Path(infobatch.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, path], capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert not set(re.findall(r"\b(\w+Warning): ", done.stderr)) & set(infobatch.__all__), done.stderr
-    for kept, size in re.findall(r"epoch 7: (\d+) of (\d+) samples kept", done.stdout)[-1:]:
+    output = example(path.name, tmp_path, "lightning")
+    for kept, size in re.findall(r"epoch 7: (\d+) of (\d+) samples kept", output)[-1:]:
         assert kept == size  # the last epochs see everything
-    assert 10 < float(re.findall(r"(\S+)% (?:of the samples )?saved", done.stdout)[-1]) < 50
-    assert float(re.findall(r"accuracy (\d\.\d+)", done.stdout)[-1]) > 0.65
+    assert 10 < float(re.findall(r"(\S+)% (?:of the samples )?saved", output)[-1]) < 50
+    assert float(re.findall(r"accuracy (\d\.\d+)", output)[-1]) > 0.65

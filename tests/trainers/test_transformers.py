@@ -1,8 +1,7 @@
 """The Trainer of Transformers with InfoBatch: its objective, lengths, learning rate, checkpoints, figures."""
 
+import importlib
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import partial
 from math import ceil
@@ -24,7 +23,7 @@ from language import (
     make_t5,
     parameters,
 )
-from processes import example, launch
+from processes import example, launch, without
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
@@ -483,11 +482,11 @@ def test_a_trainer_that_is_none_is_refused() -> None:
         Nothing()
 
 
-def test_without_transformers_the_import_says_what_to_install() -> None:
-    program = "import sys; sys.modules['transformers'] = None; import infobatch.transformers"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "ImportError: infobatch.transformers: needs Transformers" in done.stderr
-    assert "pip install infobatch[transformers]" in done.stderr
+def test_without_transformers_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("transformers", monkeypatch)
+    needs = r"^infobatch\.transformers: needs Transformers.*infobatch\[transformers\]"
+    with pytest.raises(ImportError, match=needs):
+        importlib.import_module("infobatch.transformers")
 
 
 # --- ranks and the example
@@ -524,7 +523,7 @@ def test_two_ranks_share_a_run_and_resume_it(tmp_path: Path) -> None:
 
 
 def test_the_example(tmp_path: Path) -> None:
-    output = example("transformers_trainer.py")
+    output = example("transformers_trainer.py", tmp_path)
     kept = [int(count) for count in re.findall(r"'infobatch/kept': '?(\d+)", output)]
     assert kept[0] == 600
     assert min(kept) < 500
