@@ -1,7 +1,7 @@
-"""A training in Lightning, as a program: ``lightning_run.py <folder> <options as JSON>``.
+"""Trainings in Lightning, as a program: ``lightning_run.py <folder> <options of each, a list as JSON>``.
 
-Writes ``<folder>/rank-<r>.json``: what was trained on, logged, and ended with. Started once; for several
-devices Lightning starts the other processes itself.
+Writes ``<folder>/rank-<r>.json``: what each of them was trained on, logged, and ended with, or the text of
+its TypeError. Started once; for several devices Lightning starts the other processes itself.
 """
 
 import hashlib
@@ -194,7 +194,11 @@ def train(folder: Path, **options: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    where = Path(sys.argv[1])
-    result = train(where, **json.loads(sys.argv[2]))
-    (where / f"rank-{result['rank']}.json").write_text(json.dumps(result))
+    where, found = Path(sys.argv[1]), []
+    for turn, chosen in enumerate(json.loads(sys.argv[2])):
+        try:
+            found.append(train(where / str(turn), **chosen))
+        except TypeError as error:
+            found.append({"refused": str(error)})
+    (where / f"rank-{found[0]['rank']}.json").write_text(json.dumps(found))
     os._exit(0)

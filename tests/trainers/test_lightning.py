@@ -84,16 +84,26 @@ def test_a_checkpoint_of_an_epochs_end_goes_on_to_the_bit(whole: dict[str, Any],
     assert resumed["validations"] == EPOCHS - 3
 
 
+BEHIND_VALIDATION = {"epochs": 8, "bar": False, "keep": {"save_on_train_epoch_end": False}}
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """A run that nothing interrupts, whose checkpoints are written behind a validation."""
+    folder = tmp_path_factory.mktemp("validated")
+    return train(folder, **BEHIND_VALIDATION), folder
+
+
 @pytest.mark.parametrize(("workers", "epoch"), [(0, 3), (2, 3), (0, 6)])
 def test_a_checkpoint_between_the_last_batch_and_the_epochs_end_goes_on(
-    workers: int, epoch: int, tmp_path: Path
+    workers: int, epoch: int, validated: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:
     """As Lightning writes it behind a validation: its epoch is not over there, that of the run is."""
-    how = {"epochs": 8, "workers": workers, "keep": {"save_on_train_epoch_end": False}}
-    alone = train(tmp_path / "a", **how)
+    alone, folder = validated
     lengths = [found["batches"] for found in alone["epochs"][epoch : epoch + 2]]
     assert lengths[0] > lengths[1] if epoch == 3 else lengths[0] < lengths[1]  # the next one is another
-    resumed = train(tmp_path / "b", resume=f"{tmp_path}/a/epoch={epoch}.ckpt", **how)
+    how = {**BEHIND_VALIDATION, "workers": workers}
+    resumed = train(tmp_path, resume=f"{folder}/epoch={epoch}.ckpt", **how)
     assert resumed["weights"] == alone["weights"]
     assert resumed["scores"] == alone["scores"]
     assert ids_of(resumed) == ids_of(alone)[-len(ids_of(resumed)) :]
@@ -104,8 +114,10 @@ def test_a_checkpoint_between_the_last_batch_and_the_epochs_end_goes_on(
 def test_a_checkpoint_of_any_step_goes_on_with_the_rest_of_its_epoch(
     workers: int, batches: bool, tmp_path: Path
 ) -> None:
-    how = {"epochs": EPOCHS, "workers": workers, "batches": batches, "schedule": "steps"}
+    how = {"epochs": 4, "workers": workers, "batches": batches, "schedule": "steps", "bar": False}
     alone = train(tmp_path, **how)
+    assert len(alone["epochs"]) == 4
+    assert alone["epochs"][2]["kept"] < SAMPLES
     checkpoint = str(tmp_path / "middle.ckpt")
     begun = train(tmp_path, stop_at_step=70, checkpoint=checkpoint, **how)
     resumed = train(tmp_path, resume=checkpoint, **how)
@@ -141,22 +153,29 @@ def test_accumulation_takes_every_loss(tmp_path: Path) -> None:
 # --- two processes
 
 
-def run_ranks(folder: Path, **options: Any) -> list[dict[str, Any]]:
-    """The results of two processes that Lightning starts."""
-    folder.mkdir(exist_ok=True)
-    options = {"bar": False, "trainer": {"devices": 2, "strategy": "ddp"}, **options}
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """What two processes, which Lightning starts, found in each training: one that nothing interrupts, one
+    that goes on from a checkpoint of it, and one with batches of the InfoBatch."""
+    folder = tmp_path_factory.mktemp("ranks")
+    options = {"epochs": EPOCHS, "bar": False, "trainer": {"devices": 2, "strategy": "ddp"}}
+    trainings = [
+        {**options, "keep": {}},
+        {**options, "keep": {}, "resume": f"{folder}/0/epoch=2.ckpt"},
+        {**options, "batches": True},
+    ]
     mine = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, lightning_run.__file__, str(folder), json.dumps({"epochs": EPOCHS, **options})],
+        [sys.executable, lightning_run.__file__, str(folder), json.dumps(trainings)],
         capture_output=True, text=True, timeout=240, env={**os.environ, **mine},
     )  # fmt: skip
     files = [folder / f"rank-{rank}.json" for rank in range(2)]
     assert all(file.is_file() for file in files), done.stdout + done.stderr
-    return [json.loads(file.read_text()) for file in files]
+    return list(zip(*(json.loads(file.read_text()) for file in files), strict=True))
 
 
-def test_two_processes_have_equal_scores_and_go_on_from_a_checkpoint(tmp_path: Path) -> None:
-    alone = run_ranks(tmp_path / "a", keep={})
+def test_two_processes_have_equal_scores_and_go_on_from_a_checkpoint(ranks: Any) -> None:
+    alone, resumed, _ = ranks
     for left, right in zip(alone[0]["epochs"], alone[1]["epochs"], strict=True):
         assert left["batches"] == right["batches"] == math.ceil(math.ceil(left["kept"] / 1) / BATCH)
         mine = [{sample for batch in epoch["ids"] for sample in batch} for epoch in (left, right)]
@@ -170,16 +189,15 @@ def test_two_processes_have_equal_scores_and_go_on_from_a_checkpoint(tmp_path: P
     assert alone[0]["validations"] == EPOCHS
     rows = [row for row in alone[0]["rows"] if "infobatch/kept" in row]
     assert len(rows) == EPOCHS
-    resumed = run_ranks(tmp_path / "b", resume=f"{tmp_path}/a/epoch=2.ckpt", keep={})
     for before, after in zip(alone, resumed, strict=True):
         assert after["weights"] == before["weights"]
         assert after["scores"] == before["scores"]
         assert ids_of(after) == ids_of(before)[-len(ids_of(after)) :]
 
 
-def test_a_batch_sampler_that_lightning_would_deal_out_once_more_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="use_distributed_sampler=False"):
-        run_ranks(tmp_path, batches=True)
+def test_a_batch_sampler_that_lightning_would_deal_out_once_more_is_refused(ranks: Any) -> None:
+    for found in ranks[2]:
+        assert "use_distributed_sampler=False" in found["refused"]
 
 
 # --- refusals
