@@ -40,6 +40,9 @@ const Allocator& default_allocator() {
 }
 
 Work::~Work() {
+  // Nothing may be written to, or read from, memory of the host that its owner may free from now
+  // on.
+  if (copies_) (void)cudaStreamSynchronize(stream_);
   for (void* const data : held_) allocator_.release(allocator_.context, data, stream_);
 }
 
@@ -69,10 +72,18 @@ void Work::fetch_bytes(void* to, const void* from, std::size_t bytes) {
 }
 
 void Work::copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  if (bytes > 0) require(cudaMemcpyAsync(to, from, bytes, kind, stream_), "cudaMemcpyAsync");
+  if (bytes == 0) return;
+  require(cudaMemcpyAsync(to, from, bytes, kind, stream_), "cudaMemcpyAsync");
+  copies_ = true;
 }
 
-void Work::wait() { require(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+void Work::wait() {
+  const cudaError_t error = cudaStreamSynchronize(stream_);
+  // A copy that is under way must not outlive what it copies to.
+  if (error != cudaSuccess && copies_) (void)cudaStreamSynchronize(stream_);
+  copies_ = false;
+  require(error, "cudaStreamSynchronize");
+}
 
 bool reachable(const void* data) {
   cudaPointerAttributes attributes;

@@ -94,6 +94,7 @@ class Work {
   cudaStream_t stream_;
   const Allocator& allocator_;
   std::vector<void*> held_;
+  bool copies_ = false;  // to or from the host, and nobody has waited since
 };
 
 /// Whether kernels may read and write the memory: device or managed memory, or the host's where the

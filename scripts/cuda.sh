@@ -24,7 +24,8 @@ say "libinfobatch_cuda.so: $bytes bytes"
 # It carries what it needs of the runtime and of the engine, and shows its one function.
 undeclared=$(nm -D --defined-only build/cuda/cuda_kernels/libinfobatch_cuda.so | awk '{print $3}' | grep -vx infobatch_backend || true)
 [[ -z $undeclared ]] || fail "libinfobatch_cuda.so must export infobatch_backend alone, got also: $undeclared"
-needed=$(readelf -d build/cuda/cuda_kernels/libinfobatch_cuda.so | grep -o 'lib[^]]*' | grep -vE '^lib(stdc\+\+|gcc_s|m|c|dl|rt|pthread)\.|^libinfobatch_cuda' || true)
+needed=$(readelf -d build/cuda/cuda_kernels/libinfobatch_cuda.so | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
+  grep -vE '^(lib(stdc\+\+|gcc_s|m|c|dl|rt|pthread)|ld-linux.*)\.so' || true)
 [[ -z $needed ]] || fail "libinfobatch_cuda.so must need no library of CUDA or torch, got: $needed"
 status=0
 build/cuda/tests/cuda/infobatch_cuda_device_tests || status=$?

@@ -1006,6 +1006,29 @@ static void test_ranks(void) {
   for (r = 0; r < 2; ++r) ib_session_destroy(sessions[r]);
 }
 
+static void test_backends(void) {
+  ib_session* session = NULL;
+  const char* name = "unset";
+  EXPECT(strcmp(ib_backend_name(0), "cpu") == 0);
+  EXPECT(ib_backend_name(-1) == NULL);
+  EXPECT(ib_backend_name(1) == NULL);
+  EXPECT_ERROR(ib_load_backend("no_such_library.so", &name),
+               IB_INVALID_ARGUMENT,
+               "ib_load_backend: no_such_library.so: ");
+  EXPECT(strcmp(name, "unset") == 0);
+  EXPECT_ERROR(ib_load_backend(NULL, NULL),
+               IB_INVALID_ARGUMENT,
+               "ib_load_backend: library must not be NULL");
+  EXPECT_ERROR(ib_session_create_on(10, "{\"epochs\": 3}", 1, "cuda", &session),
+               IB_INVALID_ARGUMENT,
+               "backend must be one that was loaded (cpu), got \"cuda\"");
+  EXPECT(session == NULL);
+  EXPECT_OK(ib_session_create_on(10, "{\"epochs\": 3}", 1, "cpu", &session));
+  ib_session_destroy(session);
+  EXPECT_OK(ib_session_create_on(10, "{\"epochs\": 3}", 1, NULL, &session));
+  ib_session_destroy(session);
+}
+
 int main(void) {
   test_library();
   test_config();
@@ -1025,6 +1048,7 @@ int main(void) {
   test_load_report();
   test_growing_structs();
   test_ranks();
+  test_backends();
   if (failures == 0) printf("C interface: all tests passed\n");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -5,7 +5,7 @@ set(checkout "${WORK}/my projects, all of them/info batch,1")
 set(build "${checkout}/build/release")
 file(REMOVE_RECURSE "${WORK}")
 file(MAKE_DIRECTORY "${checkout}")
-foreach(part IN ITEMS CMakeLists.txt LICENSE cmake infobatch python_bindings_optional examples)
+foreach(part IN ITEMS CMakeLists.txt LICENSE cmake infobatch cuda_kernels python_bindings_optional examples)
   file(COPY "${SOURCE}/${part}" DESTINATION "${checkout}")
 endforeach()
 

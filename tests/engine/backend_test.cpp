@@ -1,3 +1,4 @@
+#include <infobatch/backends.hpp>
 #include <infobatch/detail/backend.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
@@ -187,4 +188,93 @@ TEST_CASE("backend: one that fails at any call changes nothing, and the call can
     REQUIRE(copy_of(session.plan()) == expected);
   }
   REQUIRE(failed >= 3);  // the fold, the sum, the plan
+}
+
+TEST_CASE("backend: what is no library of a device is refused with the reason",
+          "[engine][backend][rule13]") {
+  const auto absent = [] { load_backend("no_such_folder/libinfobatch_none.so"); };
+  const std::string reason = message_of<InvalidArgument>(absent);
+  REQUIRE(reason.rfind("load_backend: no_such_folder/libinfobatch_none.so: ", 0) == 0);
+#if defined(__linux__)
+  const auto another = [] { load_backend("libm.so.6"); };
+  REQUIRE(message_of<InvalidArgument>(another) ==
+          "load_backend: libm.so.6: no library of a device for InfoBatch");
+#endif
+  REQUIRE(backend_names().front() == "cpu");
+  REQUIRE(steps_on("cuda") == nullptr);
+  REQUIRE(std::string(backend_on("cuda")).empty());
+}
+
+TEST_CASE("backend: a table of another release, or of the processor's name, is not added",
+          "[engine][backend][rule13]") {
+  static Backend other = cpu();
+  other.struct_size -= 8;
+  REQUIRE(message_of<InvalidArgument>([] {
+            detail::add_backend(other);
+          }).find("a table must be of this release") != std::string::npos);
+  REQUIRE(message_of<InvalidArgument>([] { detail::add_backend(cpu()); }) ==
+          "add_backend: \"cpu\" is the processor's name");
+  static Backend first = watched();
+  static Backend second = watched();
+  detail::add_backend(first);
+  detail::add_backend(first);
+  REQUIRE(message_of<InvalidArgument>([] { detail::add_backend(second); }) ==
+          "add_backend: another \"watched\" is there");
+  REQUIRE(backend_names().back() == "watched");
+}
+
+TEST_CASE("backend: a session works with the one that it was made for, whatever the process does",
+          "[engine][backend]") {
+  detail::add_backend([]() -> const Backend& {
+    static Backend named = watched();
+    named.name = "named";
+    return named;
+  }());
+  Session plain(300, config_for("infobatch"), 1);
+  Session session(300, config_for("infobatch"), 1, {}, "named");
+  watch = {};
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    observe_epoch(plain, epoch);
+    REQUIRE(watch.folds == (epoch > 1 ? epoch - 1 : 0));
+    observe_epoch(session, epoch);
+    REQUIRE(watch.folds == epoch);
+  }
+  REQUIRE(session.serialize() == plain.serialize());
+}
+
+TEST_CASE("backend: arrays of a session come from its memory, and go back there",
+          "[engine][backend]") {
+  static std::int64_t live = 0;
+  static std::int64_t taken = 0;
+  static bool is_short = false;
+  static Backend counting = cpu();
+  counting.name = "counting";
+  counting.memory = {[](std::size_t bytes) -> void* {
+                       if (is_short) return nullptr;
+                       ++taken;
+                       ++live;
+                       return ::operator new (bytes + 1, std::align_val_t{64});
+                     },
+                     [](void* data, std::size_t) {
+                       --live;
+                       ::operator delete (data, std::align_val_t{64});
+                     }};
+  detail::add_backend(counting);
+  Session plain(300, config_for("ucb"), 1);
+  {
+    Session session(300, config_for("ucb"), 1, {}, "counting");
+    REQUIRE(live == 3);  // scores and two columns
+    observe_epoch(plain, 0);
+    observe_epoch(session, 0);
+    is_short = true;
+    REQUIRE_THROWS_AS(session.length(), std::bad_alloc);
+    is_short = false;
+    for (int epoch = 1; epoch < 4; ++epoch) {
+      observe_epoch(plain, epoch);
+      observe_epoch(session, epoch);
+    }
+    REQUIRE(session.serialize() == plain.serialize());
+    REQUIRE(taken < 20);  // later epochs use the memory of earlier ones
+  }
+  REQUIRE(live == 0);
 }

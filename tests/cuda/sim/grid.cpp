@@ -270,6 +270,16 @@ void begin_threads(dim3 block) {
     f.atomics = 0;
     f.meeting = nullptr;
     f.fake_stack = nullptr;
+    if (__tsan_create_fiber != nullptr) {
+      // ThreadSanitizer takes what an earlier block's thread left on this stack for a race, unless
+      // the memory is new; to order the two threads would hide those that are.
+      mmap(static_cast<char*>(f.stack) + kPage,
+           kStack - kPage,
+           PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+           -1,
+           0);
+    }
     detail::allow(static_cast<char*>(f.stack) + kPage, kStack - kPage);
     f.context.prepare(static_cast<char*>(f.stack) + kPage, kStack - kPage, entry);
     if (__tsan_create_fiber != nullptr) {
