@@ -28,8 +28,9 @@ using detail::Arena;
 using detail::Context;
 
 constexpr std::size_t kStack = std::size_t{256} << 10;  // touched pages count only
-constexpr std::size_t kPage = std::size_t{64} << 10;    // of any processor
-constexpr std::size_t kMostTsanFibers = 4096;           // it bears some 8000
+constexpr std::size_t kUsedStack = std::size_t{16} << 10;
+constexpr std::size_t kPage = std::size_t{64} << 10;  // of any processor
+constexpr std::size_t kMostTsanFibers = 4096;         // it bears some 8000
 
 enum class State { kReady, kAtBlock, kAtWarp, kDone };
 
@@ -272,9 +273,10 @@ void begin_threads(dim3 block) {
     f.fake_stack = nullptr;
     if (__tsan_create_fiber != nullptr) {
       // ThreadSanitizer takes what an earlier block's thread left on this stack for a race, unless
-      // the memory is new; to order the two threads would hide those that are.
-      mmap(static_cast<char*>(f.stack) + kPage,
-           kStack - kPage,
+      // the memory is new; to order the two threads would hide those that are. The part that
+      // kernels use.
+      mmap(static_cast<char*>(f.stack) + kStack - kUsedStack,
+           kUsedStack,
            PROT_READ | PROT_WRITE,
            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
            -1,
