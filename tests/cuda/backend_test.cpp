@@ -150,6 +150,40 @@ TEST_CASE("cuda backend: arrays that were lent are folded where they are", "[cud
   REQUIRE((run(session) == run(plain)));
 }
 
+TEST_CASE("cuda backend: losses that are still on their way, on any stream, are in",
+          "[cuda][backend]") {
+  const NamedSchedule schedule = GENERATE(from_range(schedules()));
+  CAPTURE(schedule.name);
+  const WithSchedule with(schedule);
+  const Config config = config_for({"infobatch", "bernoulli"});
+  Session plain(500, config, 1);
+  cudaStream_t stream = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  {
+    Session session = shared_session(500, config);
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      observe_epoch(plain, epoch);
+      session.begin();
+      const EpochArrays arrays = session.epoch_arrays();
+      std::vector<float> losses;
+      for (std::int64_t p = 0; p < arrays.size; ++p) {
+        losses.push_back(simulated_loss(arrays.ids[p], epoch));
+      }
+      session.next(arrays.size);
+      session.advance(arrays.size);
+      REQUIRE(cudaMemcpyAsync(arrays.losses,
+                              losses.data(),
+                              losses.size() * sizeof(float),
+                              cudaMemcpyHostToDevice,
+                              stream) == cudaSuccess);
+      session.plan();  // the boundary
+    }
+    plain.plan();
+    REQUIRE((score_bits(session) == score_bits(plain)));
+  }
+  REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
+}
+
 TEST_CASE("cuda backend: a name that nobody loaded is refused, with those there are",
           "[cuda][backend][rule13]") {
   detail::add_backend(cuda::cuda_backend());

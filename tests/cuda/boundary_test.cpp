@@ -17,6 +17,7 @@
 #include <tests/support/run.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -234,6 +235,23 @@ TEST_CASE("cuda: the sum of scores is the engine's to the last bit", "[cuda][rul
     }
   }
   require_nothing_left();
+}
+
+TEST_CASE("cuda: the sum of a block whose exponents lie far apart does not run over",
+          "[cuda][rule2]") {
+  const WithSchedule with(schedules()[0]);
+  for (int apart = 20; apart <= 34; ++apart) {
+    CAPTURE(apart);
+    // 4095 values of full mantissas, of one sign, above a small one.
+    const float large = std::ldexp(std::nextafter(2.0f, 0.0f), apart);
+    std::vector<float> scores(4096, large);
+    scores[77] = 1.0f;
+    const DeviceArray<float> on_device(scores);
+    Team team(1);
+    cuda::Work work(nullptr);
+    REQUIRE(cuda::sum_scores(work, on_device.data(), 4096) ==
+            infobatch::sum_scores(scores.data(), 4096, team));
+  }
 }
 
 TEST_CASE("cuda: plans are the engine's, whatever classes and keep modes", "[cuda][rule4]") {
