@@ -5,6 +5,7 @@
 #include <cuda_kernels/plan_builder.hpp>
 #include <cuda_kernels/select.hpp>
 #include <cuda_kernels/step.hpp>
+#include <infobatch/detail/backend_status.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/version.hpp>
@@ -97,33 +98,15 @@ void* open(std::int64_t, std::int32_t) {
 
 void close(void* shared) { delete static_cast<Epoch*>(shared); }
 
-void set_text(BackendError* error, const char* text) {
-  const std::size_t length = std::min(std::strlen(text), sizeof(error->text) - 1);
-  std::memcpy(error->text, text, length);
-  error->text[length] = '\0';
-}
-
 /// Works with what the epoch shares, or alone, and lets no exception out.
 template <typename Call>
 BackendStatus guarded(void* shared, BackendError* error, const Call& call) noexcept {
   const detail::DefaultFloatEnvironment float_environment;
-  try {
-    if (shared != nullptr) {
-      call(*static_cast<Epoch*>(shared));
-    } else {
-      Epoch alone;
-      call(alone);
-    }
-    return BackendStatus::kDone;
-  } catch (const std::bad_alloc&) {
-    return BackendStatus::kNoMemory;
-  } catch (const InvalidArgument& invalid) {
-    set_text(error, invalid.what());
-    return BackendStatus::kInvalid;
-  } catch (const std::exception& failure) {
-    set_text(error, failure.what());
-    return BackendStatus::kFailed;
-  }
+  return detail::status_of(error, [&] {
+    if (shared != nullptr) return call(*static_cast<Epoch*>(shared));
+    Epoch alone;
+    call(alone);
+  });
 }
 
 BackendStatus sum(
@@ -318,14 +301,14 @@ void use_allocator(const Allocator& allocator) { scratch_allocator.store(&alloca
 extern "C" __attribute__((visibility("default"))) const infobatch::detail::Backend*
 infobatch_backend(const char* release, infobatch::detail::BackendError* reason) {
   if (std::strcmp(release, INFOBATCH_VERSION) != 0) {
-    infobatch::cuda::set_text(
+    infobatch::detail::set_text(
         reason,
         infobatch::detail::message("of release ", INFOBATCH_VERSION, ", the engine is of ", release)
             .c_str());
     return nullptr;
   }
   if (const char* const why = infobatch::cuda::why_no_device()) {
-    infobatch::cuda::set_text(reason, why);
+    infobatch::detail::set_text(reason, why);
     return nullptr;
   }
   return &infobatch::cuda::cuda_backend();

@@ -1,7 +1,7 @@
 #include <cuda_kernels/device.hpp>
 #include <cuda_kernels/half.hpp>
 #include <cuda_kernels/step.hpp>
-#include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/backend_status.hpp>
 #include <infobatch/score.hpp>
 
 #include <cstring>
@@ -556,20 +556,6 @@ void weights_of_ids(const StepByIds& place, std::int64_t rows, float* out, cudaS
 
 namespace {
 
-/// Lets no exception out.
-template <typename Call>
-detail::BackendStatus queued(detail::BackendError* error, const Call& call) noexcept {
-  try {
-    call();
-    return detail::BackendStatus::kDone;
-  } catch (const std::bad_alloc&) {
-    return detail::BackendStatus::kNoMemory;
-  } catch (const std::exception& failure) {
-    std::strncpy(error->text, failure.what(), sizeof(error->text) - 1);
-    return detail::BackendStatus::kFailed;
-  }
-}
-
 cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
 }  // namespace
@@ -584,7 +570,7 @@ const detail::StepFunctions& step_functions() {
          const StepResult* result,
          void* stream,
          BackendError* error) {
-        return queued(
+        return detail::status_of(
             error, [&] { step_in_order(*rows, *place, *reduction, *result, stream_of(stream)); });
       },
       [](const StepRows* rows,
@@ -593,8 +579,8 @@ const detail::StepFunctions& step_functions() {
          const StepResult* result,
          void* stream,
          BackendError* error) {
-        return queued(error,
-                      [&] { step_by_ids(*rows, *place, *reduction, *result, stream_of(stream)); });
+        return detail::status_of(
+            error, [&] { step_by_ids(*rows, *place, *reduction, *result, stream_of(stream)); });
       },
       [](const StepRows* shape,
          const void* given,
@@ -603,7 +589,7 @@ const detail::StepFunctions& step_functions() {
          void* gradient,
          void* stream,
          BackendError* error) {
-        return queued(error, [&] {
+        return detail::status_of(error, [&] {
           step_backward(*shape, given, scale, row_weights, gradient, stream_of(stream));
         });
       },
@@ -613,14 +599,15 @@ const detail::StepFunctions& step_functions() {
          LossType out_type,
          void* stream,
          BackendError* error) {
-        return queued(error,
-                      [&] { scale_rows(*rows, row_weights, out, out_type, stream_of(stream)); });
+        return detail::status_of(
+            error, [&] { scale_rows(*rows, row_weights, out, out_type, stream_of(stream)); });
       },
       [](const StepRows* rows, float* scores, void* stream, BackendError* error) {
-        return queued(error, [&] { row_scores(*rows, scores, stream_of(stream)); });
+        return detail::status_of(error, [&] { row_scores(*rows, scores, stream_of(stream)); });
       },
       [](const StepByIds* place, std::int64_t rows, float* out, void* stream, BackendError* error) {
-        return queued(error, [&] { weights_of_ids(*place, rows, out, stream_of(stream)); });
+        return detail::status_of(error,
+                                 [&] { weights_of_ids(*place, rows, out, stream_of(stream)); });
       }};
   return functions;
 }

@@ -1,4 +1,5 @@
 #include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/backend_status.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/keep.hpp>
@@ -20,33 +21,15 @@ void* open(std::int64_t size, std::int32_t threads) {
 
 void close(void* shared) { delete static_cast<Team*>(shared); }
 
-void set_text(BackendError* error, const char* text) {
-  const std::size_t length = std::min(std::strlen(text), sizeof(error->text) - 1);
-  std::memcpy(error->text, text, length);
-  error->text[length] = '\0';
-}
-
 // Works with the team, or alone where there was no memory for one, and lets no exception out.
 template <typename Work>
 BackendStatus guarded(void* shared, BackendError* error, const Work& work) noexcept {
   const DefaultFloatEnvironment float_environment;
-  try {
-    if (shared != nullptr) {
-      work(*static_cast<Team*>(shared));
-    } else {
-      Team alone(1);
-      work(alone);
-    }
-    return BackendStatus::kDone;
-  } catch (const std::bad_alloc&) {
-    return BackendStatus::kNoMemory;
-  } catch (const InvalidArgument& invalid) {
-    set_text(error, invalid.what());
-    return BackendStatus::kInvalid;
-  } catch (const std::exception& failure) {
-    set_text(error, failure.what());
-    return BackendStatus::kFailed;
-  }
+  return status_of(error, [&] {
+    if (shared != nullptr) return work(*static_cast<Team*>(shared));
+    Team alone(1);
+    work(alone);
+  });
 }
 
 BackendStatus sum(
