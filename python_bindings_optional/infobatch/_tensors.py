@@ -36,6 +36,11 @@ _COLUMN_DTYPES = {
 
 #: Batches whose weights are sliced at once.
 _VIEWS = 64
+#: The most rows whose mean is a dot product: one operation instead of two, a third of their time and of their
+#: backward's. A product adds with a few accumulators, so many rows go to `mean`, which loses less.
+_DOT_ROWS = 4096
+#: Floats in a line of the cache.
+_LINE = 16
 
 
 def from_lent(lent: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -66,8 +71,8 @@ class TensorStep:
         self._weights = self._none  # [K] of the epoch, on the device
         self._staged = self._none  # [K] losses by position, on the device
         self._lent = self._none  # the engine's staged losses
-        self._views: list[torch.Tensor] = []  # slices of the weights from `_views_begin` on, last one first
-        self._views_begin = 0
+        self._views: list[torch.Tensor] = []  # weights of the next batches of a mean by B, last one first
+        self._views_begin = 0  # where the last one of them belongs
         self._generation = -1  # of the epoch that these arrays belong to
         self._begin = 0  # staged on the device and not handed over: [_begin, _end)
         self._end = 0
@@ -186,26 +191,43 @@ class TensorStep:
             self._step.feed.sync()
             weights = torch.empty_like(losses, requires_grad=False)
             session.observe_ids(address, ids.data_ptr(), count, weights.data_ptr())
+            if reduction == "mean" and 0 < count <= _DOT_ROWS and not session.sharded:
+                return torch.dot(losses, weights.div_(count))
             return self._reduced(losses, weights, reduction, ids, 0)
-        if self._generation != session.generation or (self._tables is not None and self._tables.dirty):
+        feed = self._step.feed
+        if feed.current is None or (self._tables is not None and self._tables.dirty):
             return None
-        self._step.feed.sync()
-        self._step.feed.require_order("update")
+        feed.sync()
+        feed.require_order("update")
+        if self._generation != session.generation:
+            self._fetch(losses.device)
         begin = lent.cursor
         if begin + count > self._weights.shape[0]:
             return None
         # All that can fail comes before the cursor moves, so that a call that fails can be made again.
-        reduced = self._reduced(losses, self._weights_of(begin, count), reduction, None, begin)
+        if reduction == "mean" and 0 < count <= _DOT_ROWS and not session.sharded:
+            reduced = torch.dot(losses, self._shares_of(begin, count))
+        else:
+            reduced = self._reduced(losses, self._weights[begin : begin + count], reduction, None, begin)
         session.observe(address, count)
         lent.cursor = begin + count
         self._in_order = self._generation
         return reduced
 
-    def _weights_of(self, begin: int, count: int) -> torch.Tensor:
-        """A slice of the weights. Those of the next batches are made together, which costs each a third."""
+    def _shares_of(self, begin: int, count: int) -> torch.Tensor:
+        """[count] weight / count: what each loss counts in a mean. Those of the next batches are made
+        together, which costs each a small part of an operation."""
         views = self._views
         if not views or self._views_begin != begin or views[-1].shape[0] != count:
-            views = list(torch.split(self._weights[begin : begin + _VIEWS * count], count))
+            whole = min((self._weights.shape[0] - begin) // count, _VIEWS)
+            weights = self._weights[begin : begin + whole * count]
+            # As far into a line of the cache as the weights themselves: where a dot product begins there
+            # decides how it adds up, and a run that resumes elsewhere must add up the same.
+            skew = begin % _LINE
+            with torch.inference_mode(False):  # an inference tensor would serve no later backward
+                shares = torch.empty(skew + weights.shape[0], dtype=torch.float32, device="cpu")[skew:]
+                torch.div(weights, count, out=shares)
+                views = list(torch.split(shares, count))
             views.reverse()
             self._views = views
         self._views_begin = begin + count

@@ -164,7 +164,11 @@ def test_a_run_on_a_device_equals_the_run_on_the_cpu(gpu: Device, by_ids: bool) 
     home = InfoBatch(SIZE, EPOCHS, seed=3)
     expected = train(home, by_ids, None)
     away = InfoBatch(SIZE, EPOCHS, seed=3)
-    assert train(away, by_ids, gpu) == expected
+    # The loss and its gradient by the one weight are sums of a batch, each added up in its own order.
+    found = train(away, by_ids, gpu)
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    for row, other in zip(found, expected, strict=True):
+        assert row[2:] == pytest.approx(other[2:], rel=1e-6)
     assert scores(away) == scores(home)
     assert away.get_pruned_count() == home.get_pruned_count() > 0
 

@@ -330,7 +330,7 @@ def test_defect_13_a_step_asks_nothing_of_the_host_and_of_no_other_rank() -> Non
     assert len(seen) >= 3 * 8  # it does listen
     refused = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_to_copy", "index", "c10d", "masked")
     assert not [name for name in seen if name.split(".")[1] in refused or "c10d" in name]
-    assert len(set(seen)) <= 8, set(seen)
+    assert len(set(seen)) <= 10, set(seen)
 
 
 @pytest.mark.torch

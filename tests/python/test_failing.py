@@ -62,8 +62,8 @@ def test_a_failed_update_of_arrays_can_be_made_again() -> None:
 @pytest.mark.parametrize(
     ("dtype", "by_ids", "fault"),
     # float32 goes to the engine as it is, anything else is copied or converted first.
-    [("float32", False, fault) for fault in ("mul", "mean")]
-    + [("float32", True, fault) for fault in ("empty_like", "mul", "mean")]
+    [("float32", False, "dot")]
+    + [("float32", True, fault) for fault in ("empty_like", "div_", "dot")]
     + [("float64", False, fault) for fault in ("slice", "mul", "mean", "copy_", "detach")]
     + [("float64", True, fault) for fault in ("mul", "mean", "detach", "_to_copy")],
 )
@@ -90,6 +90,32 @@ def test_a_failed_update_of_tensors_can_be_made_again(dtype: str, by_ids: bool, 
             return ib.update(losses, numbers if by_ids else None)
 
     every_batch_fails_once(update, ib)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("fault", ["empty", "div", "split"])
+def test_a_failure_while_weights_of_the_next_batches_are_made_leaves_them_to_the_next_try(fault: str) -> None:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Failing(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func._opname == fault:
+                raise Failure(fault)
+            return func(*args, **(kwargs or {}))
+
+    ib = InfoBatch(SIZE, 8)
+    for epoch in range(4):
+        for at, ids in enumerate(ib.batch_sampler(BATCH)):
+            own = ib.get_weights(torch.tensor(ids))
+            losses = torch.tensor(losses_of(ids, epoch), requires_grad=True)
+            if at == 0:  # when they are made
+                with Failing(), pytest.raises(Failure):
+                    ib.update(losses)
+            ib.update(losses).backward()
+            assert losses.grad is not None
+            assert torch.equal(losses.grad, own / len(ids))
+    assert ib.get_pruned_count() > 0
 
 
 @pytest.mark.torch

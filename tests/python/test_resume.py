@@ -480,3 +480,25 @@ def test_a_run_with_another_column_is_refused_by_the_other_side(exchange: Path, 
     )
     assert done.returncode == 1
     assert "class" in done.stderr
+
+
+@pytest.mark.torch
+def test_a_mean_is_equal_to_the_bit_wherever_a_run_is_resumed() -> None:
+    """A product adds up by where its rows lie in memory: batches of 37, so that they lie anywhere."""
+
+    def steps(ib: InfoBatch) -> Any:
+        for ids in ib.batch_sampler(37):
+            yield ib.update(torch.rand(len(ids), generator=rng)).item()
+
+    rng = torch.Generator().manual_seed(0)
+    run = InfoBatch(1000, 4, seed=1)
+    list(steps(run))
+    expected, states = [], []
+    for loss in steps(run):
+        expected.append(loss)
+        states.append((run.state_dict(), rng.get_state()))
+    for at, (state, random_state) in enumerate(states[:-1], 1):
+        resumed = InfoBatch(1000, 4, seed=1)
+        resumed.load_state_dict(state)
+        rng.set_state(random_state)
+        assert list(steps(resumed)) == expected[at:]
