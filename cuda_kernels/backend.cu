@@ -29,8 +29,7 @@ using detail::BackendStatus;
 
 constexpr int kOldestMajor = 8;  // compute capability: that of the oldest kernels that are built
 
-thread_local cudaStream_t thread_stream = nullptr;
-thread_local bool has_stream = false;
+thread_local cudaStream_t thread_stream = nullptr;  // nullptr: behind all of the device's work
 std::atomic<const Allocator*> scratch_allocator{nullptr};
 
 const Allocator& allocator() {
@@ -44,7 +43,7 @@ class Epoch {
   /// @throws CudaError
   Epoch() : work_(thread_stream, allocator()) {
     // Losses may have been written on any stream.
-    if (!has_stream) require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    if (thread_stream == nullptr) require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   }
 
   Work& work() { return work_; }
@@ -161,6 +160,26 @@ BackendStatus cut_rank(void* shared,
   });
 }
 
+/// Ids on their way to the host while the first steps run, those of the first batches first. A
+/// hint, whose failure changes nothing: pages come when they are touched, too.
+void send_home(const std::int64_t* ids, std::int64_t kept) {
+  cudaStream_t stream = nullptr;
+  cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (error == cudaSuccess) {
+    constexpr std::int64_t kFirst = std::int64_t{1} << 16;  // 512 KiB
+    std::int64_t begin = 0;
+    for (std::int64_t count = kFirst; begin < kept && error == cudaSuccess; count *= 2) {
+      count = std::min(count, kept - begin);
+      error = prefetch_to_host(
+          ids + begin, static_cast<std::size_t>(count) * sizeof(std::int64_t), stream);
+      begin += count;
+    }
+    const cudaError_t destroyed = cudaStreamDestroy(stream);  // when what is on it is done
+    if (error == cudaSuccess) error = destroyed;
+  }
+  if (error != cudaSuccess) (void)cudaGetLastError();
+}
+
 BackendStatus plan(void* shared,
                    const detail::PlanTask* task,
                    const detail::PlanMemory* memory,
@@ -178,6 +197,7 @@ BackendStatus plan(void* shared,
     weights.bring_back(made.kept);
     work.wait();
     *outcome = made;
+    if (managed(memory->ids)) send_home(memory->ids, made.kept);
   });
 }
 
@@ -242,6 +262,11 @@ void release_shared(void* data, std::size_t) {
 
 void use_stream_of_others(void* stream) { use_stream(static_cast<cudaStream_t>(stream)); }
 
+BackendStatus wait_for_device(BackendError* error) {
+  return detail::status_of(error,
+                           [] { require(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); });
+}
+
 }  // namespace
 
 const detail::Backend& cuda_backend() {
@@ -258,6 +283,7 @@ const detail::Backend& cuda_backend() {
                                           unfold_epoch,
                                           {allocate_shared, release_shared},
                                           use_stream_of_others,
+                                          wait_for_device,
                                           &step_functions(),
                                           INFOBATCH_CUDA_DEVICE_TYPE};
   return backend;
@@ -288,10 +314,7 @@ const char* why_no_device() {
   return major < kOldestMajor ? "the CUDA device is older than compute capability 8.0" : nullptr;
 }
 
-void use_stream(cudaStream_t stream) {
-  thread_stream = stream;
-  has_stream = true;
-}
+void use_stream(cudaStream_t stream) { thread_stream = stream; }
 
 void use_allocator(const Allocator& allocator) { scratch_allocator.store(&allocator); }
 

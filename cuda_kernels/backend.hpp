@@ -17,7 +17,8 @@ const detail::Backend& cuda_backend();
 const char* why_no_device();
 
 /// From now on the calling thread's calls of the backend work on this stream, behind what is
-/// already on it. Until then: the default stream.
+/// already on it. nullptr, as before the first call: on the default stream, behind all of the
+/// device's work.
 void use_stream(cudaStream_t stream);
 
 /// From now on scratch memory comes from this allocator, which must outlive every call; for the

@@ -85,13 +85,32 @@ void Work::wait() {
   require(error, "cudaStreamSynchronize");
 }
 
-bool reachable(const void* data) {
+namespace {
+
+cudaMemoryType type_of(const void* data) {
   cudaPointerAttributes attributes;
   if (cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
     (void)cudaGetLastError();
-    return false;
+    return cudaMemoryTypeUnregistered;
   }
-  return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  return attributes.type;
+}
+
+}  // namespace
+
+bool reachable(const void* data) {
+  const cudaMemoryType type = type_of(data);
+  return type == cudaMemoryTypeDevice || type == cudaMemoryTypeManaged;
+}
+
+bool managed(const void* data) { return type_of(data) == cudaMemoryTypeManaged; }
+
+cudaError_t prefetch_to_host(const void* data, std::size_t bytes, cudaStream_t stream) {
+#if defined(CUDART_VERSION) && CUDART_VERSION < 13000
+  return cudaMemPrefetchAsync(data, bytes, cudaCpuDeviceId, stream);
+#else
+  return cudaMemPrefetchAsync(data, bytes, {cudaMemLocationTypeHost, 0}, 0, stream);
+#endif
 }
 
 }  // namespace infobatch::cuda

@@ -100,6 +100,10 @@ class Work {
 /// Whether kernels may read and write the memory: device or managed memory, or the host's where the
 /// device reads that.
 bool reachable(const void* data);
+/// Whether it is managed memory, whose pages move between host and device.
+bool managed(const void* data);
+/// Begins to move pages of managed memory to the host, in the order of the stream.
+cudaError_t prefetch_to_host(const void* data, std::size_t bytes, cudaStream_t stream);
 
 /// An array of the engine's as kernels may use it: itself, or a copy on the device.
 template <typename T>

@@ -2,6 +2,7 @@
 #include <infobatch/c_api.h>
 #include <infobatch/card.hpp>
 #include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/c_device_step.hpp>
 #include <infobatch/detail/json.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/policy.hpp>
@@ -406,6 +407,17 @@ void keep_report(ib_session* session, infobatch::LoadReport found, const char** 
   if (report != nullptr) *report = session->report.text.c_str();
 }
 
+using infobatch::detail::CDeviceStep;
+
+template <typename Body>
+ib_status on_device(const char* function, const ib_device_step* step, const Body& body) noexcept {
+  return guarded(function, [&] {
+    (void)checked_size(function, "step", step, sizeof(ib_device_step));
+    const ib_device_step given = taken(function, "step", *step, ib_device_step{});
+    body(CDeviceStep(function, given));
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -520,7 +532,51 @@ ib_status ib_load_backend(const char* library, const char** name) {
   });
 }
 
-const char* ib_backend_name(int32_t index) { return infobatch::detail::backend_name(index); }
+const char* ib_backend_name(int32_t index) {
+  const infobatch::detail::Backend* const backend = infobatch::detail::backend_at(index);
+  return backend != nullptr ? backend->name : nullptr;
+}
+
+const char* ib_backend_device(int32_t index) {
+  const infobatch::detail::Backend* const backend = infobatch::detail::backend_at(index);
+  return backend != nullptr ? backend->device_type : nullptr;
+}
+
+ib_status ib_use_stream(const char* backend, void* stream) {
+  return guarded(__func__, [&] {
+    require(backend, "ib_use_stream", "backend");
+    infobatch::detail::use_stream(backend, stream);
+  });
+}
+
+ib_status ib_device_step_room(const ib_device_step* step, size_t* bytes) {
+  return on_device(__func__, step, [&](const CDeviceStep& given) {
+    require(bytes, "ib_device_step_room", "bytes");
+    *bytes = given.room();
+  });
+}
+
+ib_status ib_device_step_forward(const ib_device_step* step) {
+  return on_device(__func__, step, [](const CDeviceStep& given) { given.forward(); });
+}
+
+ib_status ib_device_step_backward(const ib_device_step* step,
+                                  const void* given,
+                                  const float* row_weights,
+                                  void* gradient) {
+  return on_device(
+      __func__, step, [&](const CDeviceStep& of) { of.backward(given, row_weights, gradient); });
+}
+
+ib_status ib_device_row_weights(const ib_device_step* step, float* row_weights) {
+  return on_device(
+      __func__, step, [&](const CDeviceStep& given) { given.row_weights(row_weights); });
+}
+
+ib_status ib_device_scale_rows(const ib_device_step* step, const float* row_weights, void* out) {
+  return on_device(
+      __func__, step, [&](const CDeviceStep& given) { given.scale_rows(row_weights, out); });
+}
 
 void ib_session_destroy(ib_session* session) { delete session; }
 

@@ -299,6 +299,78 @@ INFOBATCH_API ib_status ib_config_problems_json(const char* config_json,
 INFOBATCH_API ib_status ib_load_backend(const char* library, const char** name);
 /** The names of the backends there are, "cpu" first: one for each index, then NULL. */
 INFOBATCH_API const char* ib_backend_name(int32_t index);
+/** What torch calls the devices of a backend, "cuda"; NULL where it has none, as the processor's,
+ * or there is no such index. */
+INFOBATCH_API const char* ib_backend_device(int32_t index);
+/** From now on boundaries that the calling thread brings about on this backend work on this stream
+ *  of the device (a cudaStream_t), behind what is already on it.
+ *  @param stream  NULL, as before the first call: they wait for all of the device's work. */
+INFOBATCH_API ib_status ib_use_stream(const char* backend, void* stream);
+
+/** The step of a loop on a device: losses of a batch written down as scores, weighed, reduced, and
+ *  the gradient scaled, by its kernels. All pointers but `device` are to memory of the device; the
+ *  arrays that a session made for it lends are, too. Set struct_size first; what a function does
+ *  not name may stay 0.
+ *
+ *  The functions queue their work on the stream, on the calling thread's current device. They
+ *  allocate nothing and wait for nothing, and a CUDA graph can capture them. What is refused or
+ *  failed has queued nothing. */
+typedef struct ib_device_step {
+  size_t struct_size;
+  const char* device; /**< "cuda": a name of ib_backend_device() */
+  void* stream;       /**< of that device; NULL: its default one */
+
+  const void* losses; /**< [rows, width], contiguous; read alone */
+  int64_t rows;       /**< B */
+  int64_t width;      /**< of all trailing dimensions, at least 1 */
+  int32_t type;       /**< an ib_column_type: IB_FLOAT32, IB_FLOAT64, IB_FLOAT16 or IB_BFLOAT16 */
+  int32_t reduction;  /**< an ib_reduction */
+  /** What a mean divides its sum by; 0: rows * width. IB_WEIGHTED_MEAN: by the weights of the step
+   *  times this; 0: width. Ranks put in what is theirs (ib_rank_rows). */
+  double divisor;
+
+  /** In order: [size] of the plan. By ids: [size + 2], of sample i at i + 1, 0 where the plan
+   *  leaves it out, 0 at both ends. */
+  const float* weights;
+  int64_t size;  /**< in order: of the plan; by ids: the number of samples */
+  int64_t begin; /**< in order: position of the first row in the plan */
+  float*
+      staged; /**< in order: [size] receives the scores, e.g. ib_epoch_arrays.losses; NULL: none */
+  uint64_t* cursor;   /**< in order: NULL, or [2]: begin is cursor[0], which moves by `rows`; rows
+                           behind the plan's end weigh 0 and are counted in cursor[1] */
+  const int64_t* ids; /**< NULL: in order; else [rows], outside of the data set: they weigh 0 */
+  /** By ids: NULL, or [size + 2] of sample i at i + 1, which begin at the lowest number. The low 32
+   *  bits of what is above that are the bits of the sample's last score. */
+  int64_t* table;
+  int64_t*
+      row; /**< by ids with a table: the number of the next row times 2^32, first 2^32; moves */
+
+  void* loss;    /**< one float (double of doubles); with IB_NONE [rows, width] of them */
+  double* scale; /**< NULL, or one double, for the backward */
+  void* room;    /**< scratch memory: ib_device_step_room() bytes, NULL where that is 0 */
+} ib_device_step;
+
+/** Bytes of `room`. Reads device, losses' shape, type. */
+INFOBATCH_API ib_status ib_device_step_room(const ib_device_step* step, size_t* bytes);
+/** Losses to `loss`, `scale`, and `staged` or `table`. One launch for up to 4096 rows of one loss,
+ *  else two, or three with IB_NONE. */
+INFOBATCH_API ib_status ib_device_step_forward(const ib_device_step* step);
+/** gradient[i, j] = given * scale * weight of row i, in the losses' type. One launch. Reads device,
+ *  stream, shape, type, reduction and scale.
+ *  @param given        the gradient of `loss`, of its type and shape.
+ *  @param row_weights  [rows]: in order weights + begin; by ids of ib_device_row_weights().
+ *  @param gradient     [rows, width] */
+INFOBATCH_API ib_status ib_device_step_backward(const ib_device_step* step,
+                                                const void* given,
+                                                const float* row_weights,
+                                                void* gradient);
+/** The weights of rows by ids: [rows], for the backward. One launch. */
+INFOBATCH_API ib_status ib_device_row_weights(const ib_device_step* step, float* row_weights);
+/** out[i, j] = losses[i, j] * row_weights[i], of the losses' type: the gradient of outputs that
+ *  exist without a loss a sample. One launch. @param out  may be `losses`. */
+INFOBATCH_API ib_status ib_device_scale_rows(const ib_device_step* step,
+                                             const float* row_weights,
+                                             void* out);
 
 /* --- session ------------------------------------------------------------------------------- */
 

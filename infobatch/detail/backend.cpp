@@ -49,11 +49,10 @@ std::array<std::atomic<const Backend*>, 8>& added() {
   return backends;
 }
 
-// Calls a function of the table, and throws what it says.
-template <typename Call>
-void require(const Call& call) {
-  BackendError error{};
-  switch (call(&error)) {
+}  // namespace
+
+void throw_status(BackendStatus status, const BackendError& error) {
+  switch (status) {
     case BackendStatus::kDone:
       return;
     case BackendStatus::kNoMemory:
@@ -66,8 +65,6 @@ void require(const Call& call) {
   throw std::runtime_error(error.text);
 }
 
-}  // namespace
-
 std::vector<const Backend*> backends() {
   std::vector<const Backend*> all = {&cpu_backend()};
   for (const auto& place : added()) {
@@ -78,12 +75,10 @@ std::vector<const Backend*> backends() {
   return all;
 }
 
-const char* backend_name(std::int32_t index) noexcept {
-  if (index == 0) return cpu_backend().name;
+const Backend* backend_at(std::int32_t index) noexcept {
+  if (index == 0) return &cpu_backend();
   if (index < 0 || static_cast<std::size_t>(index) > added().size()) return nullptr;
-  const Backend* const backend =
-      added()[static_cast<std::size_t>(index) - 1].load(std::memory_order_acquire);
-  return backend != nullptr ? backend->name : nullptr;
+  return added()[static_cast<std::size_t>(index) - 1].load(std::memory_order_acquire);
 }
 
 const Backend* find_backend(std::string_view name) {
@@ -123,6 +118,19 @@ void add_backend(const Backend& backend) {
   throw InvalidArgument(message("add_backend: no more than ", added().size(), " can be added"));
 }
 
+void wait_for(const Backend& backend) {
+  if (backend.wait != nullptr) call_backend(backend.wait);
+}
+
+void use_stream(std::string_view name, void* stream) {
+  const Backend* const found = find_backend(name);
+  if (found == nullptr || found->use_stream == nullptr) {
+    throw InvalidArgument(message(
+        "use_stream: backend must be one with streams that was loaded, got \"", name, "\""));
+  }
+  found->use_stream(stream);
+}
+
 const Backend& backend() { return *in_use().load(std::memory_order_relaxed); }
 
 const Backend* use_backend(const Backend* next) { return in_use().exchange(next); }
@@ -134,7 +142,8 @@ Workers::~Workers() { backend_.close(shared_); }
 
 ScoreSum Workers::sum(const float* values, std::int64_t size) const {
   ScoreSum sum;
-  require([&](BackendError* error) { return backend_.sum(shared_, values, size, &sum, error); });
+  call_backend(
+      [&](BackendError* error) { return backend_.sum(shared_, values, size, &sum, error); });
   return sum;
 }
 
@@ -142,7 +151,7 @@ ShortList<std::int64_t, EpochRule::kMaxClasses> Workers::count(const Classifier&
                                                                std::int64_t size) const {
   ShortList<std::int64_t, EpochRule::kMaxClasses> members;
   members.assign(EpochRule::kMaxClasses, 0);
-  require([&](BackendError* error) {
+  call_backend([&](BackendError* error) {
     return backend_.count(shared_, &classifier, size, members.items, error);
   });
   return members;
@@ -150,13 +159,14 @@ ShortList<std::int64_t, EpochRule::kMaxClasses> Workers::count(const Classifier&
 
 DrawCut Workers::cut_draws(const DrawTask& task) const {
   DrawCut cut;
-  require([&](BackendError* error) { return backend_.cut_draws(shared_, &task, &cut, error); });
+  call_backend(
+      [&](BackendError* error) { return backend_.cut_draws(shared_, &task, &cut, error); });
   return cut;
 }
 
 RankCut Workers::cut_rank(const RankTask& task) const {
   RankCut cut;
-  require([&](BackendError* error) { return backend_.cut_rank(shared_, &task, &cut, error); });
+  call_backend([&](BackendError* error) { return backend_.cut_rank(shared_, &task, &cut, error); });
   return cut;
 }
 
@@ -169,7 +179,7 @@ PlanArrays Workers::plan(const PlanTask& task, PlanArrays recycled) const {
   PlanArrays plan = reserve_plan(task.size, std::move(recycled));
   const PlanMemory memory{plan.ids.data(), plan.weights.data()};
   PlanOutcome outcome;
-  require(
+  call_backend(
       [&](BackendError* error) { return backend_.plan(shared_, &task, &memory, &outcome, error); });
   return finish_plan(std::move(plan), outcome);
 }
@@ -178,7 +188,7 @@ std::int64_t Workers::fold(const FoldRule& rule,
                            const FoldArrays& arrays,
                            const FoldRanges& ranges) const {
   std::int64_t non_finite = 0;
-  require([&](BackendError* error) {
+  call_backend([&](BackendError* error) {
     return backend_.fold(shared_, &rule, &arrays, &ranges, &non_finite, error);
   });
   return non_finite;

@@ -90,20 +90,27 @@ struct Backend {
   /// that is made for it; no functions where any memory is as good.
   MemorySource memory;
   /// From now on the calling thread's calls work on this stream of the device, behind what is
-  /// already on it. Without, they wait for all of the device first. nullptr: there are no streams.
+  /// already on it. With a nullptr, as without a call, they wait for all of the device first. No
+  /// function: there are no streams.
   void (*use_stream)(void* stream);
+  /// Returns when all that was queued on the device is done, by whomever: the host is about to read
+  /// memory of `memory` that was lent to the program. nullptr: there is nothing to wait for.
+  BackendStatus (*wait)(BackendError* error);
   /// The step on the device, and the type of that device as torch names it ("cuda"); nullptr where
   /// the backend has none.
   const StepFunctions* steps;
   const char* device_type;
 };
 
+/// Throws what the status of a call says; nothing where it is done.
+void throw_status(BackendStatus status, const BackendError& error);
+
 /// The processor's.
 const Backend& cpu_backend();
 /// All that there are; the first is the processor's.
 std::vector<const Backend*> backends();
-/// The name of the index-th of them; nullptr: there is none.
-const char* backend_name(std::int32_t index) noexcept;
+/// The index-th of them; nullptr: there is none.
+const Backend* backend_at(std::int32_t index) noexcept;
 /// The one of this name; nullptr: there is none.
 const Backend* find_backend(std::string_view name);
 /// The one of devices of this type, "cuda"; nullptr: there is none. No lock: for every step.
@@ -113,6 +120,18 @@ const Backend* find_device(std::string_view device_type) noexcept;
 void add_backend(const Backend& backend);
 /// The one that sessions work with which are not made for another.
 const Backend& backend();
+/// Backend::wait, with exceptions: std::runtime_error where the device fails.
+void wait_for(const Backend& backend);
+/// Backend::use_stream.
+/// @throws InvalidArgument  there is no such backend, or it has no streams.
+void use_stream(std::string_view backend, void* stream);
+/// Calls a function of a backend, and throws what it says.
+/// @throws std::bad_alloc, InvalidArgument, std::runtime_error
+template <typename Call>
+void call_backend(const Call& call) {
+  BackendError error{};
+  throw_status(call(&error), error);
+}
 /// For tests: sessions work with this one from now on. Returns the one before.
 const Backend* use_backend(const Backend* next);
 

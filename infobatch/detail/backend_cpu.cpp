@@ -111,6 +111,7 @@ const Backend& cpu_backend() {
                                   unfold,
                                   MemorySource{},
                                   /*use_stream=*/nullptr,
+                                  /*wait=*/nullptr,
                                   /*steps=*/nullptr,
                                   /*device_type=*/nullptr};
   return backend;

@@ -187,6 +187,7 @@ RankLosses Session::Impl::losses_to_share() {
   }
   const detail::EpochFacts& facts = running_.facts;
   const detail::Deal& deal = running_.share.deal;
+  if (running_.log.lent()) detail::wait_for(backend());
   shared_.resize(facts.kept);
   const detail::Trusted trusted = trusted_of(facts);
   const std::int64_t end = std::min(trusted.end, running_.log.end());

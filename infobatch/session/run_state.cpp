@@ -59,6 +59,7 @@ std::string Session::Impl::write(bool part, bool with_scores) const {
   // Where the next epoch was looked at, the finished one is what there is to save.
   const Epoch& run = reported();
   const detail::EpochFacts& facts = run.facts;
+  if (run.log.lent()) detail::wait_for(backend());
   detail::StateFigures figures;
   figures.size = size;
   figures.config = config;

@@ -194,6 +194,15 @@ TEST_CASE("cuda backend: a name that nobody loaded is refused, with those there 
 
 #if defined(INFOBATCH_CUDA_EMULATED)
 
+TEST_CASE("cuda backend: ids are sent to the host in chunks, the first ones first",
+          "[cuda][backend]") {
+  const WithSchedule with(schedules()[0]);
+  Session session = shared_session(70000, config_for({"infobatch", "bernoulli"}));
+  const std::uint64_t before = sim::statistics().prefetches;
+  session.plan();
+  REQUIRE(sim::statistics().prefetches - before == 2);  // 65536, and the rest
+}
+
 TEST_CASE("cuda backend: whichever call of CUDA fails, the session is as before, and goes on",
           "[cuda][backend][rule17]") {
   const bool shared = GENERATE(false, true);

@@ -108,6 +108,7 @@ const Backend& watched() {
       {},
       nullptr,
       nullptr,
+      nullptr,
       nullptr};
   return backend;
 }
