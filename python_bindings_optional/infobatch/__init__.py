@@ -36,6 +36,7 @@ TYPE_CHECKING = False  # as type checkers know it; typing itself takes longer to
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._devices import Device, devices
     from ._session import Plan
     from ._statistics import LoadReport, Statistics
     from .ops import scale_gradient
@@ -45,10 +46,12 @@ __version__ = _version()
 
 # Loaded when they are asked for: they take time, or torch.
 _LAZY = {
+    "Device": "_devices",
     "FullRunScheduler": "schedule",
     "LoadReport": "_statistics",
     "Plan": "_session",
     "Statistics": "_statistics",
+    "devices": "_devices",
     "progress_lr": "schedule",
     "scale_gradient": "ops",
 }
@@ -72,6 +75,7 @@ _warn_of_others()
 
 __all__ = [
     "BudgetShortfallWarning",
+    "Device",
     "FileError",
     "FullRunScheduler",
     "Indexed",
@@ -88,6 +92,7 @@ __all__ = [
     "UnsoundEpochWarning",
     "UpdateForgottenWarning",
     "__version__",
+    "devices",
     "progress_lr",
     "scale_gradient",
 ]

@@ -168,7 +168,8 @@ _plan = c_void_p
 
 # name -> argument types; they return an ib_status.
 _STATUS = {
-    "ib_session_create_json": [c_int64, c_char_p, c_int32, POINTER(_session)],
+    "ib_load_backend": [c_char_p, POINTER(c_char_p)],
+    "ib_session_create_on": [c_int64, c_char_p, c_int32, c_char_p, POINTER(_session)],
     "ib_session_hold_warnings": [_session],
     "ib_session_take_warning": [_session, POINTER(CWarning)],
     "ib_session_set_wording": [_session, POINTER(CWording)],
@@ -263,6 +264,11 @@ class _Functions:
             function = getattr(long_calls, name)
             function.restype = c_char_p
             function.argtypes = []
+            setattr(self, name, function)
+        for name in ("ib_backend_name", "ib_backend_device"):
+            function = getattr(long_calls, name)
+            function.restype = c_char_p
+            function.argtypes = [c_int32]
             setattr(self, name, function)
         for name in ("ib_session_destroy", "ib_plan_release"):
             function = getattr(long_calls, name)

@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     lookahead: bool
     threads: int
     device: Any
+    backend: str
     columns: Mapping[str, Any]
     group: Any
     split: str

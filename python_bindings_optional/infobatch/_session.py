@@ -177,15 +177,25 @@ class Session:
     Calls may come from any thread and wait for one another.
     """
 
-    def __init__(self, size: int, options: dict[str, Any], threads: int = 0, name: str = "InfoBatch") -> None:
+    def __init__(
+        self,
+        size: int,
+        options: dict[str, Any],
+        threads: int = 0,
+        backend: str | None = None,
+        name: str = "InfoBatch",
+    ) -> None:
         import json
 
         self.name = name
         self.options = options
         self.threads = threads
+        #: What works through its boundaries; None: the processor.
+        self.backend = backend
         handle = c_void_p()
         text = json.dumps(options).encode()
-        if status := lib.ib_session_create_json(size, text, threads, byref(handle)):
+        place = None if backend is None else backend.encode()
+        if status := lib.ib_session_create_on(size, text, threads, place, byref(handle)):
             fail(status, name)
         self._destroy = weakref.finalize(self, lib.ib_session_destroy, handle)
         self._destroy.atexit = False  # the process ends: nobody needs the memory

@@ -29,7 +29,7 @@ else:
     _DataSet = object
 
 
-_OWN_OPTIONS = ("threads", "device", "columns", "group", "split", "padding", "timeout")
+_OWN_OPTIONS = ("threads", "device", "backend", "columns", "group", "split", "padding", "timeout")
 _OFFICIAL = {"epochs", "prune_ratio", "delta"}  # as arguments of the official package
 
 # Attributes that stay in the process that trains.
@@ -148,6 +148,8 @@ class InfoBatch(_DataSet):
             - ``drop_last``: whether the loader drops a short last batch; ``lookahead``: a prefetcher runs
               further ahead as it goes.
             - ``device``: where the losses will be; default: where the first ones are.
+            - ``backend``: what works through the boundaries, a name of `devices`: ``"cpu"``, or ``"cuda"`` where
+              ``infobatch-cuda`` is installed. Default: that of ``device``, where there is one.
             - ``threads``: of the epoch boundary, 0: as many as the process may use.
             - ``columns``: ``{"class": labels}``, values of your own for every sample (see `set_column`).
             - ``group``: the ranks that train this run together: a process group of torch.distributed, one
@@ -230,7 +232,12 @@ class InfoBatch(_DataSet):
         threads = integer(own["threads"] or 0, "threads", "InfoBatch", least=0)
         if ranks is not None:
             self._agree(ranks, how, size, engine)
-        session = Session(size, plain(engine), min(threads, 2**31 - 1))
+        backend = None
+        if own["device"] is not None or own["backend"] is not None:
+            from ._devices import choose
+
+            backend = choose(own["device"], own["backend"])
+        session = Session(size, plain(engine), min(threads, 2**31 - 1), backend)
         if ranks is not None:
             session.set_ranks(**how)
         self.dataset = dataset
@@ -776,12 +783,16 @@ class InfoBatch(_DataSet):
             if name not in _OF_THE_RUN:
                 twin.__dict__[name] = deepcopy(value, memo)
         twin._group = self._group
-        session = Session(self._size, plain(self._options), run.session.threads)
+        of = run.session
+        session = Session(self._size, plain(self._options), of.threads, of.backend)
         ranks = None
         if run.ranks is not None:
             ranks, how = twin._find_ranks(self._own)
             session.set_ranks(**how)
-        for name in run.session.column_names()[1:]:
+        made = session.column_names()  # the score, and those of the policy
+        for name in of.column_names():
+            if name in made:
+                continue
             dtype, array = run.session.column(name)
             from ._session import address_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import copy
 import gc
 import pickle
@@ -789,6 +790,20 @@ def test_a_deep_copy_is_an_independent_run_that_goes_on_where_the_first_stands(s
     assert ib.epoch < 7
     assert twin.dataset is not ib.dataset
     assert twin.sampler is not ib.sampler
+
+
+def test_runs_of_every_policy_can_be_copied() -> None:
+    from infobatch._library import lib
+
+    for card in json.loads(lib.ib_cards_json())["policies"]:
+        ib = InfoBatch(60, 8, seed=3, policy=card["name"], columns={"class": [i % 7 for i in range(60)]})
+        for epoch in range(2):
+            for batch in ib.batch_sampler(10):
+                ib.update(losses_of(batch, epoch))
+        twin = copy.deepcopy(ib)
+        assert twin.column_names == ib.column_names
+        assert twin._state() == ib._state()
+        assert list(twin.plan.ids) == list(ib.plan.ids)
 
 
 def test_a_copy_of_a_structure_holds_one_copy_of_its_run() -> None:
