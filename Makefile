@@ -1,7 +1,7 @@
 # The everyday commands. Each one sets up what it needs first; see scripts/setup.sh.
 # TORCH=2.15.0 make test   uses another release of torch, beside the pinned one.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-trainers test-arm cuda wheels test-wheels bench fuzz gates lint format clean distclean
+.PHONY: help demo test test-trainers test-arm cuda cuda-wheel wheels test-wheels bench fuzz gates lint format clean distclean
 
 help:
 	@echo 'make demo       set up, build, and train: every sample against InfoBatch (about 4 minutes)'
@@ -9,6 +9,7 @@ help:
 	@echo 'make test-trainers  install Lightning, Transformers and Accelerate beside torch, and train inside them'
 	@echo 'make test-arm   cross-compile the engine for aarch64, and run its tests under qemu'
 	@echo 'make cuda       compile the kernels with nvcc; run their tests where there is a GPU'
+	@echo 'make cuda-wheel  the same, and infobatch-cuda into build/wheels'
 	@echo 'make wheels     build the Python wheels, x86-64 and aarch64, into build/wheels'
 	@echo 'make test-wheels  try them: Python 3.10 to 3.13, several torches; FULL=1: every pair and test (5 GB free)'
 	@echo 'make bench      set up, build, and run the benchmarks; results in build/bench/*.json'
@@ -56,6 +57,10 @@ fuzz:
 test-arm:
 	@scripts/setup.sh test-arm
 	@.ci/engine.sh arm
+
+cuda-wheel: cuda
+	@scripts/setup.sh wheels
+	@scripts/wheels.sh "$$(uname -m)" cuda
 
 cuda:
 	@scripts/setup.sh cuda

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Checks that a Linux wheel is what users are promised; runs in .venv-wheels.
 
-Usage: scripts/check_wheel.py WHEEL. What is checked: only the package, its library and the metadata are
-in it; it has less than 5 MB; the library exports ib_* alone and needs glibc alone; auditwheel finds that
-it runs where its name says. Prints one line, or what is wrong; exit status 1 when something is.
+Usage: scripts/check_wheel.py WHEEL, of infobatch or infobatch-cuda. What is checked: only the package, its
+library and the metadata are in it; it has less than 5 MB (30 MB with CUDA); the library exports ib_* alone
+(CUDA's its one function) and needs glibc (CUDA's libgcc, too) alone; auditwheel finds that it runs where its name says. Prints
+one line, or what is wrong; exit status 1 when something is.
 """
 
 import re
@@ -17,12 +18,12 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-LARGEST = 5_000_000
-CONTENTS = re.compile(
-    r"infobatch/([a-z_0-9]+/)*([a-z_0-9]+\.pyi?|py\.typed)"
-    r"|infobatch/libinfobatch\.so"
-    r"|infobatch-[0-9.]+\.dist-info/(METADATA|RECORD|WHEEL|licenses/LICENSE)"
-)
+# Package -> bytes at most, its other files, symbols of its library, what that needs beside glibc.
+PACKAGES = {
+    "infobatch": (5_000_000, r"([a-z_0-9]+/)*([a-z_0-9]+\.pyi?|py\.typed)", r"ib_\w+", ()),
+    "infobatch_cuda": (30_000_000, r"__init__\.py", r"infobatch_backend", ("libgcc_s.so.1",)),
+}
+METADATA = r"-[0-9.]+\.dist-info/(METADATA|RECORD|WHEEL|licenses/LICENSE)"
 NEEDED = re.compile(r"(libc|libm|libdl|libpthread|librt|ld-linux[a-z0-9_-]*)\.so\.\d+")
 
 
@@ -52,25 +53,29 @@ def manylinux(wheel: Path) -> str:
         [sys.executable, "-m", "auditwheel", "show", str(wheel)],
         capture_output=True, text=True,
     )
-    found = re.search(r"consistent with the\s+following platform tag:\s+\"(\w+)\"", shown.stdout)
+    told = " ".join(shown.stdout.split())  # it breaks its lines
+    found = re.search(r"consistent with the following platform tag: \"(\w+)\"", told)
     return found.group(1) if found else (shown.stdout + shown.stderr).strip()
 
 
 def main() -> int:
     wheel = Path(sys.argv[1])
+    package = wheel.name.split("-")[0]
+    largest, files, symbols, others = PACKAGES[package]
+    contents = re.compile(rf"{package}/({files}|lib{package}\.so)|{package}{METADATA}")
     problems = []
     size = wheel.stat().st_size
-    if size >= LARGEST:
-        problems.append(f"{size} bytes, at most {LARGEST} are promised")
+    if size >= largest:
+        problems.append(f"{size} bytes, at most {largest} are promised")
     with zipfile.ZipFile(wheel) as archive:
-        problems += [f"{name} does not belong into it" for name in archive.namelist() if not CONTENTS.fullmatch(name)]
-        library = ELFFile(BytesIO(archive.read("infobatch/libinfobatch.so")))
+        problems += [f"{name} does not belong into it" for name in archive.namelist() if not contents.fullmatch(name)]
+        library = ELFFile(BytesIO(archive.read(f"{package}/lib{package}.so")))
     names = exported(library)
     if not names:
         problems.append("the library exports nothing")
-    problems += [f"the library exports {name}" for name in names if not name.startswith("ib_")]
+    problems += [f"the library exports {name}" for name in names if not re.fullmatch(symbols, name)]
     libraries = needed(library)
-    problems += [f"the library needs {name}" for name in libraries if not NEEDED.fullmatch(name)]
+    problems += [f"the library needs {name}" for name in libraries if not NEEDED.fullmatch(name) and name not in others]
     allowed = manylinux(wheel)
     glibc = re.fullmatch(r"manylinux_2_(\d+)_\w+", allowed)
     promised = re.search(r"manylinux_2_(\d+)_", wheel.name)
@@ -79,7 +84,8 @@ def main() -> int:
     for problem in problems:
         print(f"{wheel.name}: {problem}", file=sys.stderr)
     if not problems:
-        print(f"{wheel.name}: {size / 1e6:.2f} MB, exports {len(names)} ib_*, needs {' '.join(libraries)}, auditwheel: {allowed}")
+        shown = names[0] if len(names) == 1 else f"{len(names)} ib_*"
+        print(f"{wheel.name}: {size / 1e6:.2f} MB, exports {shown}, needs {' '.join(libraries)}, auditwheel: {allowed}")
     return 1 if problems else 0
 
 

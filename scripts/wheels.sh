@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the Python wheels into build/wheels, with the C++ compiler of the ziglang package for glibc 2.17:
 #
-#   scripts/wheels.sh [x86_64|aarch64 ...]      default: both
+#   scripts/wheels.sh [x86_64|aarch64|cuda ...]      default: the first two
 #
+# cuda: infobatch-cuda, with the library that scripts/cuda.sh has built, for the glibc that this one needs.
 # Set-up: scripts/setup.sh wheels. Where nothing changed a wheel is made anew within seconds, and is the
 # same file to the byte. Logs: build/wheel-<processor>.log.
 set -euo pipefail
@@ -29,10 +30,47 @@ compiler() {
   chmod +x "$file"
 }
 
+# The wheel in a folder, checked; it takes the place of others of its kind.
+take_wheel() { # <folder> <pattern of its kind>
+  local wheel
+  wheel=$(basename "$1"/*.whl)
+  "$python" scripts/check_wheel.py "$1/$wheel" || fail "$wheel is not what it has to be, see above"
+  # Wheels of other versions must not be taken for this one's.
+  find build/wheels -name "$2" ! -name "$wheel" -delete
+  cmp -s "$1/$wheel" "build/wheels/$wheel" || mv "$1/$wheel" "build/wheels/$wheel"
+}
+
+cuda_wheel() {
+  local library=$PWD/build/cuda/cuda_kernels/libinfobatch_cuda.so folder=$PWD/build/wheel-cuda tag
+  [[ -e $library ]] || fail "cuda: run scripts/cuda.sh first (make cuda-wheel does)"
+  tag=$(objdump -T "$library" | grep -oE 'GLIBC_2\.[0-9]+' | sort -Vu | tail -n 1)
+  tag=manylinux_${tag#GLIBC_}
+  tag=${tag/./_}_$(uname -m)
+  rm -rf "$folder/out"
+  "$python" -m build --wheel --no-isolation --outdir "$folder/out" -C "build-dir=$folder" \
+    -C "wheel.tags=py3-none-$tag" -C "cmake.define.INFOBATCH_CUDA_LIBRARY=$library" \
+    python_bindings_optional/infobatch_cuda >build/wheel-cuda.log 2>&1 ||
+    { tail -n 40 build/wheel-cuda.log >&2; fail "cuda: the wheel cannot be built, see above"; }
+  take_wheel "$folder/out" 'infobatch_cuda-*.whl'
+  # The package of this machine finds it, and says what is missing where there is no GPU.
+  rm -rf "$folder/tried"
+  for wheel in build/wheels/infobatch_cuda-*.whl build/wheels/infobatch-*_"$(uname -m)".whl; do
+    "$python" -m zipfile -e "$wheel" "$folder/tried"
+  done
+  PYTHONPATH=$folder/tried "$python" - <<'EOF' || fail "cuda: the package does not find its library, see above"
+import infobatch
+
+_, cuda = infobatch.devices()
+assert bool(cuda.backend) != bool(cuda.reason), cuda
+print(f"wheels: infobatch.devices(): {cuda.type}, {cuda.backend or cuda.reason}")
+EOF
+}
+
 mkdir -p build/wheels
 for processor in "${processors[@]}"; do
+  if [[ $processor == cuda ]]; then cuda_wheel; continue; fi
   [[ $processor =~ ^(x86_64|aarch64)$ ]] ||
-    fail "wheels are for x86_64 and aarch64, got '$processor'; elsewhere pip builds from source: pip install ."
+    fail "wheels are for x86_64, aarch64 and cuda, got '$processor'; elsewhere pip builds from source: pip install ."
   folder=$PWD/build/wheel-$processor
   target=$processor-linux-gnu.2.17
   compiler "$folder/zig/cc" cc "$target"
@@ -45,9 +83,5 @@ for processor in "${processors[@]}"; do
     -C "cmake.define.CMAKE_C_COMPILER=$folder/zig/cc" -C "cmake.define.CMAKE_CXX_COMPILER=$folder/zig/c++" \
     . >"build/wheel-$processor.log" 2>&1 ||
     { tail -n 40 "build/wheel-$processor.log" >&2; fail "$processor: the wheel cannot be built, see above"; }
-  wheel=$(basename "$folder"/out/*.whl)
-  "$python" scripts/check_wheel.py "$folder/out/$wheel" || fail "$processor: $wheel is not what it has to be, see above"
-  # Wheels of other versions must not be taken for this one's.
-  find build/wheels -name "*_$processor.whl" ! -name "$wheel" -delete
-  cmp -s "$folder/out/$wheel" "build/wheels/$wheel" || mv "$folder/out/$wheel" "build/wheels/$wheel"
+  take_wheel "$folder/out" "infobatch-*_$processor.whl"
 done

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._errors import InfoBatchWarning
-from ._library import fail, lib
+from ._library import lib
 from ._session import warn
 
 #: What torch calls a device -> the package that carries its library, the library, and a developer's own.
@@ -31,6 +31,9 @@ class Device:
         backend: what works there, for ``InfoBatch(..., backend=...)``; ``""`` where nothing does.
         library: path of its library; ``""``: the package's own.
         reason: why nothing works there; ``""`` where something does.
+
+    >>> Device("cuda", "", "libinfobatch_cuda.so", "no CUDA device").reason
+    'no CUDA device'
     """
 
     type: str
@@ -106,7 +109,10 @@ def _wanted(backend: str) -> str:
         raise ValueError(
             f"InfoBatch: backend must be one whose library is installed ({there}), got {backend!r}{cure}"
         )
-    return _load(path)
+    try:
+        return _load(path)
+    except ValueError as error:
+        raise ValueError(f"InfoBatch: backend {backend!r} cannot be used here: {error}") from None
 
 
 def _type_of(device: Any) -> str:
@@ -136,9 +142,10 @@ def _library_of(kind: str) -> str | None:
 
 
 def _load(path: str) -> str:
+    """The name of the backend. Raises ValueError with no more than the reason."""
     name = c_char_p()
-    if status := lib.ib_load_backend(os.fsencode(path), byref(name)):
-        fail(status, "InfoBatch")
+    if lib.ib_load_backend(os.fsencode(path), byref(name)):
+        raise ValueError((lib.ib_last_reason() or b"").decode("utf-8", "replace"))
     return (name.value or b"").decode()
 
 

@@ -122,7 +122,8 @@ try:
     InfoBatch(10, 2, backend="cuda")
 except ValueError as error:
     assert str(error) == (
-        "InfoBatch: backend must be one whose library is installed (cpu), got 'cuda'; pip install infobatch-cuda"
+        "InfoBatch: backend must be one whose library is installed (cpu), got 'cuda'; "
+        "pip install infobatch-cuda"
     ), error
 else:
     raise AssertionError
