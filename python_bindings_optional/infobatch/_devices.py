@@ -92,8 +92,8 @@ def choose(device: Any, backend: str | None) -> str | None:
         if path not in _told:
             _told.add(path)
             warn(
-                f"InfoBatch: the library of {kind} is installed but cannot be used, so the boundary of an epoch "
-                f"stays on the processor: {error}. backend='cpu' says that this is wanted",
+                f"InfoBatch: the library of {kind} is installed but cannot be used, so the boundary of an "
+                f"epoch stays on the processor: {error}. backend='cpu' says that this is wanted",
                 InfoBatchWarning,
             )
         return None

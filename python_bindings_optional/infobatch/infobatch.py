@@ -148,8 +148,8 @@ class InfoBatch(_DataSet):
             - ``drop_last``: whether the loader drops a short last batch; ``lookahead``: a prefetcher runs
               further ahead as it goes.
             - ``device``: where the losses will be; default: where the first ones are.
-            - ``backend``: what works through the boundaries, a name of `devices`: ``"cpu"``, or ``"cuda"`` where
-              ``infobatch-cuda`` is installed. Default: that of ``device``, where there is one.
+            - ``backend``: what works through the boundaries, a name of `devices`: ``"cpu"``, or ``"cuda"``
+              where ``infobatch-cuda`` is installed. Default: that of ``device``, where there is one.
             - ``threads``: of the epoch boundary, 0: as many as the process may use.
             - ``columns``: ``{"class": labels}``, values of your own for every sample (see `set_column`).
             - ``group``: the ranks that train this run together: a process group of torch.distributed, one
