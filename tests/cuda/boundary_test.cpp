@@ -168,10 +168,11 @@ EpochRule rule_of(Sort sort, KeepMode mode, const Columns& columns, Team& team) 
 }
 
 /// The plan of the engine and that of the kernels.
-void require_same_plan(std::int64_t n,
-                       const EpochRule& rule,
-                       const Columns& columns,
-                       const detail::ShuffleConstants& constants = {}) {
+/// @return how many are kept.
+std::int64_t require_same_plan(std::int64_t n,
+                               const EpochRule& rule,
+                               const Columns& columns,
+                               const detail::ShuffleConstants& constants = {}) {
   Team team(1);
   PlanOptions options;
   options.shuffle = constants;
@@ -198,6 +199,7 @@ void require_same_plan(std::int64_t n,
     REQUIRE(outcome.counts[c].keep_below == expected.counts[c].keep_below);
     REQUIRE(outcome.counts[c].weight == expected.counts[c].weight);
   }
+  return outcome.kept;
 }
 
 /// Level 1 alone, and two levels, at sizes that an emulation can bear.
@@ -298,6 +300,18 @@ TEST_CASE("cuda: a plan of half a million samples is the engine's", "[cuda][rule
   const Columns columns(kSize);
   require_same_plan(kSize, rule_of(Sort::kBelow, KeepMode::kBernoulli, columns, team), columns);
   require_same_plan(kSize, rule_of(Sort::kRanks, KeepMode::kExact, columns, team), columns);
+}
+
+// Five minutes under emulation, so it runs when it is asked for: infobatch_cuda_tests "[true_size]".
+TEST_CASE("cuda: a plan of two levels with the rule's own constants is the engine's",
+          "[.][true_size][cuda][rule8]") {
+  const WithSchedule with(schedules()[0]);
+  constexpr std::int64_t kSize = 20'000'000;
+  Team team(1);
+  const Columns columns(kSize);
+  const auto rule = rule_of(Sort::kBelow, KeepMode::kBernoulli, columns, team);
+  const std::int64_t kept = require_same_plan(kSize, rule, columns);
+  REQUIRE(detail::shuffle_shape(kept).bits2 > 0);
 }
 
 TEST_CASE("cuda: cuts by draws and by ranks are the engine's", "[cuda][rule4]") {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import copy
 import gc
+import json
 import pickle
 import random
 import subprocess
