@@ -302,7 +302,7 @@ TEST_CASE("cuda: a plan of half a million samples is the engine's", "[cuda][rule
   require_same_plan(kSize, rule_of(Sort::kRanks, KeepMode::kExact, columns, team), columns);
 }
 
-// Five minutes under emulation, so it runs when it is asked for: infobatch_cuda_tests "[true_size]".
+// Half a minute under emulation: runs when it is asked for, infobatch_cuda_tests "[true_size]".
 TEST_CASE("cuda: a plan of two levels with the rule's own constants is the engine's",
           "[.][true_size][cuda][rule8]") {
   const WithSchedule with(schedules()[0]);
