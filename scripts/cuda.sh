@@ -27,6 +27,18 @@ undeclared=$(nm -D --defined-only build/cuda/cuda_kernels/libinfobatch_cuda.so |
 needed=$(readelf -d build/cuda/cuda_kernels/libinfobatch_cuda.so | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
   grep -vE '^(lib(stdc\+\+|gcc_s|m|c|dl|rt|pthread)|ld-linux.*)\.so' || true)
 [[ -z $needed ]] || fail "libinfobatch_cuda.so must need no library of CUDA or torch, got: $needed"
+# One build of both skins of a device: the binding to a torch with CUDA, where set-up has installed one.
+torch_root=
+if [[ -f $state ]]; then . "$state"; fi
+if [[ -e $torch_root/lib/libtorch_cuda.so ]]; then
+  log=build/cuda-torch.log
+  step_of_torch=samplers/CMakeFiles/infobatch_samplers.dir/detail/fused_step.cpp.o
+  { cmake --preset cuda -B build/cuda-torch --log-level=WARNING -DINFOBATCH_TORCH=ON "-DINFOBATCH_TORCH_ROOT=$torch_root" \
+      -DINFOBATCH_TESTS=OFF -DINFOBATCH_BENCH=OFF -DINFOBATCH_PCH=OFF &&
+    cmake --build build/cuda-torch --target "$step_of_torch" cuda_kernels/CMakeFiles/infobatch_cuda_objects.dir/device.cu.o; } >"$log" 2>&1 ||
+    { grep -vE '^ptxas info|bytes stack frame|Used [0-9]+ registers' "$log" >&2; fail "torch's CUDA build and nvcc do not go together, see above"; }
+  say "with torch's CUDA build: configured, and compiled where both meet"
+fi
 status=0
 build/cuda/tests/cuda/infobatch_cuda_device_tests || status=$?
 ((status == 77 || status == 0)) || fail "a case failed on the device"
