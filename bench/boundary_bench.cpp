@@ -8,12 +8,12 @@
 // samples; times_read, the average against reading the score table with as many threads in this
 // process.
 
-#include <infobatch/buffer.hpp>
 #include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/buffer.hpp>
 #include <infobatch/detail/kernels.hpp>
-#include <infobatch/random_words.hpp>
-#include <infobatch/streams.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/random_words.hpp>
+#include <infobatch/detail/streams.hpp>
+#include <infobatch/detail/threads.hpp>
 
 #include <benchmark/benchmark.h>
 

@@ -10,7 +10,7 @@
 #include <cuda_kernels/fold.hpp>
 #include <cuda_kernels/plan_builder.hpp>
 #include <cuda_kernels/step.hpp>
-#include <infobatch/philox.hpp>
+#include <infobatch/detail/philox.hpp>
 
 #include <algorithm>
 #include <chrono>

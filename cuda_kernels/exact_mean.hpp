@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cuda_kernels/device.hpp>
-#include <infobatch/exact_mean.hpp>
+#include <infobatch/detail/exact_mean.hpp>
 
 #include <cstdint>
 

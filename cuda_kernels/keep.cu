@@ -1,9 +1,9 @@
 #include <cuda_kernels/algorithms.hpp>
 #include <cuda_kernels/keep.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/sample_class.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/sample_class.hpp>
-#include <infobatch/streams.hpp>
 
 #include <algorithm>
 

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <cuda_kernels/device.hpp>
-#include <infobatch/classifier.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/plan_builder.hpp>
+#include <infobatch/detail/classifier.hpp>
+#include <infobatch/detail/keep.hpp>
+#include <infobatch/detail/plan_builder.hpp>
 
 #include <cstdint>
 #include <vector>

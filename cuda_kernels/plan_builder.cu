@@ -3,7 +3,7 @@
 #include <cuda_kernels/select.hpp>
 #include <cuda_kernels/shuffle.hpp>
 #include <infobatch/detail/class_rules.hpp>
-#include <infobatch/streams.hpp>
+#include <infobatch/detail/streams.hpp>
 
 #include <array>
 #include <vector>

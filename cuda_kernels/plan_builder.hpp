@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cuda_kernels/device.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/shuffle.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/shuffle.hpp>
 
 namespace infobatch::cuda {
 

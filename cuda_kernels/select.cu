@@ -1,8 +1,8 @@
 #include <cuda_kernels/select.hpp>
 #include <infobatch/detail/draw_window.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/sample_class.hpp>
-#include <infobatch/streams.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/sample_class.hpp>
+#include <infobatch/detail/streams.hpp>
 
 #include <cmath>
 #include <vector>

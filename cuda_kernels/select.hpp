@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cuda_kernels/device.hpp>
-#include <infobatch/classifier.hpp>
-#include <infobatch/draw_cut.hpp>
+#include <infobatch/detail/classifier.hpp>
+#include <infobatch/detail/draw_cut.hpp>
 
 #include <cstdint>
 

@@ -1,8 +1,8 @@
 #include <cuda_kernels/algorithms.hpp>
 #include <cuda_kernels/shuffle.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/streams.hpp>
 
 // Fisher-Yates of a bucket, all places at once.
 //

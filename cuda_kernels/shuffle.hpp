@@ -1,8 +1,8 @@
 #pragma once
 
 #include <cuda_kernels/device.hpp>
-#include <infobatch/epoch_rule.hpp>
-#include <infobatch/shuffle.hpp>
+#include <infobatch/detail/epoch_rule.hpp>
+#include <infobatch/detail/shuffle.hpp>
 
 #include <cstdint>
 

@@ -4,8 +4,8 @@
 #include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/c_device_step.hpp>
 #include <infobatch/detail/json.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/version.hpp>
 

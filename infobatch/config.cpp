@@ -1,12 +1,12 @@
-#include <infobatch/annealing.hpp>
-#include <infobatch/budget.hpp>
 #include <infobatch/config.hpp>
+#include <infobatch/detail/annealing.hpp>
+#include <infobatch/detail/budget.hpp>
 #include <infobatch/detail/config_fields.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/json.hpp>
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/options.hpp>
-#include <infobatch/policy.hpp>
 
 #include <algorithm>
 #include <iterator>

@@ -2,8 +2,8 @@
 #include <infobatch/detail/config_fields.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/json.hpp>
+#include <infobatch/detail/options.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/options.hpp>
 
 #include <cstddef>
 #include <optional>

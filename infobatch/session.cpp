@@ -1,11 +1,11 @@
-#include <infobatch/atomic_file.hpp>
+#include <infobatch/detail/atomic_file.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/detail/limits.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/planner.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/session/run.hpp>
 

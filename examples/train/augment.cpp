@@ -1,6 +1,6 @@
 #include <examples/train/augment.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/streams.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/streams.hpp>
 
 namespace infobatch::train {
 namespace {

@@ -1,5 +1,5 @@
 #include <examples/train/dataset_builtin.hpp>
-#include <infobatch/philox.hpp>
+#include <infobatch/detail/philox.hpp>
 
 #include <algorithm>
 #include <array>

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
-#include <infobatch/classifier.hpp>
+#include <infobatch/detail/buffer.hpp>
+#include <infobatch/detail/classifier.hpp>
+#include <infobatch/detail/epoch_rule.hpp>
+#include <infobatch/detail/exact_mean.hpp>
+#include <infobatch/detail/plan_builder.hpp>
 #include <infobatch/detail/step_functions.hpp>
-#include <infobatch/epoch_rule.hpp>
-#include <infobatch/exact_mean.hpp>
-#include <infobatch/plan_builder.hpp>
 #include <infobatch/session/fold.hpp>
 
 #include <cstdint>

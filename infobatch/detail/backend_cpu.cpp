@@ -1,11 +1,11 @@
 #include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/backend_status.hpp>
 #include <infobatch/detail/float_environment.hpp>
+#include <infobatch/detail/keep.hpp>
+#include <infobatch/detail/select.hpp>
+#include <infobatch/detail/shuffle.hpp>
+#include <infobatch/detail/threads.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/select.hpp>
-#include <infobatch/shuffle.hpp>
-#include <infobatch/threads.hpp>
 
 #include <algorithm>
 #include <cstring>

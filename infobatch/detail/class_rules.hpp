@@ -1,9 +1,9 @@
 #pragma once
 
+#include <infobatch/detail/keep.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/detail/whole_batches.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/streams.hpp>
 
 #include <cstdint>
 #include <vector>

@@ -2,7 +2,7 @@
 
 #include <infobatch/card.hpp>
 #include <infobatch/config.hpp>
-#include <infobatch/options.hpp>
+#include <infobatch/detail/options.hpp>
 
 #include <cstdint>
 #include <optional>

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <infobatch/detail/level.hpp>
-#include <infobatch/shuffle.hpp>
+#include <infobatch/detail/shuffle.hpp>
 
 #include <vector>
 

@@ -1,7 +1,7 @@
 #include <infobatch/detail/fisher_yates.hpp>
 #include <infobatch/detail/kernels.hpp>
-#include <infobatch/random_words.hpp>
-#include <infobatch/shuffle.hpp>
+#include <infobatch/detail/random_words.hpp>
+#include <infobatch/detail/shuffle.hpp>
 
 #include <algorithm>
 #include <cstring>

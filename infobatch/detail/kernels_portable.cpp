@@ -1,7 +1,7 @@
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/detail/lanes.hpp>
+#include <infobatch/detail/philox.hpp>
 #include <infobatch/detail/sum_lanes.hpp>
-#include <infobatch/philox.hpp>
 
 #include <cstring>
 

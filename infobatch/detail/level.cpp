@@ -1,7 +1,7 @@
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/detail/level.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/random_words.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/random_words.hpp>
 
 #include <algorithm>
 #include <cstring>

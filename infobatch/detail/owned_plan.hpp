@@ -1,7 +1,7 @@
 #pragma once
 
+#include <infobatch/detail/plan_builder.hpp>
 #include <infobatch/plan.hpp>
-#include <infobatch/plan_builder.hpp>
 
 #include <cstdint>
 #include <utility>

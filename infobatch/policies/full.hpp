@@ -1,6 +1,6 @@
 #pragma once
 
-#include <infobatch/policy.hpp>
+#include <infobatch/detail/policy.hpp>
 
 namespace infobatch {
 

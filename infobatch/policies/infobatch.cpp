@@ -1,4 +1,4 @@
-#include <infobatch/options.hpp>
+#include <infobatch/detail/options.hpp>
 #include <infobatch/policies/infobatch.hpp>
 
 namespace infobatch {

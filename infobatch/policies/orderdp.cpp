@@ -1,7 +1,7 @@
-#include <infobatch/annealing.hpp>
-#include <infobatch/options.hpp>
+#include <infobatch/detail/annealing.hpp>
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/policies/orderdp.hpp>
-#include <infobatch/streams.hpp>
 
 #include <algorithm>
 #include <limits>

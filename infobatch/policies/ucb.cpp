@@ -1,5 +1,5 @@
-#include <infobatch/annealing.hpp>
-#include <infobatch/options.hpp>
+#include <infobatch/detail/annealing.hpp>
+#include <infobatch/detail/options.hpp>
 #include <infobatch/policies/ucb.hpp>
 
 namespace infobatch {

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
 #include <infobatch/card.hpp>
 #include <infobatch/column.hpp>
+#include <infobatch/detail/buffer.hpp>
 
 #include <cstddef>
 #include <cstdint>

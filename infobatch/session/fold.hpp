@@ -1,7 +1,7 @@
 #pragma once
 
 #include <infobatch/card.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/threads.hpp>
 
 #include <cstdint>
 

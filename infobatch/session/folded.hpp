@@ -1,7 +1,7 @@
 #pragma once
 
+#include <infobatch/detail/sample_class.hpp>
 #include <infobatch/host_device.hpp>
-#include <infobatch/sample_class.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session/fold.hpp>
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
+#include <infobatch/detail/buffer.hpp>
+#include <infobatch/detail/position_table.hpp>
 #include <infobatch/plan.hpp>
-#include <infobatch/position_table.hpp>
 
 #include <cstdint>
 

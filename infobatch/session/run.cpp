@@ -1,10 +1,10 @@
-#include <infobatch/annealing.hpp>
-#include <infobatch/budget.hpp>
+#include <infobatch/detail/annealing.hpp>
 #include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/budget.hpp>
 #include <infobatch/detail/float_environment.hpp>
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/options.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/session/run.hpp>
 
 #include <algorithm>

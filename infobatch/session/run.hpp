@@ -1,7 +1,7 @@
 #pragma once
 
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
+#include <infobatch/detail/planner.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/session/columns.hpp>
 #include <infobatch/session/delivery.hpp>

@@ -1,7 +1,7 @@
-#include <infobatch/budget.hpp>
+#include <infobatch/detail/budget.hpp>
 #include <infobatch/detail/float_environment.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session/run.hpp>
 

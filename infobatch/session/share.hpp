@@ -1,6 +1,6 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
+#include <infobatch/detail/buffer.hpp>
 #include <infobatch/detail/owned_plan.hpp>
 #include <infobatch/plan.hpp>
 #include <infobatch/session.hpp>

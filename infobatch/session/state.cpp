@@ -1,8 +1,8 @@
 #include <infobatch/detail/json.hpp>
 #include <infobatch/detail/json_fields.hpp>
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/options.hpp>
-#include <infobatch/safetensors.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session/share.hpp>
 #include <infobatch/session/state.hpp>

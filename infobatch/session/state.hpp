@@ -2,7 +2,7 @@
 
 #include <infobatch/column.hpp>
 #include <infobatch/config.hpp>
-#include <infobatch/planner.hpp>
+#include <infobatch/detail/planner.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/session/soundness.hpp>
 #include <infobatch/session/totals.hpp>

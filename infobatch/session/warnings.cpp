@@ -1,4 +1,4 @@
-#include <infobatch/annealing.hpp>
+#include <infobatch/detail/annealing.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/session/warnings.hpp>

@@ -1,6 +1,6 @@
 #include <cuda_kernels/backend.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <tests/cuda/schedules.hpp>
 #include <tests/support/catch2_shim.hpp>

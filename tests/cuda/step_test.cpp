@@ -1,6 +1,6 @@
 #include <cuda_kernels/half.hpp>
 #include <cuda_kernels/step.hpp>
-#include <infobatch/philox.hpp>
+#include <infobatch/detail/philox.hpp>
 #include <infobatch/score.hpp>
 #include <tests/cuda/device_array.hpp>
 #include <tests/cuda/schedules.hpp>

@@ -1,7 +1,7 @@
 #include <infobatch/backends.hpp>
 #include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>

@@ -1,5 +1,5 @@
-#include <infobatch/annealing.hpp>
 #include <infobatch/config.hpp>
+#include <infobatch/detail/annealing.hpp>
 #include <infobatch/error.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>

@@ -1,5 +1,5 @@
+#include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/safetensors.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/reseal.hpp>

@@ -1,8 +1,8 @@
 #include <infobatch/config.hpp>
 #include <infobatch/detail/json.hpp>
 #include <infobatch/detail/json_fields.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/policy.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 

@@ -1,9 +1,9 @@
 #include <infobatch/c_api.h>
 #include <infobatch/card.hpp>
 #include <infobatch/detail/json.hpp>
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/options.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>

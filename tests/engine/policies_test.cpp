@@ -1,10 +1,10 @@
-#include <infobatch/annealing.hpp>
-#include <infobatch/budget.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
+#include <infobatch/detail/annealing.hpp>
+#include <infobatch/detail/budget.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/planner.hpp>
+#include <infobatch/detail/policy.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/session.hpp>
-#include <infobatch/streams.hpp>
 #include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>

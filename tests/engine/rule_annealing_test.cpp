@@ -1,4 +1,4 @@
-#include <infobatch/annealing.hpp>
+#include <infobatch/detail/annealing.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>

@@ -1,4 +1,4 @@
-#include <infobatch/budget.hpp>
+#include <infobatch/detail/budget.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>

@@ -1,6 +1,6 @@
-#include <infobatch/philox.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/session.hpp>
-#include <infobatch/streams.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 

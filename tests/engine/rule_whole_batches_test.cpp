@@ -1,9 +1,9 @@
-#include <infobatch/annealing.hpp>
-#include <infobatch/budget.hpp>
+#include <infobatch/detail/annealing.hpp>
+#include <infobatch/detail/budget.hpp>
+#include <infobatch/detail/exact_mean.hpp>
+#include <infobatch/detail/planner.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/exact_mean.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>

@@ -1,4 +1,4 @@
-#include <infobatch/atomic_file.hpp>
+#include <infobatch/detail/atomic_file.hpp>
 #include <tests/failures/calls.hpp>
 #include <tests/failures/injection.hpp>
 #include <tests/failures/world.hpp>

@@ -1,4 +1,4 @@
-#include <infobatch/atomic_file.hpp>
+#include <infobatch/detail/atomic_file.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/session.hpp>
 #include <tests/support/catch2_shim.hpp>

@@ -1,5 +1,5 @@
+#include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/safetensors.hpp>
 #include <infobatch/score.hpp>
 #include <tests/failures/world.hpp>
 #include <tests/support/run.hpp>

@@ -1,8 +1,8 @@
 #include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/planner.hpp>
+#include <infobatch/detail/policy.hpp>
+#include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
-#include <infobatch/safetensors.hpp>
 #include <infobatch/session.hpp>
 #include <infobatch/session/state.hpp>
 #include <tests/fuzz/oracles.hpp>

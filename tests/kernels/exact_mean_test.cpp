@@ -1,5 +1,5 @@
-#include <infobatch/exact_mean.hpp>
-#include <infobatch/select.hpp>
+#include <infobatch/detail/exact_mean.hpp>
+#include <infobatch/detail/select.hpp>
 #include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>
 

@@ -1,5 +1,5 @@
+#include <infobatch/detail/threads.hpp>
 #include <infobatch/session.hpp>
-#include <infobatch/threads.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 

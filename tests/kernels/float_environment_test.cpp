@@ -2,12 +2,12 @@
 #include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/owned_plan.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/planner.hpp>
-#include <infobatch/policy.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/planner.hpp>
+#include <infobatch/detail/policy.hpp>
+#include <infobatch/detail/threads.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
-#include <infobatch/threads.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 

@@ -1,8 +1,8 @@
+#include <infobatch/detail/keep.hpp>
 #include <infobatch/detail/kernels.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/streams.hpp>
 #include <tests/kernels/plan_fixture.hpp>
 #include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>

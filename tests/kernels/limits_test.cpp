@@ -1,6 +1,6 @@
-#include <infobatch/buffer.hpp>
+#include <infobatch/detail/buffer.hpp>
 #include <infobatch/detail/limits.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/threads.hpp>
 #include <tests/support/catch2_shim.hpp>
 
 #include <sys/stat.h>

@@ -1,5 +1,5 @@
-#include <infobatch/philox.hpp>
-#include <infobatch/random_words.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/random_words.hpp>
 #include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>
 

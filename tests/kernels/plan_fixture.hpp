@@ -1,7 +1,7 @@
 #pragma once
 
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/shuffle.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/shuffle.hpp>
 
 #include <cstdint>
 #include <utility>

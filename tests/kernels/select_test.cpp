@@ -1,4 +1,4 @@
-#include <infobatch/select.hpp>
+#include <infobatch/detail/select.hpp>
 #include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>
 

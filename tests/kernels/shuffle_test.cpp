@@ -1,4 +1,4 @@
-#include <infobatch/shuffle.hpp>
+#include <infobatch/detail/shuffle.hpp>
 #include <tests/kernels/plan_fixture.hpp>
 #include <tests/kernels/simd_levels.hpp>
 #include <tests/support/catch2_shim.hpp>

@@ -1,5 +1,5 @@
-#include <infobatch/buffer.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/buffer.hpp>
+#include <infobatch/detail/threads.hpp>
 #include <tests/support/catch2_shim.hpp>
 
 #include <atomic>

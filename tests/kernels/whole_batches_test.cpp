@@ -1,8 +1,8 @@
 #include <infobatch/config.hpp>
+#include <infobatch/detail/keep.hpp>
+#include <infobatch/detail/philox.hpp>
 #include <infobatch/detail/whole_batches.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/philox.hpp>
 #include <tests/kernels/plan_fixture.hpp>
 #include <tests/support/catch2_shim.hpp>
 

@@ -1,6 +1,6 @@
+#include <infobatch/detail/threads.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session/fold.hpp>
-#include <infobatch/threads.hpp>
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 

@@ -3,8 +3,8 @@
 // States that were changed and carry a checksum that fits, so that tests reach the checks behind
 // it.
 
+#include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/safetensors.hpp>
 
 #include <cstdint>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include <infobatch/philox.hpp>
+#include <infobatch/detail/philox.hpp>
 #include <tests/train/fixture.hpp>
 
 #include <dirent.h>

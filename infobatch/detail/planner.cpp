@@ -1,8 +1,8 @@
-#include <infobatch/annealing.hpp>
-#include <infobatch/budget.hpp>
+#include <infobatch/detail/annealing.hpp>
 #include <infobatch/detail/backend.hpp>
+#include <infobatch/detail/budget.hpp>
 #include <infobatch/detail/float_environment.hpp>
-#include <infobatch/planner.hpp>
+#include <infobatch/detail/planner.hpp>
 #include <infobatch/score.hpp>
 
 #include <utility>

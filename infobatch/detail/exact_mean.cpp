@@ -1,6 +1,6 @@
+#include <infobatch/detail/exact_mean.hpp>
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/kernels.hpp>
-#include <infobatch/exact_mean.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/threads.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <infobatch/draw_cut.hpp>
+#include <infobatch/detail/draw_cut.hpp>
 
 #include <cstdint>
 

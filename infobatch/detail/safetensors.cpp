@@ -1,6 +1,6 @@
 #include <infobatch/detail/json.hpp>
+#include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/safetensors.hpp>
 
 #include <cstring>
 #include <optional>

@@ -1,8 +1,8 @@
-#include <infobatch/classifier.hpp>
-#include <infobatch/random_words.hpp>
-#include <infobatch/sample_class.hpp>
-#include <infobatch/select.hpp>
-#include <infobatch/streams.hpp>
+#include <infobatch/detail/classifier.hpp>
+#include <infobatch/detail/random_words.hpp>
+#include <infobatch/detail/sample_class.hpp>
+#include <infobatch/detail/select.hpp>
+#include <infobatch/detail/streams.hpp>
 
 #include <algorithm>
 #include <cstring>

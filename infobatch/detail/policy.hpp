@@ -3,7 +3,7 @@
 #include <infobatch/card.hpp>
 #include <infobatch/config.hpp>
 #include <infobatch/detail/backend.hpp>
-#include <infobatch/epoch_rule.hpp>
+#include <infobatch/detail/epoch_rule.hpp>
 
 #include <cstdint>
 #include <string>

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
+#include <infobatch/detail/buffer.hpp>
+#include <infobatch/detail/keep.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/streams.hpp>
+#include <infobatch/detail/threads.hpp>
 #include <infobatch/host_device.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/philox.hpp>
-#include <infobatch/streams.hpp>
-#include <infobatch/threads.hpp>
 
 #include <cstdint>
 

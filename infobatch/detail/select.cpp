@@ -1,7 +1,7 @@
 #include <infobatch/detail/draw_window.hpp>
 #include <infobatch/detail/kernels.hpp>
-#include <infobatch/random_words.hpp>
-#include <infobatch/select.hpp>
+#include <infobatch/detail/random_words.hpp>
+#include <infobatch/detail/select.hpp>
 
 #include <algorithm>
 #include <cmath>

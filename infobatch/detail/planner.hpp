@@ -1,8 +1,8 @@
 #pragma once
 
 #include <infobatch/config.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/policy.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/session/plan_holder.hpp>
 #include <infobatch/statistics.hpp>
 

@@ -1,6 +1,6 @@
 #include <infobatch/detail/float_environment.hpp>
 #include <infobatch/detail/limits.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/threads.hpp>
 
 #include <algorithm>
 #include <atomic>

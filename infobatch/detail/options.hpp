@@ -2,7 +2,7 @@
 
 #include <infobatch/card.hpp>
 #include <infobatch/config.hpp>
-#include <infobatch/epoch_rule.hpp>
+#include <infobatch/detail/epoch_rule.hpp>
 
 #include <string>
 #include <vector>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
+#include <infobatch/detail/buffer.hpp>
 
 #include <cstdint>
 #include <limits>

@@ -1,7 +1,7 @@
+#include <infobatch/detail/keep.hpp>
 #include <infobatch/detail/kernels.hpp>
+#include <infobatch/detail/random_words.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/random_words.hpp>
 
 #include <algorithm>
 #include <array>

@@ -1,7 +1,7 @@
 #include <infobatch/detail/config_fields.hpp>
 #include <infobatch/detail/json.hpp>
-#include <infobatch/options.hpp>
-#include <infobatch/policy.hpp>
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/policy.hpp>
 
 #include <algorithm>
 #include <cstring>

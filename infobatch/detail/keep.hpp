@@ -1,9 +1,9 @@
 #pragma once
 
-#include <infobatch/epoch_rule.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/select.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/epoch_rule.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/select.hpp>
+#include <infobatch/detail/threads.hpp>
 
 #include <cstdint>
 #include <vector>

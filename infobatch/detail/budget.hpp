@@ -1,9 +1,9 @@
 #pragma once
 
-#include <infobatch/annealing.hpp>
 #include <infobatch/config.hpp>
-#include <infobatch/options.hpp>
-#include <infobatch/policy.hpp>
+#include <infobatch/detail/annealing.hpp>
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/policy.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <infobatch/buffer.hpp>
-#include <infobatch/epoch_rule.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/buffer.hpp>
+#include <infobatch/detail/epoch_rule.hpp>
+#include <infobatch/detail/threads.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -1,10 +1,10 @@
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/policies/full.hpp>
 #include <infobatch/policies/infobatch.hpp>
 #include <infobatch/policies/infobatch_quantile.hpp>
 #include <infobatch/policies/orderdp.hpp>
 #include <infobatch/policies/random.hpp>
 #include <infobatch/policies/ucb.hpp>
-#include <infobatch/policy.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,11 +1,11 @@
 #include <infobatch/config.hpp>
 #include <infobatch/detail/class_rules.hpp>
+#include <infobatch/detail/keep.hpp>
+#include <infobatch/detail/plan_builder.hpp>
+#include <infobatch/detail/select.hpp>
+#include <infobatch/detail/shuffle.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/error.hpp>
-#include <infobatch/keep.hpp>
-#include <infobatch/plan_builder.hpp>
-#include <infobatch/select.hpp>
-#include <infobatch/shuffle.hpp>
-#include <infobatch/streams.hpp>
 
 #include <algorithm>
 #include <array>

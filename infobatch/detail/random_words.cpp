@@ -1,5 +1,5 @@
 #include <infobatch/detail/kernels.hpp>
-#include <infobatch/random_words.hpp>
+#include <infobatch/detail/random_words.hpp>
 
 namespace infobatch {
 

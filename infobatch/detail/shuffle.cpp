@@ -2,7 +2,7 @@
 #include <infobatch/detail/fisher_yates.hpp>
 #include <infobatch/detail/kernels.hpp>
 #include <infobatch/detail/level.hpp>
-#include <infobatch/shuffle.hpp>
+#include <infobatch/detail/shuffle.hpp>
 
 #include <algorithm>
 #include <atomic>

@@ -1,4 +1,4 @@
-#include <infobatch/buffer.hpp>
+#include <infobatch/detail/buffer.hpp>
 
 #include <cstdint>
 #include <cstdlib>

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <infobatch/classifier.hpp>
+#include <infobatch/detail/classifier.hpp>
+#include <infobatch/detail/philox.hpp>
+#include <infobatch/detail/streams.hpp>
 #include <infobatch/host_device.hpp>
-#include <infobatch/philox.hpp>
 #include <infobatch/score.hpp>
-#include <infobatch/streams.hpp>
 
 #include <cstdint>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <infobatch/classifier.hpp>
+#include <infobatch/detail/classifier.hpp>
 #include <infobatch/detail/short_list.hpp>
 
 #include <cstdint>

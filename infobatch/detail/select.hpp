@@ -1,9 +1,9 @@
 #pragma once
 
-#include <infobatch/classifier.hpp>
-#include <infobatch/draw_cut.hpp>
-#include <infobatch/sample_class.hpp>
-#include <infobatch/threads.hpp>
+#include <infobatch/detail/classifier.hpp>
+#include <infobatch/detail/draw_cut.hpp>
+#include <infobatch/detail/sample_class.hpp>
+#include <infobatch/detail/threads.hpp>
 
 #include <cstdint>
 
