@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,23 @@ import lightning_run
 import torch
 from lightning.fabric import Fabric
 from lightning.pytorch import Trainer
-from lightning_run import BATCH, SAMPLES, TOP_RATE, Data, Model, Points, train
+from lightning.pytorch.utilities import CombinedLoader
+from lightning_run import BATCH, SAMPLES, TOP_RATE, Data, Model, Points, Watch, train
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from infobatch import InfoBatch
+from infobatch import InfoBatch, InfoBatchWarning, RankError
+from infobatch._ranks import Ranks
 from infobatch.lightning import InfoBatchCallback
 
 EPOCHS = 6
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
 
 
 def ids_of(result: dict[str, Any]) -> list[int]:
@@ -206,10 +216,7 @@ def test_a_batch_sampler_that_lightning_would_deal_out_once_more_is_refused(rank
 def fit(callback: Callable[[InfoBatch], Any] = InfoBatchCallback, **options: Any) -> None:
     data = Data({"epochs": EPOCHS})
     data.setup("fit")
-    trainer = Trainer(
-        max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[callback(data.ib)], **options,
-    )  # fmt: skip
+    trainer = Trainer(max_epochs=EPOCHS, callbacks=[callback(data.ib)], **QUIET, **options)
     trainer.fit(Model(data, {"epochs": EPOCHS}), data)
 
 
@@ -223,6 +230,7 @@ def fit(callback: Callable[[InfoBatch], Any] = InfoBatchCallback, **options: Any
             {"reload_dataloaders_every_n_epochs": 2},
             "reload_dataloaders_every_n_epochs must be 1 or absent, got 2",
         ),
+        ({"val_check_interval": 30}, "must be a share of the epoch, as 0.25, got 30 batches"),
     ],
 )
 def test_options_that_break_an_epoch_off_are_refused_by_name(options: dict[str, Any], text: str) -> None:
@@ -245,6 +253,135 @@ def test_what_is_no_infobatch_is_refused() -> None:
         fit(callback=lambda ib: InfoBatchCallback(list))  # type: ignore[arg-type,return-value]
     with pytest.raises(RuntimeError, match="made when fit begins"):
         InfoBatchCallback(lambda: InfoBatch(4, 2)).infobatch  # noqa: B018
+
+
+def test_batches_between_validations_may_be_counted_over_epochs() -> None:
+    fit(val_check_interval=30, check_val_every_n_epoch=None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "other", "refused"),
+    [
+        ("max_size_cycle", 1200, "got 75 by another loader beside it, in mode 'max_size_cycle'.*repeat its"),
+        ("min_size", 100, "got 7 by another loader beside it, in mode 'min_size'.*cut its epochs"),
+        ("max_size_cycle", 100, None),
+        ("min_size", 1200, None),
+        ("max_size", 1200, None),
+    ],
+)
+def test_several_loaders_must_not_change_the_length_of_an_epoch(
+    mode: str, other: int, refused: str | None
+) -> None:
+    class Two(Data):
+        def train_dataloader(self) -> Any:
+            loaders = [super().train_dataloader(), DataLoader(Points(other, 4), BATCH)]
+            return CombinedLoader(loaders, mode)
+
+    class First(Model):
+        def training_step(self, batch: Any, index: int) -> Any:
+            if batch[0] is not None:
+                delivered.append(len(batch[0][2]))
+                return super().training_step(batch[0], index)
+
+    data, delivered = Two({"epochs": 3}), []
+    trainer = Trainer(max_epochs=3, callbacks=[InfoBatchCallback(lambda: data.ib)], **QUIET)
+    if refused is not None:
+        with pytest.raises(ValueError, match=f"must have the 38 batches of the run's loader, {refused}"):
+            trainer.fit(First(data, {}), data)
+        assert not delivered
+        return
+    trainer.fit(First(data, {}), data)
+    assert sum(delivered) == data.ib.statistics.samples_planned
+
+
+def test_a_validation_loader_with_the_runs_sampler_is_refused() -> None:
+    class Same(Data):
+        def val_dataloader(self) -> Any:
+            return self.train_dataloader()
+
+    data = Same({"epochs": 3})
+    trainer = Trainer(max_epochs=3, callbacks=[InfoBatchCallback(lambda: data.ib)], **QUIET)
+    with pytest.raises(ValueError, match="a validation loader must not have the sampler of the run"):
+        trainer.fit(Model(data, {}), data)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "text"), [(3, "got 3: progress does not reach 1"), (4, None), (5, "from epoch 4 on progress")]
+)
+def test_another_number_of_epochs_than_the_runs_is_warned_of(epochs: int, text: str | None) -> None:
+    data = Data({"epochs": 4})
+    trainer = Trainer(max_epochs=epochs, callbacks=[InfoBatchCallback(lambda: data.ib)], **QUIET)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InfoBatchWarning)
+        trainer.fit(Model(data, {}), data)
+    found = [str(one.message) for one in caught if issubclass(one.category, InfoBatchWarning)]
+    assert len(found) == (text is not None)
+    assert text is None or text in found[0]
+
+
+# --- a run that is there already
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_that_was_trained_before_begins_anew(workers: int) -> None:
+    """As where a cell of a notebook is run again: workers have begun to fetch before an epoch is set."""
+    data = Data({"epochs": 4, "workers": workers})
+    data.setup("fit")
+    for epochs in (2, 4):
+        watch = Watch({"bar": False})
+        trainer = Trainer(max_epochs=epochs, callbacks=[InfoBatchCallback(data.ib), watch], **QUIET)
+        trainer.fit(Model(data, {}), data)
+    assert [epoch["epoch"] for epoch in watch.epochs] == list(range(4))
+    for epoch in watch.epochs:
+        assert len({sample for batch in epoch["ids"] for sample in batch}) == epoch["kept"]
+    assert watch.epochs[0]["kept"] == SAMPLES
+    assert watch.epochs[1]["kept"] < SAMPLES
+
+
+def test_a_checkpoint_that_is_only_validated_does_not_move_the_run(
+    whole: dict[str, Any], tmp_path: Path
+) -> None:
+    data = Data({"epochs": EPOCHS})
+    trainer = Trainer(max_epochs=EPOCHS, callbacks=[InfoBatchCallback(lambda: data.ib)], **QUIET)
+    checkpoint = f"{whole['folder']}/epoch=2.ckpt"
+    model = Model(data, {})
+    trainer.validate(model, data, ckpt_path=checkpoint)  # before there is a run
+    trainer.fit(model, data)
+    state = data.ib.state_dict()["infobatch"]
+    trainer.validate(model, data, ckpt_path=checkpoint)
+    assert torch.equal(data.ib.state_dict()["infobatch"], state)
+
+
+def test_a_checkpoint_without_the_run_is_refused(tmp_path: Path) -> None:
+    data = Data({"epochs": EPOCHS})
+    data.setup("fit")
+    trainer = Trainer(max_epochs=2, reload_dataloaders_every_n_epochs=1, **QUIET)
+    trainer.fit(Model(data, {}), data)
+    trainer.save_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"must have the state of the run, got none in .*other\.ckpt"):
+        train(tmp_path, epochs=EPOCHS, resume=str(tmp_path / "other.ckpt"))
+
+
+class _Alone(Ranks):
+    """Ranks of which the other one never comes."""
+
+    def meet(self, what: str) -> None:
+        raise RankError(f"rank 1 has not within {self.timeout:g} seconds", (1,))
+
+    fail = gather = largest = meet  # type: ignore[assignment]
+
+
+def test_behind_an_exception_other_ranks_are_not_waited_for_long() -> None:
+    data = Data({"epochs": EPOCHS})
+    callback = InfoBatchCallback(lambda: data.ib)
+    fit_a_batch = Trainer(fast_dev_run=1, callbacks=[callback], **QUIET)
+    fit_a_batch.fit(Model(data, {}), data)
+    data.ib._here.ranks = _Alone(0, 2, 1800.0)
+    with pytest.raises(RankError, match="within 1800 seconds"):
+        callback.state_dict()
+    callback.on_exception(fit_a_batch, fit_a_batch.lightning_module, ValueError())
+    with pytest.warns(InfoBatchWarning, match="has no state of the run: rank 1 has not within 30 seconds"):
+        assert callback.state_dict() == {}
 
 
 # --- Fabric
