@@ -279,9 +279,10 @@ def test_several_loaders_must_not_change_the_length_of_an_epoch(
 
     class First(Model):
         def training_step(self, batch: Any, index: int) -> Any:
-            if batch[0] is not None:
-                delivered.append(len(batch[0][2]))
-                return super().training_step(batch[0], index)
+            if batch[0] is None:
+                return None
+            delivered.append(len(batch[0][2]))
+            return super().training_step(batch[0], index)
 
     data, delivered = Two({"epochs": 3}), []
     trainer = Trainer(max_epochs=3, callbacks=[InfoBatchCallback(lambda: data.ib)], **QUIET)
