@@ -19,6 +19,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 try:
+    import torch
     from torch.nn import functional
     from torch.optim.lr_scheduler import LambdaLR
     from torch.utils.data import DataLoader, IterableDataset
@@ -60,6 +61,10 @@ STATE_NAME = "infobatch.safetensors"
 IDS = "infobatch_ids"
 
 _IGNORED = -100
+#: What a decoder reads.
+_OF_DECODER = {"decoder_input_ids", "decoder_inputs_embeds"}
+#: To which share two losses are the same, of a model in bfloat16 as well.
+_SAME = 0.02
 #: Methods of the Trainer that the mixin stands before; releases before 5 do not have them.
 _NEEDED = ("_run_epoch", "_init_training_state", "set_initial_training_values", "_finalize_training")
 #: Options of the run that the arguments of the Trainer say.
@@ -165,6 +170,8 @@ class InfoBatchMixin(_Base):
         self._batches: Batches | None = None
         self._clock = _Clock()
         self._rows_of_step = 0
+        #: This micro-batch was weighed; the model's own loss was found to be that of its samples.
+        self._weighed = self._compared = False
         super().__init__(*args, **kwargs)
         self._refuse()
 
@@ -185,6 +192,11 @@ class InfoBatchMixin(_Base):
                 f"InfoBatchTrainer: train_sampling_strategy must be 'random', got {strategy!r}: the order of "
                 "the samples is that of the run's plan"
             )
+        if type(self)._get_train_sampler is not Trainer._get_train_sampler:
+            raise ValueError(
+                "InfoBatchTrainer: _get_train_sampler must be that of the Trainer, got one of "
+                f"{type(self).__name__}: the order of the samples is that of the run's plan"
+            )
         if args.ignore_data_skip:
             raise ValueError(
                 "InfoBatchTrainer: ignore_data_skip must be False, got True: the run knows where it goes on, "
@@ -202,6 +214,11 @@ class InfoBatchMixin(_Base):
                 f"InfoBatchTrainer: train_dataset must have a length and items, got {type(data).__name__}: "
                 "an iterable (streaming) data set has no sample ids to score"
             )
+        if isinstance(data, InfoBatch):
+            raise TypeError(
+                "InfoBatchTrainer: train_dataset must be the data set itself, got an InfoBatch: the Trainer "
+                "makes the run; give its options as infobatch={...}"
+            )
         if own is not None:
             if args.label_smoothing_factor:
                 raise ValueError(
@@ -213,6 +230,12 @@ class InfoBatchMixin(_Base):
             raise ValueError(
                 "InfoBatchTrainer: compute_loss_func must come with infobatch_loss, got it alone: it returns "
                 "one loss for a batch; give infobatch_loss, from (outputs, labels) to one for each sample"
+            )
+        kind = getattr(args, "loss_type", "nll")  # of TRL
+        if kind not in ("nll", "chunked_nll"):
+            raise ValueError(
+                f"InfoBatchTrainer: loss_type must be 'nll', got {kind!r}: give infobatch_loss, from "
+                "(outputs, labels) to one for each sample"
             )
         if getattr(getattr(self.model, "config", None), "output_router_logits", False):
             raise ValueError(
@@ -261,7 +284,12 @@ class InfoBatchMixin(_Base):
         """That of the Trainer, for epochs that leave nothing out. Their number makes the run."""
         values = super().set_initial_training_values(args, dataloader)
         batches, clock = self._batches, self._clock
-        assert batches is not None
+        if batches is None:
+            raise ValueError(
+                "InfoBatchTrainer: get_train_dataloader must return what that of InfoBatchTrainer does, got "
+                f"another loader by {type(self).__name__}: give collator, workers and batch size as arguments"
+            )
+        self._compared = False
         options = {**self._infobatch_options, "split": "global"}
         if options.get("seed") is None:
             options["seed"] = args.seed if args.data_seed is None else args.data_seed
@@ -343,17 +371,77 @@ class InfoBatchMixin(_Base):
         self._rows_of_step = sum(len(batch[IDS]) for batch in found[0])
         return found
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """That of the Trainer.
+
+        Raises:
+            ValueError: a ``compute_loss`` of one's own has not asked for the losses of the samples. No step
+                was made.
+        """
+        self._weighed = False
+        loss: Any = None
+        why: TypeError | None = None
+        try:
+            loss = super().training_step(*args, **kwargs)
+        except TypeError as error:
+            if IDS not in str(error):  # of a model that was given them
+                raise
+            why = error
+        if not self._weighed:
+            raise ValueError(
+                "InfoBatchTrainer: compute_loss must call that of InfoBatchTrainer, which weighs the "
+                f"samples, got one of {type(self).__name__} that computes a loss of its own: give "
+                "infobatch_loss, from (outputs, labels) to losses [B], and add what belongs to no sample to "
+                "what super().compute_loss returns"
+            ) from why
+        return loss
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """That of the Trainer, by its own hook for a loss of one's own; evaluation is left as it is."""
         ids = inputs.pop(IDS, None)
         if ids is None:
             return super().compute_loss(model, inputs, *args, **kwargs)
+        # What the model would make of the labels, which it does not see.
+        make = getattr(self._bare_model(), "prepare_decoder_input_ids_from_labels", None)
+        if make is not None and "labels" in inputs and not inputs.keys() & _OF_DECODER:
+            inputs["decoder_input_ids"] = make(labels=inputs["labels"])
+        if self._infobatch_loss is None and not self._compared:
+            self._compare(model, inputs)
+            self._compared = True
         of_user = self.compute_loss_func
         self.compute_loss_func = partial(self._weighted_loss, ids, of_user is not None)
         try:
             return super().compute_loss(model, inputs, *args, **kwargs)
         finally:
             self.compute_loss_func = of_user
+
+    def _compare(self, model: Any, inputs: Any) -> None:
+        """Once a training, on its first batch: the model's own loss is the mean of those of its samples.
+        Costs two forward passes; nothing random is drawn, and nothing is compiled for them.
+
+        Raises:
+            ValueError: it is not.
+        """
+        rest = {name: value for name, value in inputs.items() if name != "labels"}
+        model.eval()
+        try:
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+                whole = model(**inputs)
+                own = whole.get("loss") if hasattr(whole, "get") else whole[0]
+                if own is None or len(rest) == len(inputs):
+                    return
+                losses, counts = self._losses(model(**rest), inputs["labels"], smoothing=0.0)
+        finally:
+            model.train()
+        items = losses.numel() if counts is None else counts.sum()
+        of_model, of_samples = own.mean().item(), (losses.sum() / items).item()
+        # Neither holds where one of them is NaN, as without any label.
+        if abs(of_model - of_samples) > _SAME * max(abs(of_model), abs(of_samples)):
+            raise ValueError(
+                f"InfoBatchTrainer: the loss of {type(self._bare_model()).__name__} must be the mean of its "
+                f"samples' losses, got {of_model:.6g} of the model and {of_samples:.6g} of the samples of "
+                "the first batch: give infobatch_loss, from (outputs, labels) to losses [B]"
+            )
 
     def _weighted_loss(
         self, ids: Any, divides: bool, outputs: Any, labels: Any, num_items_in_batch: Any = None
@@ -365,12 +453,13 @@ class InfoBatchMixin(_Base):
         """
         run = self.infobatch
         assert run is not None
+        self._weighed = True
         if labels is None and self._infobatch_loss is None:
             raise ValueError(
                 "InfoBatchTrainer: a batch must have 'labels', got none: give infobatch_loss, from (outputs, "
                 "labels) to losses [B]"
             )
-        losses, counts = self._losses(outputs, labels)
+        losses, counts = self._losses(outputs, labels, self.args.label_smoothing_factor)
         if losses.dim() == 0 or len(losses) != len(ids):
             got = "one loss" if losses.dim() == 0 else f"{len(losses)} rows"
             raise ValueError(
@@ -392,16 +481,21 @@ class InfoBatchMixin(_Base):
             return total / (self._rows_of_step * of_all)
         return total / num_items_in_batch
 
-    def _losses(self, outputs: Any, labels: Any) -> tuple[Any, Any]:
+    def _losses(self, outputs: Any, labels: Any, smoothing: float) -> tuple[Any, Any]:
         """Losses of a batch, [B], and of how many items each is the sum; None: its mean is minimised."""
         if self._infobatch_loss is not None:
             found = self._infobatch_loss(outputs, labels)
             return found if isinstance(found, tuple) else (found, None)
         logits = (outputs["logits"] if isinstance(outputs, dict) else outputs[0]).float()
         labels = labels.to(logits.device)
-        smoothing = self.args.label_smoothing_factor
         config: Any = self.accelerator.unwrap_model(self.model).config
         if self._loss_of_model() is not ForSequenceClassificationLoss:
+            if labels.shape != logits.shape[:-1]:
+                raise ValueError(
+                    f"InfoBatchTrainer: logits must have a place for each label, got logits of "
+                    f"{list(logits.shape)} for labels of {list(labels.shape)} (virtual tokens of a prompt?): "
+                    "give infobatch_loss, from (outputs, labels) to losses [B]"
+                )
             if self._loss_of_model() is ForCausalLMLoss and not config.is_encoder_decoder:
                 labels = functional.pad(labels, (0, 1), value=_IGNORED)[..., 1:]
             each = functional.cross_entropy(
@@ -429,12 +523,15 @@ class InfoBatchMixin(_Base):
     def _loss_of_model(self) -> Any:
         """The model's loss function, where it is one of those whose samples are known."""
         found = LOSS_MAPPING.get(getattr(self.model, "loss_type", None))
-        model: Any = self.accelerator.unwrap_model(self.model)
-        model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if found is None and type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        if found is None and type(self._bare_model()).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
             found = ForCausalLMLoss  # as those do whose name does not say it, GPT2LMHeadModel
         known = (ForCausalLMLoss, ForMaskedLMLoss, ForSequenceClassificationLoss, ForTokenClassification)
         return found if found in known else None
+
+    def _bare_model(self) -> Any:
+        """The model, without what DDP, torch.compile and PEFT put around it."""
+        model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     # --- the learning rate, figures, checkpoints
 

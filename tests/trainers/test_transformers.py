@@ -24,7 +24,14 @@ from language import (
     parameters,
 )
 from processes import example, launch, without
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+)
 from transformers.trainer_callback import TrainerState
 
 from infobatch import InfoBatch
@@ -441,7 +448,141 @@ def test_a_collator_that_packs_is_refused(tmp_path: Path) -> None:
         trainer.train()
 
 
+class Backwards(Sequences):
+    """Sequences from right to left; nobody makes what a decoder reads."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"input_ids": self.words[index], "labels": self.words[index].flip(0)}
+
+
+def make_bart() -> BartForConditionalGeneration:
+    torch.manual_seed(2)
+    sizes = {"d_model": 16, "max_position_embeddings": 16, "vocab_size": 13, "dropout": 0.0}
+    for part in ("encoder", "decoder"):
+        sizes |= {f"{part}_layers": 1, f"{part}_attention_heads": 2, f"{part}_ffn_dim": 16}
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    return BartForConditionalGeneration(BartConfig(**sizes, **ends))
+
+
+@pytest.mark.parametrize("model", [make_bart, make_t5])
+def test_a_decoder_reads_what_the_model_would_make_of_the_labels(model: Any, tmp_path: Path) -> None:
+    """Without labels Bart would make it of the words that the encoder reads, and say nothing."""
+    settings = arguments(tmp_path, num_train_epochs=1, optim="sgd", gradient_accumulation_steps=1)
+    ours = Notes(model(), settings, train_dataset=Backwards(), infobatch={"prune_ratio": 0})
+    ours.train()
+    stock = Stock(model(), settings, train_dataset=Backwards())
+    stock.order = [ours.ids_of(0)]
+    stock.train()
+    assert losses(ours) == pytest.approx(losses(stock), rel=1e-5)
+    assert (parameters(ours) - parameters(stock)).abs().max() < 1e-6
+
+
+def test_a_model_with_another_loss_than_its_name_says_is_refused(tmp_path: Path) -> None:
+    """As that of DebertaV2ForSequenceClassification with soft labels."""
+
+    def other(module: Any, args: Any, outputs: Any) -> None:
+        if outputs.get("loss") is not None:
+            outputs["loss"] = outputs["loss"] * 1.5
+
+    model = classifier("single_label_classification")
+    model.register_forward_hook(other)
+    data = Classes("single_label_classification")
+    before = model.classifier.weight.clone()
+    trainer = InfoBatchTrainer(model, arguments(tmp_path), train_dataset=data)
+    with pytest.raises(
+        ValueError, match=r"the loss of BertForSequenceClassification must be the mean of its samples' losses"
+    ):
+        trainer.train()
+    assert torch.equal(model.classifier.weight, before)
+
+    def each(outputs: Any, labels: Any) -> Any:
+        return 1.5 * torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="none")
+
+    settings = arguments(tmp_path, num_train_epochs=4)
+    trainer = InfoBatchTrainer(model, settings, train_dataset=data, infobatch_loss=each)
+    trainer.train()
+    assert trainer.infobatch.statistics.saved > 0
+
+
+def test_logits_of_another_length_than_the_labels_are_refused(tmp_path: Path) -> None:
+    """As with the virtual tokens of a prompt."""
+
+    def longer(module: Any, args: Any, outputs: Any) -> None:
+        outputs["logits"] = torch.nn.functional.pad(outputs["logits"], (0, 0, 2, 0))
+
+    model = make_llama()
+    model.register_forward_hook(longer)
+    trainer = InfoBatchTrainer(model, arguments(tmp_path), train_dataset=Sequences())
+    with pytest.raises(
+        ValueError, match=r"got logits of \[4, 10, 13\] for labels of \[4, 8\].*infobatch_loss"
+    ):
+        trainer.train()
+
+
+def own_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    labels = inputs.pop("labels")
+    logits = model(**inputs).logits
+    return torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1))
+
+
+@pytest.mark.parametrize("kind", ["before the mixin", "behind it", "a model that takes no ids"])
+def test_a_compute_loss_of_ones_own_is_refused_before_a_step(kind: str, tmp_path: Path) -> None:
+    before = type("Before", (InfoBatchTrainer,), {"compute_loss": own_loss})
+    behind = type("Behind", (InfoBatchMixin, type("Own", (Trainer,), {"compute_loss": own_loss})), {})
+    model: Any = classifier("single_label_classification") if "takes" in kind else make_model()
+    data: Any = Classes("single_label_classification") if "takes" in kind else Sequences()
+    if "takes" in kind:
+        forward = model.forward
+        model.forward = lambda input_ids, labels=None: forward(input_ids, labels=labels)
+    kept = [value.clone() for value in model.parameters()]
+    trainer = (behind if kind == "behind it" else before)(
+        model, arguments(tmp_path, remove_unused_columns=False), train_dataset=data
+    )
+    if "takes" not in kind:
+        trainer.data_collator = lambda rows: {
+            name: torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels")
+        }
+    with pytest.raises(ValueError, match=r"compute_loss must call that of InfoBatchTrainer.*infobatch_loss"):
+        trainer.train()
+    assert all(map(torch.equal, kept, model.parameters()))
+
+
+def test_a_compute_loss_that_adds_to_the_trainers_own_works(tmp_path: Path) -> None:
+    class Adds(InfoBatchTrainer):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
+            return loss + 1e-3 * sum(value.square().sum() for value in model.parameters())
+
+    trainer = Adds(make_model(), arguments(tmp_path, num_train_epochs=4), train_dataset=Sequences())
+    trainer.train()
+    assert trainer.infobatch.statistics.saved > 0
+
+
 # --- what is refused
+
+
+def test_a_sampler_or_a_loader_of_ones_own_is_refused(tmp_path: Path) -> None:
+    class Sampled(InfoBatchTrainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return torch.utils.data.WeightedRandomSampler(torch.ones(N), N)
+
+    class Loaded(InfoBatchTrainer):
+        def get_train_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader(Sequences(), 4, shuffle=True)
+
+    with pytest.raises(
+        ValueError, match="_get_train_sampler must be that of the Trainer, got one of Sampled"
+    ):
+        Sampled(make_model(), arguments(tmp_path), train_dataset=Sequences())
+    with pytest.raises(ValueError, match=r"get_train_dataloader must return what.*another loader by Loaded"):
+        Loaded(make_model(), arguments(tmp_path), train_dataset=Sequences()).train()
+
+
+def test_a_loss_type_of_trl_is_refused(tmp_path: Path) -> None:
+    settings = arguments(tmp_path)
+    settings.loss_type = "dft"
+    with pytest.raises(ValueError, match="loss_type must be 'nll', got 'dft'"):
+        InfoBatchTrainer(make_model(), settings, train_dataset=Sequences())
 
 
 class Stream(torch.utils.data.IterableDataset[Any]):
@@ -458,6 +599,7 @@ class Stream(torch.utils.data.IterableDataset[Any]):
         ({"accelerator_config": {"split_batches": True}}, "split_batches must be False"),
         ({"accelerator_config": {"dispatch_batches": True}}, "dispatch_batches must be False"),
         ({"train_dataset": Stream(), "max_steps": 4}, "an iterable .streaming. data set has no sample ids"),
+        ({"train_dataset": InfoBatch(N, 8)}, "must be the data set itself, got an InfoBatch"),
         ({"compute_loss_func": lambda *_, **__: None}, "give infobatch_loss"),
         ({"model": torch.nn.Linear(1, 1)}, "the loss of Linear must be known for each sample"),
         ({"infobatch": False}, "to train on every sample, use Trainer"),
