@@ -16,11 +16,13 @@ Needs Accelerate: ``pip install infobatch[accelerate]``.
 
 from __future__ import annotations
 
+import sys
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 try:
     import torch
+    from accelerate.data_loader import SkipBatchSampler
     from accelerate.utils import DistributedType
     from torch.utils.data import DataLoader, default_collate
 except ImportError as error:
@@ -35,6 +37,7 @@ from .samplers import integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
     from accelerate.accelerator import Accelerator
 
@@ -87,6 +90,12 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[int]]:
         run, rows, processes = self.run, self.rows, self.processes
+        if not self.done and _is_skipped():
+            raise RuntimeError(
+                "infobatch.accelerate: skip_first_batches must not be called, got a loader that skips: behind "
+                "a load the loader delivers the rest of the epoch by itself, and more would be left out. "
+                "Iterate the loader of infobatch.accelerate.prepare"
+            )
         for begin in range(0, self.done * processes * rows, rows):
             yield run.plan.ids[begin : begin + rows].tolist()
         held: list[list[int]] = []
@@ -107,6 +116,17 @@ class Batches:
             rest += islice(cycle(first or rest), share * processes - len(rest))
             for begin in range(0, len(rest), share):
                 yield rest[begin : begin + share]
+
+
+def _is_skipped() -> bool:
+    """Whether what iterates is a loader of ``skip_first_batches``, seen from its frames."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        found = frame.f_locals.get("self")
+        if isinstance(found, SkipBatchSampler) and found.skip_batches > 0:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class WithIds:
@@ -171,7 +191,7 @@ def prepare(
 
     The run is registered with the accelerator: ``save_state`` and ``load_state`` have it with them. Behind a
     load in the midst of an epoch the loader delivers the rest of it, and ``skip_first_batches`` must not be
-    called.
+    called (RuntimeError, where it is iterated).
 
     Args:
         accelerator: whose processes share the batches.

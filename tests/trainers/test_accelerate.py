@@ -16,8 +16,9 @@ from accelerate.utils import DataLoaderConfiguration
 from accelerate_loop import BATCH, EPOCHS, MICRO, Loop, N, Stop
 from processes import example, launch, without
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import OneCycleLR
 
-from infobatch import InfoBatch, progress_lr
+from infobatch import FullRunScheduler, InfoBatch, progress_lr
 from infobatch.accelerate import Batches, figures, prepare
 
 
@@ -79,6 +80,25 @@ def test_the_learning_rate_ends_at_its_end(whole: Loop) -> None:
     assert whole.rates[-1] == pytest.approx(0, abs=1e-9)
 
 
+def test_a_schedule_that_counts_steps_is_prepared_and_saved(tmp_path: Path) -> None:
+    def made() -> Loop:
+        loop = Loop()
+        steps = loop.run.max_steps(BATCH * MICRO)
+        cycle = OneCycleLR(loop.optimizer.optimizer, 0.1, total_steps=steps)
+        loop.schedule = loop.accelerator.prepare(FullRunScheduler(cycle, loop.run, steps))
+        return loop
+
+    alone, stopped, resumed = made(), made(), made()
+    alone.train()
+    assert max(alone.rates) == pytest.approx(0.1, rel=0.02)
+    assert alone.rates[-1] == pytest.approx(0.1 / 25 / 1e4, rel=1e-3)
+    with pytest.raises(Stop):
+        stopped.train(tmp_path / "state", save=20, stop=True)
+    resumed.accelerator.load_state(str(tmp_path / "state"))
+    resumed.train()
+    assert stopped.rates + resumed.rates == alone.rates
+
+
 def test_a_tracker_shows_the_figures(whole: Loop) -> None:
     class Kept(GeneralTracker):
         name, requires_logging_directory, tracker = "kept", False, None
@@ -118,6 +138,18 @@ def test_resumed_at_the_end_of_an_epoch(whole: Loop, tmp_path: Path) -> None:
     for batches, _ in whole.lengths:
         ends.append(ends[-1] + ceil(batches / MICRO))
     test_resumed_is_never_stopped(ends[3], whole, tmp_path)
+
+
+def test_a_loader_that_skips_once_more_is_refused(tmp_path: Path) -> None:
+    stopped, resumed = Loop(), Loop()
+    with pytest.raises(Stop):
+        stopped.train(tmp_path / "state", save=4, stop=True)
+    resumed.accelerator.load_state(str(tmp_path / "state"))
+    before = resumed.run.state_dict()["infobatch"]
+    loader = resumed.accelerator.skip_first_batches(resumed.loader, 8)
+    with pytest.raises(RuntimeError, match=r"skip_first_batches must not be called.*the rest of the epoch"):
+        next(iter(loader))
+    assert torch.equal(resumed.run.state_dict()["infobatch"], before)
 
 
 def test_bf16(whole: Loop) -> None:
