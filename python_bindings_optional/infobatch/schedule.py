@@ -112,6 +112,16 @@ class FullRunScheduler(LRScheduler):
         """Steps that the scheduler has made."""
         return self._made()
 
+    @property
+    def _step_count(self) -> int:
+        """What Accelerate compares with ``total_steps``, and counts up where gradients are accumulated. The
+        run says where the scheduler stands, so neither changes anything."""
+        return self._made()
+
+    @_step_count.setter
+    def _step_count(self, count: int) -> None:
+        pass
+
     def _made(self) -> int:
         """Steps that the scheduler has made; a ChainedScheduler's are counted by its parts."""
         counts: Any = self.scheduler
