@@ -1,11 +1,10 @@
 """What runs on each rank in tests of ranks, and how its processes are started and watched.
 
-Processes come from a server that has loaded torch once, so that a new one takes no seconds.
+Processes come from the server that has loaded torch (server.py), so that a new one takes no seconds.
 """
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
 import signal
 import time
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
+
+from server import context
 
 #: Seconds that a case may take before its processes are killed.
 LIMIT = 90.0
@@ -62,13 +63,11 @@ def _enter(case: str, rank: int, size: int, folder: str, port: int, pipe: Any, a
 def launch(case: str, size: int, folder: Path, *arguments: Any, port: int = 0) -> list[tuple[str, Any]]:
     """Runs a case of this file on ``size`` ranks (0: without torch.distributed): what became of each,
     ("done", result), ("raised", (type, text, ranks, traceback)), or ("killed", exit code)."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "infobatch"])
     processes, pipes = [], []
     (folder / "store").unlink(missing_ok=True)
     for rank in range(max(size, 1)):
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
+        ours, theirs = context().Pipe(duplex=False)
+        process = context().Process(
             target=_enter, args=(case, rank, size, str(folder), port, theirs, arguments), daemon=True
         )
         process.start()
