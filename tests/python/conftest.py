@@ -8,6 +8,8 @@ import pytest
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # read when torch is loaded; processes side by side spin for each other
+# Inductor would compile a program and load torch once more to find out which vectors there are.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,8 +4,6 @@ Every rank delivers its share, and all of them have the plans, scores and gradie
 """
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import pytest
 from rank_cases import EPOCHS, N, launch, run
+from server import run_program
 
 import infobatch
 from infobatch import InfoBatch
@@ -426,27 +425,17 @@ def test_ranks_that_differ_are_named_without_torch_distributed() -> None:
 # --- a launcher
 
 
-@pytest.mark.one_environment("test_training.py trains under torchrun everywhere")
 def test_the_example_under_torchrun_does_what_one_process_does(tmp_path: Path) -> None:
     example = ROOT / "examples" / "python" / "017_ranks.py"
     folder = str(Path(infobatch.__file__).resolve().parents[1])
-    path = os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    runs = [
-        subprocess.Popen(
-            [sys.executable, *options, example],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=tmp_path,
-        )
-        for options in ([], launcher)
-    ]
-    alone, both = (run.communicate(timeout=200)[0] for run in runs)
-    assert [run.returncode for run in runs] == [0, 0]
-    assert alone.count("\n") == 9
-    assert both.replace("2 ranks", "1 ranks") == alone
+    environment = {"PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
+    arguments = ("--standalone", "--nproc-per-node", "2", str(example))
+    # The launcher comes from the server; those that it starts are new interpreters.
+    both = run_program("torch.distributed.run", *arguments, folder=tmp_path, environment=environment)
+    alone = run_program(example, folder=tmp_path)
+    assert [done.returncode for done in (alone, both)] == [0, 0], alone.stderr + both.stderr
+    assert alone.stdout.count("\n") == 9
+    assert both.stdout.replace("2 ranks", "1 ranks") == alone.stdout
 
 
 def test_the_sampler_of_a_share_is_a_distributed_sampler_and_no_other(tmp_path: Path) -> None:

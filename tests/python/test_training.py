@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from server import Done, run_program
 
 pytestmark = pytest.mark.torch
 BATCH, SAMPLES, EPOCHS = 16, 603, 6
@@ -21,21 +19,15 @@ PROCESSES = {"plain": 1, "compile": 1, "ddp": 2, "fsdp2": 2}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Makes all trainings of one process, or all of two under torchrun; returns where they wrote."""
+    """Makes all trainings of one process, or all of two as torchrun does; returns where they wrote."""
 
     @functools.cache
-    def train(processes: int) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    def train(processes: int) -> tuple[Path, Done]:
         folder = tmp_path_factory.mktemp(f"trainings-{processes}")
-        torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0",
-                    "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]  # fmt: skip
-        launcher = torchrun if processes > 1 else []
-        program = str(Path(__file__).with_name("training_run.py"))
+        program = Path(__file__).with_name("training_run.py")
         kinds = [kind for kind, number in PROCESSES.items() if number == processes]
-        return folder, subprocess.run(
-            [sys.executable, *launcher, program, str(folder), *kinds],
-            capture_output=True, text=True, timeout=300,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        ranks = processes if processes > 1 else 0
+        return folder, run_program(program, str(folder), *kinds, folder=folder, ranks=ranks)
 
     def folder_of(processes: int) -> Path:
         folder, done = train(processes)

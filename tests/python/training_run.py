@@ -1,7 +1,8 @@
 """Trainings with the three lines, as a program: ``training_run.py <folder> <plain|compile|ddp|fsdp2> ...``.
 
-On one process, or on several under torchrun. Trains without a break, then once more with a break in the midst
-of an epoch, where a new model and a new run go on from what was saved. Writes ``<folder>/<kind>-<r>.json``.
+On one process, or on several that torchrun starts. Trains without a break, then once more with a break in the
+midst of an epoch, where a new model and a new run go on from what was saved. Writes
+``<folder>/<kind>-<r>.json``.
 """
 
 import contextlib
@@ -57,7 +58,11 @@ class Training:
         self.loader = DataLoader(self.ib, batch_size=BATCH, sampler=self.ib.sampler)
         self.schedule = progress_lr(self.optimizer, self.ib, lambda progress: 1 - progress)
         self.epochs: list[dict[str, Any]] = []
-        self.step: Any = torch.compile(self.loss_of, fullgraph=True) if kind == "compile" else self.loss_of
+        self.step: Any = self.loss_of
+        if (
+            kind == "compile"
+        ):  # at once for all lengths; compiled anew for another one it is in test_compile.py
+            self.step = torch.compile(self.loss_of, fullgraph=True, dynamic=True)
 
     def loss_of(self, inputs: torch.Tensor, classes: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         losses = functional.cross_entropy(self.model(inputs), classes, reduction="none")
