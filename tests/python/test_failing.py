@@ -296,17 +296,20 @@ class Doubling(InfoBatch):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_subclass_stays_one_in_workers(method: str) -> None:
     import torch
     from loops import Numbers
+    from server import context
     from torch.utils.data import DataLoader, Dataset
 
     ib = Doubling(Numbers(64), 8, factor=3)
     assert isinstance(ib, Doubling)
     assert isinstance(ib, Dataset)
     assert isinstance(ib.scores, torch.Tensor)
-    loader: Any = DataLoader(ib, 8, sampler=ib.sampler, num_workers=1, multiprocessing_context=method)
+    loader: Any = DataLoader(
+        ib, 8, sampler=ib.sampler, num_workers=1, multiprocessing_context=context(method)
+    )
     plan = list(ib.plan.ids)
     found = [int(x) for batch in loader for x in (batch, ib.update(torch.ones(8)))[0]]
     assert found == [3 * i for i in plan]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from loops import Numbers, Record, nothing_to_warn_of, observed, weights_of, whatever_it_warns_of
+from server import context, run_text
 
 import infobatch
 from infobatch import Indexed, InfoBatch
@@ -25,6 +26,7 @@ except ImportError:  # every test here is skipped then
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.torch,
@@ -178,7 +180,7 @@ def test_workers_may_be_started_in_any_way(method: str, by: str) -> None:
     if method not in torch.multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this system")
     ib = InfoBatch(Pictures(100), 5, seed=1)
-    options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": method}
+    options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": context(method)}
     Training(ib).run(loader_of(ib, by, **options), 3)
 
 
@@ -607,12 +609,12 @@ class Curious(Pictures):
         return str(caught.value)
 
 
-@pytest.mark.parametrize(("method", "where"), [("fork", "worker 0"), ("spawn", "pickled")])
+@pytest.mark.parametrize(("method", "where"), [("fork", "worker 0"), ("forkserver", "pickled")])
 def test_a_run_that_is_called_in_a_worker_says_where_it_is(method: str, where: str) -> None:
     inner = Curious(10)
     ib = InfoBatch(inner, 5)
     inner.ib = ib
-    for texts in loader_of(ib, "batch_sampler", 5, num_workers=1, multiprocessing_context=method):
+    for texts in loader_of(ib, "batch_sampler", 5, num_workers=1, multiprocessing_context=context(method)):
         for text in texts:
             assert "plain data set" in text
             assert where in text
@@ -840,9 +842,10 @@ def test_rule_12_no_global_random_generator_is_touched() -> None:
     assert after[2:] == before[2][2:]
 
 
-def test_rule_12_nothing_of_torch_is_patched() -> None:
+def test_rule_12_nothing_of_torch_is_patched(tmp_path: Path) -> None:
     program = """
-import torch, torch.utils.data as data
+import sys, torch, torch.utils.data as data
+assert "infobatch" not in sys.modules
 from torch.utils.data import _utils, dataloader, sampler
 owners = [torch, torch.Tensor, torch.autograd.Function, torch.nn.Module, torch.optim.Optimizer, data,
           dataloader, sampler, _utils, _utils.fetch, _utils.worker, _utils.collate,
@@ -869,9 +872,7 @@ for owner, old, new in zip(owners, before, after):
     assert not changed, (owner, changed)
 print(len(owners))
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120
-    )
+    done = run_text(program, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20
 

@@ -25,6 +25,7 @@ from loops import (
     observed,
     whatever_it_warns_of,
 )
+from server import run_program
 
 from infobatch import InfoBatch
 
@@ -367,13 +368,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if importlib.util.find_spec("torchdata") is None:
         names = [name for name in names if not name.startswith("stateful_")]
     trainer = Path(__file__).with_name("trainer.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", trainer, folder, "7", *names],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return folder, done.stderr
+    return folder, run_program(trainer, str(folder), "7", *names, folder=folder).stderr
 
 
 @pytest.mark.torch

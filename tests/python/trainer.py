@@ -8,7 +8,7 @@ Everything is saved with torch.save after every step, atomically. In FOLDER/LOAD
 a step: where the run stood, then the bits of its samples, weighted losses and losses; ``whole`` the same of a
 run that never stopped; ``kills`` says at the end how often a process was killed.
 
-torch is imported once: each training is a fork of this process.
+Each training is a fork of this process, which has imported what they need.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def kill_again_and_again(folder: Path, rng: random.Random, kind: str, workers: i
         enough = lines(log) + steps
         child = start(folder, "log", kind, workers, True, steps)
         while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and lines(log) < enough:
-            time.sleep(0.0005)
+            time.sleep(0.002)
         if ended[0] == 0:
             time.sleep(rng.random() * 0.004)  # anywhere in a step or a save
             os.kill(child, signal.SIGKILL)
