@@ -19,6 +19,10 @@ not tried twice. It says so by
 
 which notes both in build/wheel-tests-tried.json; <results> is the JUnit file of that run.
 
+The first environment may be made ahead, beside something else, once there is the wheel of this machine:
+
+       scripts/test_wheels.py --begin
+
 Prints a table; also build/wheel-tests.json, and build/python-test-results-*.xml for each run (JUnit).
 """
 
@@ -40,7 +44,8 @@ TESTS = Path("tests/python")
 PROCESSORS = ("x86_64", "aarch64")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TORCHES = ("2.7.0", "2.11.0", "2.15.0")
-PAIRS = (("3.10", "2.7.0"), ("3.11", "2.11.0"), ("3.12", None), ("3.13", "2.15.0"))
+# The next environment is made while one is in use: a torch takes as long as the tests beside another.
+PAIRS = (("3.10", "2.7.0"), ("3.11", "2.11.0"), ("3.13", "2.15.0"), ("3.12", None))
 ALL_PAIRS = tuple((python, torch) for python in PYTHONS for torch in (None, *TORCHES))
 IN_PARALLEL = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
 ELSEWHERE = ("-m", "not one_environment")
@@ -124,6 +129,12 @@ def install(python: Path, torch, wheel: Path) -> tuple:
     return "FAILED: pip could not install what it needs", done.stdout
 
 
+def contents(torch, wheel: Path) -> str:
+    """What decides an environment besides its Python: its packages, by their files."""
+    files = (wheel, TESTS / "requirements.txt", TESTS / "requirements-torch.txt")
+    return f"torch {torch} " + " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+
+
 def version_in(python: Path, name: str) -> str:
     """Version of an installed distribution, "none" without it."""
     program = f"from importlib.metadata import version; print(version('{name}'))"
@@ -192,9 +203,15 @@ class Pair:
             self.making.start()
 
     def _make(self) -> None:
+        made, wanted = self.folder / "made", contents(self.torch, self.wheel)
+        if made.is_file() and made.read_text() == wanted:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
         self.reason = "FAILED: no virtual environment can be made"
         if subprocess.run([self.interpreter, "-m", "venv", str(self.folder)], env=environment()).returncode == 0:
             self.reason, self.complaints = install(self.python, self.torch, self.wheel)
+        if not self.reason:
+            made.write_text(wanted)
 
     def run(self, meanwhile, full: bool) -> dict:
         """Runs the Python tests in the environment; calls `meanwhile` when that is complete."""
@@ -231,8 +248,9 @@ class Pair:
 
 def try_pairs(pairs: tuple, wheel: Path, full: bool) -> list:
     """Tries one pair after the other; makes the environment of the next one meanwhile, where there is room."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
     rows, left = [], [Pair(python, torch, wheel) for python, torch in pairs]
+    for folder in set(FOLDER.glob("*")) - {pair.folder for pair in left}:
+        shutil.rmtree(folder, ignore_errors=True)
 
     def meanwhile() -> None:
         following = next((pair for pair in left if pair.interpreter), None)
@@ -251,6 +269,15 @@ def try_pairs(pairs: tuple, wheel: Path, full: bool) -> list:
         for pair in left:
             pair.remove()
     return rows
+
+
+def begin(pairs: tuple, wheel: Path) -> None:
+    """Makes the first environment that try_pairs will need. What fails is tried there once more."""
+    needing = (pair for pair in (Pair(python, torch, wheel) for python, torch in pairs) if pair.interpreter)
+    if pair := next(needing, None):
+        pair.begin()
+        pair.making.join()
+        say(f"Python {pair.version}, torch {pair.row['torch']}: {pair.reason or 'its environment is made'}")
 
 
 def print_table(rows: list) -> None:
@@ -273,6 +300,9 @@ def main() -> int:
         return 1
     if sys.argv[1:2] == ["--tried"]:
         note_tried(Path(sys.argv[2]), Path(sys.argv[3]), wheels[0])
+        return 0
+    if sys.argv[1:2] == ["--begin"]:
+        begin(ALL_PAIRS if full else PAIRS, wheels[0])
         return 0
     emulated = [try_c_api(processor) for processor in PROCESSORS]
     rows = try_pairs(ALL_PAIRS if full else PAIRS, wheels[0], full)
