@@ -327,7 +327,7 @@ def test_defect_13_a_step_asks_nothing_of_the_host_and_of_no_other_rank() -> Non
             with Listening():
                 ib.update(losses)
         assert ib.epoch == epoch + 1
-    assert len(seen) >= 3 * 8  # it does listen
+    assert len(seen) >= 8  # it does listen: one and more a step
     refused = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "_to_copy", "index", "c10d", "masked")
     assert not [name for name in seen if name.split(".")[1] in refused or "c10d" in name]
     assert len(set(seen)) <= 10, set(seen)
