@@ -105,11 +105,18 @@ std::int64_t Session::Impl::epoch() const {
 
 double Session::Impl::progress() const {
   const Epoch& run = reported();
-  const auto kept = static_cast<double>(run.facts.kept);
+  std::int64_t observed = run.facts.observed;
+  // Where a framework splits, this rank observes its part of the whole plan; a state has all parts.
+  if (distributed() && !sharded()) {
+    observed = std::min(run.facts.kept,
+                        run.facts.loaded + (observed - run.facts.loaded) * ranks_.size);
+    // What fills the last batch up may have been observed by another rank, before the load.
+    if (run.facts.loaded > 0 && run.facts.kept - observed < ranks_.size) observed = run.facts.kept;
+  }
   double share = run.facts.begun ? 1.0 : 0.0;  // an empty epoch is over when it has begun
-  if (kept > 0.0) share = static_cast<double>(run.facts.observed) / kept;
-  // Where a framework splits, this rank observes its part of the whole plan.
-  if (distributed() && !sharded()) share = std::min(1.0, share * ranks_.size);
+  if (run.facts.kept > 0) {
+    share = static_cast<double>(observed) / static_cast<double>(run.facts.kept);
+  }
   // A tail that is declared to be dropped does not come any more. Where a part of it comes all the
   // same, the epoch is open again, but progress does not go back: a learning rate follows it.
   const bool tail_was_due = !run.facts.rows && run.facts.handed == run.facts.kept &&

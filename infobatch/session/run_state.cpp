@@ -332,6 +332,7 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   Buffer<float> none;
   run.log.prepare(run.facts.kept, none);
   run.facts.observed = figures.observed;
+  run.facts.loaded = figures.observed;
   run.facts.by = figures.by;
   run.facts.proven = figures.proven;
   run.facts.lag_batches_before = figures.lag_batches;

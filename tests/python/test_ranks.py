@@ -442,3 +442,45 @@ def test_the_sampler_of_a_share_is_a_distributed_sampler_and_no_other(tmp_path: 
     """Lightning puts its own DistributedSampler in the place of what is none."""
     found = run("kinds_of_samplers", 2, tmp_path)
     assert found == [[True, False, False, rank, 2, -(-N // 2)] for rank in range(2)]
+
+
+def test_where_a_framework_splits_progress_goes_on_behind_a_load() -> None:
+    """A state has what all ranks observed, and each goes on with its own rows."""
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    met, box = Barrier(2), [b"", b""]
+
+    def rank(number: int) -> tuple[list[float], list[float]]:
+        def allgather(data: bytes) -> list[bytes]:
+            box[number] = data
+            met.wait(20)
+            found = list(box)
+            met.wait(20)
+            return found
+
+        def made() -> InfoBatch:
+            return InfoBatch(48, 4, seed=1, split="global", group=(number, 2, allgather))
+
+        def trained(run: InfoBatch, save: int = -1) -> tuple[list[float], dict[str, Any]]:
+            seen, state = [], {}
+            for epoch in range(run.epoch, 4):
+                run.set_epoch(epoch)
+                for turn, ids in enumerate(run.batch_sampler(4)):
+                    if turn % 2 != number:
+                        continue
+                    run.update([float(id) for id in ids], ids)
+                    seen.append(run.progress)
+                    if len(seen) == save:
+                        state = run.state_dict()
+            return seen, state
+
+        whole, state = trained(made(), save=2)
+        again = made()
+        again.load_state_dict(state)
+        assert again.progress == whole[1]
+        return whole[2:], trained(again)[0]
+
+    with ThreadPoolExecutor(2) as ranks:
+        for whole, resumed in ranks.map(rank, range(2)):
+            assert resumed == whole
