@@ -108,8 +108,8 @@ double Session::Impl::progress() const {
   std::int64_t observed = run.facts.observed;
   // Where a framework splits, this rank observes its part of the whole plan; a state has all parts.
   if (distributed() && !sharded()) {
-    observed = std::min(run.facts.kept,
-                        run.facts.loaded + (observed - run.facts.loaded) * ranks_.size);
+    observed =
+        std::min(run.facts.kept, run.facts.loaded + (observed - run.facts.loaded) * ranks_.size);
     // What fills the last batch up may have been observed by another rank, before the load.
     if (run.facts.loaded > 0 && run.facts.kept - observed < ranks_.size) observed = run.facts.kept;
   }

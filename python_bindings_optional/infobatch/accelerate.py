@@ -92,9 +92,9 @@ class Batches:
         run, rows, processes = self.run, self.rows, self.processes
         if not self.done and _is_skipped():
             raise RuntimeError(
-                "infobatch.accelerate: skip_first_batches must not be called, got a loader that skips: behind "
-                "a load the loader delivers the rest of the epoch by itself, and more would be left out. "
-                "Iterate the loader of infobatch.accelerate.prepare"
+                "infobatch.accelerate: skip_first_batches must not be called, got a loader that skips: "
+                "behind a load the loader delivers the rest of the epoch by itself, and more would be left "
+                "out. Iterate the loader of infobatch.accelerate.prepare"
             )
         for begin in range(0, self.done * processes * rows, rows):
             yield run.plan.ids[begin : begin + rows].tolist()
@@ -122,7 +122,7 @@ def _is_skipped() -> bool:
     """Whether what iterates is a loader of ``skip_first_batches``, seen from its frames."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        found = frame.f_locals.get("self")
+        found: Any = frame.f_locals.get("self")
         if isinstance(found, SkipBatchSampler) and found.skip_batches > 0:
             return True
         frame = frame.f_back
