@@ -64,6 +64,7 @@ case $part in
     cases=$programs/infobatch_cuda_device_tests
     if [[ -n $dry ]]; then cases=$programs/infobatch_cuda_tests; fi
     run cases env ${dry:+INFOBATCH_CUDA_BRIEF=1} "$cases"
+    run two-levels "$cases" '[true_size]'
     for tool in memcheck racecheck initcheck synccheck; do
       if command -v compute-sanitizer >/dev/null && [[ -z $dry ]]; then
         run "$tool" env INFOBATCH_CUDA_BRIEF=1 compute-sanitizer --tool "$tool" --error-exitcode 1 "$cases" '~[slow]'
