@@ -17,8 +17,8 @@ mkdir -p build
 }
 export TSAN_OPTIONS=${TSAN_OPTIONS:-history_size=4:halt_on_error=1:second_deadlock_stack=1}
 # Whole runs say no more than their kernels do, and take minutes.
-INFOBATCH_CUDA_BRIEF=1 build/kernels/tests/cuda/infobatch_cuda_tests '[cuda]~[backend]~[slow]' >build/kernels-tests.log 2>&1 || {
+INFOBATCH_CUDA_BRIEF=1 timeout 1800 build/kernels/tests/cuda/infobatch_cuda_tests '[cuda]~[backend]~[slow]' >build/kernels-tests.log 2>&1 || {
   grep -aE 'FAILED:|WARNING: ThreadSanitizer|^SUMMARY|:[0-9]+: *$' build/kernels-tests.log | head -n 20 >&2 || true
-  fail "tests failed, see above and build/kernels-tests.log"
+  fail "tests failed, or took longer than half an hour, see above and build/kernels-tests.log"
 }
 say "$(grep -a 'passed' build/kernels-tests.log | tail -n 1)"

@@ -3,8 +3,8 @@
 
 Usage: scripts/check_wheel.py WHEEL, of infobatch or infobatch-cuda. What is checked: only the package, its
 library and the metadata are in it; it has less than 5 MB (30 MB with CUDA); the library exports ib_* alone
-(CUDA's its one function) and needs glibc (CUDA's libgcc, too) alone; auditwheel finds that it runs where its name says. Prints
-one line, or what is wrong; exit status 1 when something is.
+(CUDA's its one function) and needs glibc alone (CUDA's libgcc, too); auditwheel finds that it runs where its
+name says. Prints one line, or what is wrong; exit status 1 when something is.
 """
 
 import re

@@ -49,7 +49,7 @@ struct EpochFacts {
   std::int64_t verified = 0;     ///< [0, verified) was observed up to the last check that passed
 
   // Behind a load.
-  std::int64_t loaded = 0;              ///< of `observed`, what it brought: of all ranks
+  std::int64_t loaded = 0;              ///< of `observed`, what the load brought: that of all ranks
   std::int64_t batch_before = 0;        ///< rows of a batch before the load; 0: not known
   std::int64_t proven = 0;              ///< [0, proven) was beyond doubt when it was saved
   std::int64_t lag_batches_before = 0;  ///< unproven lag before the load, in batches

@@ -302,8 +302,9 @@ TEST_CASE("cuda: a plan of half a million samples is the engine's", "[cuda][rule
   require_same_plan(kSize, rule_of(Sort::kRanks, KeepMode::kExact, columns, team), columns);
 }
 
-// Half a minute under emulation: runs when it is asked for, infobatch_cuda_tests "[true_size]". Slow by its
-// tag as well: a filter for [cuda] asks for hidden cases, too, and ThreadSanitizer would take an hour.
+// Half a minute under emulation: runs when it is asked for, infobatch_cuda_tests "[true_size]".
+// Slow by its tag as well: a filter for [cuda] asks for hidden cases, too, and ThreadSanitizer
+// would take an hour.
 TEST_CASE("cuda: a plan of two levels with the rule's own constants is the engine's",
           "[.][true_size][slow][cuda][rule8]") {
   const WithSchedule with(schedules()[0]);

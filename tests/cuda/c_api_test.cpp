@@ -39,6 +39,21 @@ const char* device() {
   return ib_backend_device(index);
 }
 
+/// A stream that waits for no other one.
+class OwnStream {
+ public:
+  OwnStream() {
+    REQUIRE(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking) == cudaSuccess);
+  }
+  ~OwnStream() { (void)cudaStreamDestroy(stream_); }
+  OwnStream(const OwnStream&) = delete;
+  OwnStream& operator=(const OwnStream&) = delete;
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 struct Destroy {
   void operator()(ib_session* session) const { ib_session_destroy(session); }
 };
@@ -145,23 +160,21 @@ TEST_CASE("cuda C interface: a loop on the device is the processor's run, saved 
   CAPTURE(schedule.name);
   const WithSchedule with(schedule);
   (void)device();
-  cudaStream_t stream = nullptr;
-  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
   {
+    const OwnStream stream;
     const Run plain = run_on(nullptr);
     const Run run = run_on("cuda");
     for (std::int64_t epoch = 0; epoch < 4; ++epoch) {
       std::vector<std::string> expected;
       std::vector<std::string> states;
       train_on_processor(plain, epoch, expected);
-      train_on_device(run, epoch, stream, [&] {
+      train_on_device(run, epoch, stream.get(), [&] {
         states.push_back(state_of(run));
         return true;
       });
       REQUIRE((states == expected));
     }
   }
-  REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
   require_nothing_left();
 }
 
@@ -171,16 +184,15 @@ TEST_CASE("cuda C interface: losses that ranks share are in, whatever stream bri
   CAPTURE(schedule.name);
   const WithSchedule with(schedule);
   (void)device();
-  cudaStream_t stream = nullptr;
-  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
   {
+    const OwnStream stream;
     const Run run = run_on("cuda");
     ib_ranks ranks{};
     ranks.struct_size = sizeof ranks;
     ranks.rank = 1;
     ranks.size = 2;
     ok(ib_session_set_ranks(run.get(), &ranks));
-    const InUse in_use = train_on_device(run, 0, stream, [] { return false; });
+    const InUse in_use = train_on_device(run, 0, stream.get(), [] { return false; });
     const std::int32_t* bits = nullptr;
     std::int64_t count = 0;
     ok(ib_session_losses_to_share(run.get(), &bits, &count));
@@ -193,7 +205,6 @@ TEST_CASE("cuda C interface: losses that ranks share are in, whatever stream bri
       REQUIRE(std::memcmp(&bits[row], &loss, sizeof loss) == 0);
     }
   }
-  REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
 }
 
 TEST_CASE("cuda C interface: reductions, their divisors and gradients are as they are said to be",

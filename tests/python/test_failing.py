@@ -58,6 +58,19 @@ def test_a_failed_update_of_arrays_can_be_made_again() -> None:
     every_batch_fails_once(update, ib)
 
 
+def failing(fault: str) -> Any:
+    """Within, memory runs out in one operator of torch."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Failing(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func._opname == fault:
+                raise Failure(fault)
+            return func(*args, **(kwargs or {}))
+
+    return Failing()
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("dtype", "by_ids", "fault"),
@@ -69,15 +82,6 @@ def test_a_failed_update_of_arrays_can_be_made_again() -> None:
 )
 def test_a_failed_update_of_tensors_can_be_made_again(dtype: str, by_ids: bool, fault: str) -> None:
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Failing(TorchDispatchMode):
-        """Memory runs out in one operator."""
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func._opname == fault:
-                raise Failure(fault)
-            return func(*args, **(kwargs or {}))
 
     ib = InfoBatch(SIZE, 8)
 
@@ -86,7 +90,7 @@ def test_a_failed_update_of_tensors_can_be_made_again(dtype: str, by_ids: bool, 
         numbers = torch.tensor(ids)
         if not fails:
             return ib.update(losses, numbers if by_ids else None)
-        with Failing():
+        with failing(fault):
             return ib.update(losses, numbers if by_ids else None)
 
     every_batch_fails_once(update, ib)
@@ -96,13 +100,6 @@ def test_a_failed_update_of_tensors_can_be_made_again(dtype: str, by_ids: bool, 
 @pytest.mark.parametrize("fault", ["empty", "div", "split"])
 def test_a_failure_while_weights_of_the_next_batches_are_made_leaves_them_to_the_next_try(fault: str) -> None:
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Failing(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func._opname == fault:
-                raise Failure(fault)
-            return func(*args, **(kwargs or {}))
 
     ib = InfoBatch(SIZE, 8)
     for epoch in range(4):
@@ -110,7 +107,7 @@ def test_a_failure_while_weights_of_the_next_batches_are_made_leaves_them_to_the
             own = ib.get_weights(torch.tensor(ids))
             losses = torch.tensor(losses_of(ids, epoch), requires_grad=True)
             if at == 0:  # when they are made
-                with Failing(), pytest.raises(Failure):
+                with failing(fault), pytest.raises(Failure):
                     ib.update(losses)
             ib.update(losses).backward()
             assert losses.grad is not None
