@@ -8,8 +8,9 @@
 # bench: bench/cuda_bench, and bench/cuda_step.py beside it.
 # train: ResNet-18 on CIFAR-10 in bfloat16, 16 epochs, four arms. DATA=<folder of the official binary files>.
 # --dry-run: without a GPU, as far as it goes: the emulation in the device's place, small sizes, the CPU for torch.
-# Needs nvcc, cmake, ninja, Catch2 and nlohmann_json; bench and train a Python with torch (PYTHON=<path>), bench also
-# the package (PYTHONPATH=python_bindings_optional and INFOBATCH_LIBRARY, or an installed wheel).
+# Needs nvcc, cmake, ninja, Catch2 and nlohmann_json; bench and train a Python with torch (PYTHON=<path>; otherwise that
+# of set-up, where there is one), bench also the package (PYTHONPATH=python_bindings_optional and INFOBATCH_LIBRARY, or
+# an installed wheel).
 set -euo pipefail
 step=gpu
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -25,6 +26,7 @@ fi
 out=${1:-build/gpu}
 mkdir -p "$out"
 python=${PYTHON:-python3}
+if [[ -z ${PYTHON:-} && -x $venv/bin/python ]]; then python=$venv/bin/python; fi
 programs=build/cuda/tests/cuda
 suffix=device
 
