@@ -94,7 +94,7 @@ case $part in
     cmake --build build/gpu-train --parallel "$(parallel_jobs)" --target infobatch-train >"$out/build-train.log" 2>&1
     arguments=(--arms full,full-short,random,infobatch --model resnet18 --dtype bf16 --epochs 16 --batch-size 128 --device cuda --interleave)
     if [[ -n $dry ]]; then
-      arguments=(--arms full,infobatch --model small-cnn --epochs 3 --samples 512 --test-samples 256 --device cpu --interleave)
+      arguments=(--arms full,infobatch --model small-cnn --epochs 3 --samples 512 --device cpu --interleave)
     fi
     run train build/gpu-train/examples/infobatch-train ${data:+--data "$data"} "${arguments[@]}" --json "$out/train-$suffix.json"
     ;;
