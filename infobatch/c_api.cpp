@@ -148,6 +148,16 @@ void require(const void* pointer, const char* function, const char* name) {
   if (pointer == nullptr) throw InvalidArgument(message(function, ": ", name, " must not be NULL"));
 }
 
+/// Bytes that a caller gave.
+std::string_view checked_bytes(const char* function, const char* bytes, size_t size) {
+  require(bytes, function, "bytes");
+  if (size > size_t{PTRDIFF_MAX}) {
+    throw InvalidArgument(
+        message(function, ": size must be at most ", PTRDIFF_MAX, ", got ", size));
+  }
+  return {bytes, size};
+}
+
 std::string text_or(const char* text, const std::string& fallback) {
   return text == nullptr ? fallback : std::string(text);
 }
@@ -1120,12 +1130,39 @@ ib_status ib_session_deserialize(ib_session* session,
                                  const char** report) {
   return guarded(__func__, [&] {
     require(session, "ib_session_deserialize", "session");
-    require(bytes, "ib_session_deserialize", "bytes");
-    if (size > size_t{PTRDIFF_MAX}) {
-      throw InvalidArgument(
-          message("ib_session_deserialize: size must be at most ", PTRDIFF_MAX, ", got ", size));
-    }
-    keep_report(session, session->session.deserialize(std::string_view(bytes, size)), report);
+    const std::string_view state = checked_bytes("ib_session_deserialize", bytes, size);
+    keep_report(session, session->session.deserialize(state), report);
+  });
+}
+
+ib_status ib_session_load_resized(ib_session* session,
+                                  const char* path,
+                                  const int64_t* origin,
+                                  const char** report) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_load_resized", "session");
+    require(path, "ib_session_load_resized", "path");
+    keep_report(session, session->session.load(path, infobatch::Resize{origin}), report);
+  });
+}
+
+ib_status ib_session_deserialize_resized(ib_session* session,
+                                         const char* bytes,
+                                         size_t size,
+                                         const int64_t* origin,
+                                         const char** report) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_deserialize_resized", "session");
+    const std::string_view state = checked_bytes("ib_session_deserialize_resized", bytes, size);
+    keep_report(session, session->session.deserialize(state, infobatch::Resize{origin}), report);
+  });
+}
+
+ib_status ib_session_export_csv(const ib_session* session, const char* path) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_export_csv", "session");
+    require(path, "ib_session_export_csv", "path");
+    session->session.export_csv(path);
   });
 }
 

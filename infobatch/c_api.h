@@ -414,8 +414,10 @@ INFOBATCH_API ib_status ib_session_take_warning(ib_session* session, ib_warning*
 INFOBATCH_API ib_status ib_session_set_wording(ib_session* session, const ib_wording* wording);
 
 /** Gives every sample a value, e.g. `class`: data [N] is copied. Before the first epoch begins; it
- * is saved, and must be equal on load.
- *  @param name  1 to 64 characters of a-z, 0-9 and _, no digit first, not "score".
+ * is saved, and must be equal on load. "sampling_weight" (IB_FLOAT32, above 0) is read by the
+ * engine: sample i then counts weight_i / mean times an epoch, in expectation.
+ *  @param name  1 to 64 characters of a-z, 0-9 and _, no digit first, not "score", "times_kept" or
+ *               "last_kept".
  *  @param type  an ib_column_type. */
 INFOBATCH_API ib_status ib_session_set_column(ib_session* session,
                                               const char* name,
@@ -599,6 +601,22 @@ INFOBATCH_API ib_status ib_session_deserialize(ib_session* session,
                                                const char* bytes,
                                                size_t size,
                                                const char** report);
+/** ib_session_load and ib_session_deserialize where the data set has grown or shrunk since: scores
+ *  follow their samples, new samples have none. Only between epochs.
+ *  @param origin  NULL: ids are what they were; else [N] the id that each sample had then, -1: it
+ * is new. */
+INFOBATCH_API ib_status ib_session_load_resized(ib_session* session,
+                                                const char* path,
+                                                const int64_t* origin,
+                                                const char** report);
+INFOBATCH_API ib_status ib_session_deserialize_resized(ib_session* session,
+                                                       const char* bytes,
+                                                       size_t size,
+                                                       const int64_t* origin,
+                                                       const char** report);
+/** Writes a table of all samples as CSV, atomically: id, then every column by its name; an empty
+ *  cell is unknown. */
+INFOBATCH_API ib_status ib_session_export_csv(const ib_session* session, const char* path);
 
 /* --- plan ---------------------------------------------------------------------------------- */
 

@@ -93,6 +93,9 @@ struct INFOBATCH_API Config {
   /// Whether the loader may run further ahead later than before the first update of an epoch (a
   /// prefetcher in a thread of its own). Never changes a plan.
   bool lookahead = false;
+  /// Whether the run records of every sample how often it was kept, and when last: the columns
+  /// `times_kept` and `last_kept`. Never changes a plan.
+  bool record = false;
   /// Parameters of policies that have no field here, by name; one that is missing has its default.
   /// docs/policies.md lists them.
   std::map<std::string, double> params;

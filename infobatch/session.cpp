@@ -7,6 +7,7 @@
 #include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/session.hpp>
+#include <infobatch/session/csv.hpp>
 #include <infobatch/session/run.hpp>
 
 #include <algorithm>
@@ -26,11 +27,11 @@ using Guard = std::lock_guard<detail::CallMutex>;
 
 /// What is wrong with a size and a number of threads.
 /// @param most     samples that the policy's items can hold
-/// @param columns  that the policy keeps beside the score
+/// @param each     bytes a sample that the session takes
 std::vector<std::string> size_problems(std::int64_t size,
                                        int threads,
                                        std::int64_t most,
-                                       int columns) {
+                                       std::int64_t each) {
   std::vector<std::string> found;
   if (size < 0) {
     found.push_back(message("size must be in [0, ", most, "], got ", size));
@@ -42,7 +43,6 @@ std::vector<std::string> size_problems(std::int64_t size,
                             size,
                             ": split the data set by id range, one session for each part"));
   } else {
-    const std::int64_t each = detail::bytes_per_sample(columns);
     // What fits any machine is not worth reading the limits for, which takes a few files.
     constexpr std::int64_t kFitsAnywhere = std::int64_t{16} << 20;
     const detail::MemoryLimit memory = size * each <= kFitsAnywhere
@@ -66,7 +66,7 @@ std::vector<std::string> size_problems(std::int64_t size,
 }  // namespace
 
 std::vector<std::string> Session::problems(std::int64_t size, int threads) {
-  return size_problems(size, threads, kMaxSize, 0);
+  return size_problems(size, threads, kMaxSize, detail::bytes_per_sample(/*columns=*/0));
 }
 
 std::vector<std::string> Session::problems(std::int64_t size, const Config& config, int threads) {
@@ -78,7 +78,8 @@ std::vector<std::string> Session::problems(std::int64_t size, const Config& conf
     most = most_samples(static_cast<std::size_t>(classes));
     columns = policy->card.columns.size;
   }
-  std::vector<std::string> found = size_problems(size, threads, most, columns);
+  const std::int64_t each = detail::bytes_per_sample(columns, config.record);
+  std::vector<std::string> found = size_problems(size, threads, most, each);
   for (std::string& problem : config.problems()) found.push_back(std::move(problem));
   constexpr std::int64_t kMaxTotal = std::int64_t{1} << 61;
   if (size > 0 && size <= kMaxSize && config.epochs <= kMaxEpochs &&
@@ -114,10 +115,7 @@ ColumnView Session::column(const std::string& name) const {
 
 std::vector<std::string> Session::column_names() const {
   const Guard lock(impl_->mutex);
-  std::vector<std::string> names = {"score"};
-  for (const ColumnCard& card : impl_->columns.policy_cards()) names.emplace_back(card.name);
-  for (const auto& own : impl_->columns.own()) names.push_back(own.name);
-  return names;
+  return impl_->columns.names();
 }
 
 // --- epochs
@@ -350,6 +348,11 @@ LoadReport Session::deserialize(std::string_view bytes) {
   return impl_->deserialize(bytes);
 }
 
+LoadReport Session::deserialize(std::string_view bytes, const Resize& resize) {
+  const Guard lock(impl_->mutex);
+  return impl_->deserialize_resized(bytes, resize);
+}
+
 void Session::save(const std::string& path) { write(path, serialize()); }
 
 void Session::save_parts(const std::string& path, const std::vector<std::string_view>& parts) {
@@ -371,6 +374,24 @@ LoadReport Session::load(const std::string& path) {
     largest = impl_->largest_state();
   }
   return deserialize(detail::read_file(path, largest));
+}
+
+LoadReport Session::load(const std::string& path, const Resize& resize) {
+  std::int64_t largest = 0;
+  {
+    const Guard lock(impl_->mutex);
+    largest = impl_->largest_state(/*any_size=*/true);
+  }
+  return deserialize(detail::read_file(path, largest), resize);
+}
+
+void Session::export_csv(const std::string& path) const {
+  std::string text;
+  {
+    const Guard lock(impl_->mutex);
+    text = detail::csv_of(impl_->columns);
+  }
+  detail::write_file_atomically(path, text);
 }
 
 }  // namespace infobatch

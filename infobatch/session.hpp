@@ -42,6 +42,19 @@ struct LoadReport {
   std::string text;                  ///< the changes, one a line
 };
 
+/// How the state of a data set that has grown or shrunk since is taken over: scores follow their
+/// samples, and new samples have none.
+struct Resize {
+  /// [N] the id that each sample had when the state was saved, -1: it is new. nullptr: ids are what
+  /// they were, those from the saved number on are new.
+  const std::int64_t* origin = nullptr;
+
+  std::int64_t saved_id(std::int64_t id, std::int64_t saved_size) const {
+    if (origin != nullptr) return origin[id];
+    return id < saved_size ? id : -1;
+  }
+};
+
 /// The arrays of an epoch, lent to a program that does the step itself.
 ///
 /// They live until the next epoch begins or a state is loaded; `plan` keeps ids and weights for
@@ -188,7 +201,13 @@ class INFOBATCH_API Session {
   // --- columns ----------------------------------------------------------------------------------
 
   /// Gives every sample a value, e.g. `class`. Kept in the state; on load it must be equal.
-  /// @param name  1 to 64 characters of a-z, 0-9 and _, no digit first, not "score".
+  ///
+  /// The engine reads one of them: `sampling_weight` (float32, above 0), what a weighted sampler
+  /// would be given to balance classes. Sample i then counts weight_i / mean times an epoch, in
+  /// expectation, whatever the policy leaves out (docs/policies.md, sampling weights).
+  /// @param name  1 to 64 characters of a-z, 0-9 and _, no digit first, not "score", "times_kept"
+  /// or
+  ///              "last_kept".
   /// @param data  [N] values, copied. Any bit pattern is a value.
   /// @throws InvalidArgument  another type than before, a bad name or type, no data.
   /// @throws StateError  the first epoch has begun and the values are not those of before.
@@ -197,7 +216,8 @@ class INFOBATCH_API Session {
   /// A column as it lies in memory; "score" is the engine's.
   /// @throws InvalidArgument  there is none of that name.
   ColumnView column(const std::string& name) const;
-  /// "score", then the user's columns in the order of their names.
+  /// "score", those of the policy, "times_kept" and "last_kept" where there is a record, then the
+  /// user's in the order of their names.
   std::vector<std::string> column_names() const;
 
   // --- epochs -----------------------------------------------------------------------------------
@@ -400,6 +420,14 @@ class INFOBATCH_API Session {
   /// @throws InvalidArgument  the state is that of another run (every difference is listed), or of
   ///                          another schema.
   LoadReport deserialize(std::string_view bytes);
+  /// The same where the data set has another size, or other samples, than when the state was saved:
+  /// each takes over score, columns of the policy and record by its id of then; what is new was
+  /// never observed, so it is kept until it was. Only between epochs: one that is over is ended
+  /// first, with its losses. User's columns must have the values of then for the samples of then,
+  /// but for `sampling_weight`. A promised share (target_saved) is one of the samples that the
+  /// epochs had.
+  /// @throws InvalidArgument  also in the midst of an epoch, or for an `origin` that was no sample.
+  LoadReport deserialize(std::string_view bytes, const Resize& resize);
   /// Writes the state to a file, atomically: a crash leaves the old file or the new one. It is
   /// written beside it first, as `path`.tmp; several savers of one path take turns. A symbolic link
   /// is followed; the permissions of a file that is replaced are kept.
@@ -412,6 +440,13 @@ class INFOBATCH_API Session {
   /// can
   ///                    be; it is then not read.
   LoadReport load(const std::string& path);
+  LoadReport load(const std::string& path, const Resize& resize);
+
+  /// Writes a table of all samples as CSV, atomically as `save`: `id`, then every column by its
+  /// name (`column_names`). What is unknown is an empty cell; floating-point values read back
+  /// equal to the bit.
+  /// @throws FileError  the file is as it was.
+  void export_csv(const std::string& path) const;
 
  private:
   void write(const std::string& path, const std::string& state);

@@ -295,6 +295,12 @@ LoadReport InfoBatch::load(const std::string& path) {
   return report;
 }
 
+LoadReport InfoBatch::load(const std::string& path, const Resize& resize) {
+  LoadReport report;
+  run_->replace([&] { report = translated([&] { return session_->load(path, resize); }); });
+  return report;
+}
+
 void InfoBatch::save(torch::serialize::OutputArchive& archive) const {
   run_->keep_together([&] { detail::write_state(run_->ranks.state("save"), archive); });
 }

@@ -142,6 +142,8 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   /// Goes on from a saved state exactly where it stood. @return what differs and was allowed to.
   /// On several ranks all of them load the same state; nothing is communicated.
   LoadReport load(const std::string& path);
+  /// The same where the data set has grown or shrunk since, between two epochs: `Session::load`.
+  LoadReport load(const std::string& path, const Resize& resize);
   /// The same into an archive of `torch::save` / `torch::load`. What differs is a torch warning.
   void save(torch::serialize::OutputArchive& archive) const;
   void load(torch::serialize::InputArchive& archive);

@@ -84,6 +84,11 @@ constexpr Line kLines[] = {
                  "whether the loader may run further ahead later than before the first update",
                  {}}),
      &Config::lookahead},
+    {may_change({"record",
+                 OptionKind::kBool,
+                 "whether columns times_kept and last_kept record what each epoch kept",
+                 {}}),
+     &Config::record},
 };
 
 constexpr const char* kKinds[] = {

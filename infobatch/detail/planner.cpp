@@ -22,7 +22,7 @@ EpochChoice choose(const PlanRequest& request, const PolicyInput& input) {
     choice.scale = configured_scale(config, policy.card);
     return choice;
   }
-  const double share = share_to_prune(config, request.size, request.epoch, request.pruned_before);
+  const double share = share_to_prune(config, request.size, request.epoch, request.before);
   const double wanted = solve_scale(share, request.size, policy.candidates(input));
   const double largest = largest_scale(config, policy.reach(config));
   choice.limited = wanted > largest;
@@ -79,6 +79,11 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   const PlanTask task{
       request.size, request.config.seed, static_cast<std::uint32_t>(request.epoch), rule};
   PlanArrays arrays = workers.plan(task, std::move(recycled));
+  if (request.weights) {
+    wait_for(request.backend);  // the host is about to read what the device wrote
+    apply_sampling_weights(
+        request.weights, task, planned.choice.prunes && thins(request.config), arrays);
+  }
   planned.statistics = describe(request, planned.choice, sum, rule, arrays);
   planned.plan = PlanHolder(new OwnedPlan(request.epoch, request.size, std::move(arrays)));
   return planned;

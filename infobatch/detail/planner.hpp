@@ -1,8 +1,10 @@
 #pragma once
 
 #include <infobatch/config.hpp>
+#include <infobatch/detail/budget.hpp>
 #include <infobatch/detail/plan_builder.hpp>
 #include <infobatch/detail/policy.hpp>
+#include <infobatch/detail/sampling_weights.hpp>
 #include <infobatch/session/plan_holder.hpp>
 #include <infobatch/statistics.hpp>
 
@@ -34,7 +36,8 @@ struct PlanRequest {
   std::int64_t size;
   const float* scores;
   const float* const* columns;  ///< those of the policy's card, in its order
-  std::int64_t pruned_before;   ///< samples left out in the epochs before
+  SamplingWeights weights;      ///< the user's, if any
+  RunSoFar before;              ///< the epochs before
   const EpochChoice* restored;  ///< not null: plan with this choice again
   int threads;
   const Backend& backend;
@@ -45,9 +48,15 @@ struct PlanRequest {
 /// then, and those of the planned one.
 /// @param columns  that the policy keeps beside the score; with these, what a fold overwrites
 ///                 needs memory of its own.
-constexpr std::int64_t bytes_per_sample(int columns) {
-  return 4 + 4 + 2 * (8 + 4) + (columns > 0 ? 4 + 8 * columns : 0);
+/// @param records  whether there is a record.
+constexpr std::int64_t bytes_per_sample(int columns, bool records = false) {
+  return 4 + 4 + 2 * (8 + 4) + (columns > 0 ? 4 + 8 * columns : 0) + (records ? 8 : 0);
 }
+
+/// Whether pruned epochs leave out samples that a sampling weight below the mean makes rarer. Where
+/// numbers of samples are promised, by `keep` = "exact" or `target_saved`, they stay and weigh
+/// less.
+inline bool thins(const Config& config) { return config.keep != "exact" && !config.target_saved; }
 
 /// Plans one epoch: exact mean, choice of the scale, keep, weigh, shuffle. Cost: O(N).
 /// The floating-point environment of the caller has no influence on it.

@@ -46,9 +46,12 @@ bool well_formed(const std::string& name) {
 }  // namespace
 
 std::size_t element_size(ColumnType type) { return info(type).size; }
-const char* dtype_name(ColumnType type) { return info(type).dtype; }
+const char* dtype_name(ColumnType type) { return known(type) ? info(type).dtype : "no type"; }
 
-Columns::Columns(std::int64_t size, View<ColumnCard> policy, const MemorySource& source)
+Columns::Columns(std::int64_t size,
+                 View<ColumnCard> policy,
+                 const MemorySource& source,
+                 bool records)
     : scores_(size, source), cards_(policy) {
   std::fill(scores_.begin(), scores_.end(), never_observed());
   for (int c = 0; c < policy.size; ++c) {
@@ -56,6 +59,22 @@ Columns::Columns(std::int64_t size, View<ColumnCard> policy, const MemorySource&
     std::fill(values.begin(), values.end(), never_observed());
     policy_.push_back(values.data());
   }
+  if (!records) return;
+  times_kept_ = Buffer<std::int32_t>(size);
+  last_kept_ = Buffer<std::int32_t>(size);
+  std::fill(times_kept_.begin(), times_kept_.end(), 0);
+  std::fill(last_kept_.begin(), last_kept_.end(), kNeverKept);
+  has_record_ = true;
+  record_[0] = {kRecordNames[0], times_kept_.data(), 0};
+  record_[1] = {kRecordNames[1], last_kept_.data(), kNeverKept};
+}
+
+std::vector<std::string> Columns::names() const {
+  std::vector<std::string> names = {"score"};
+  for (const ColumnCard& card : cards_) names.emplace_back(card.name);
+  for (const Record& record : record()) names.emplace_back(record.name);
+  for (const Own& own : own_) names.push_back(own.name);
+  return names;
 }
 
 void Columns::set(const std::string& name, ColumnType type, const void* data, bool frozen) {
@@ -72,6 +91,11 @@ void Columns::set(const std::string& name, ColumnType type, const void* data, bo
     if (name != card.name) continue;
     throw InvalidArgument(
         message("set_column: name must not be that of a column of the policy, got \"", name, "\""));
+  }
+  for (const char* const reserved : kRecordNames) {
+    if (name != reserved) continue;
+    throw InvalidArgument(
+        message("set_column: name must not be that of the engine's record, got \"", name, "\""));
   }
   if (!known(type)) {
     throw InvalidArgument(message("set_column: type must be one of ColumnType, got ",
@@ -126,13 +150,13 @@ ColumnView Columns::view(const std::string& name) const {
       return {name, ColumnType::kFloat32, policy_[static_cast<std::size_t>(c)], size()};
     }
   }
+  for (const Record& record : record()) {
+    if (name == record.name) return {name, ColumnType::kInt32, record.values, size()};
+  }
   const Own* own = find(name);
   if (own == nullptr) {
-    std::string all = "score";
-    for (const ColumnCard& card : cards_) all += message(", ", card.name);
-    for (const Own& other : own_) all += ", " + other.name;
-    throw InvalidArgument(
-        message("column: name must be one of ", all, "; got \"", name.substr(0, 64), "\""));
+    throw InvalidArgument(message(
+        "column: name must be one of ", join(names(), ", "), "; got \"", name.substr(0, 64), "\""));
   }
   return {name, own->type, own->values.data(), size()};
 }

@@ -18,9 +18,13 @@ std::size_t element_size(ColumnType type);
 /// Name of the type in a safetensors file: "F32", "I64", ...
 const char* dtype_name(ColumnType type);
 
-/// The per-sample state of a run: the scores, the columns of the policy, and those
-/// that the user gave. Memory is taken
-/// once for each column and never moves.
+/// What was never kept has this as the epoch that kept it last.
+constexpr std::int32_t kNeverKept = -1;
+/// The columns of the record (Config::record).
+constexpr const char* kRecordNames[] = {"times_kept", "last_kept"};
+
+/// The per-sample state of a run: the scores, the columns of the policy, the record, and the
+/// columns that the user gave. Memory is taken once for each column and never moves.
 class Columns {
  public:
   /// A column that the user gave, e.g. `class`.
@@ -35,11 +39,13 @@ class Columns {
   };
 
   /// @param policy  the columns that the policy keeps, empty at first.
-  /// @param source  of the memory of the scores and of these.
+  /// @param source   of the memory of the scores and of these.
+  /// @param records  whether there is a record.
   /// @throws std::bad_alloc
   explicit Columns(std::int64_t size,
                    View<ColumnCard> policy = {},
-                   const MemorySource& source = {});
+                   const MemorySource& source = {},
+                   bool records = false);
 
   std::int64_t size() const { return scores_.size(); }
   /// [N] scores; a reserved NaN: never observed.
@@ -50,6 +56,15 @@ class Columns {
   const std::vector<float*>& policy() const { return policy_; }
   const float* const* policy_data() const { return policy_.data(); }
   View<ColumnCard> policy_cards() const { return cards_; }
+
+  /// A column of the record, by its name.
+  struct Record {
+    const char* name;
+    std::int32_t* values;  ///< [N]
+    std::int32_t none;     ///< of a sample that was never kept
+  };
+  /// [N] each: epochs that kept the sample, and the last of them; none without a record.
+  View<Record> record() const { return has_record_ ? View<Record>(record_) : View<Record>(); }
 
   /// Copies a column. One that is there already takes the new values in place.
   /// @param data    [N] values of `type`.
@@ -64,6 +79,8 @@ class Columns {
   /// In the order of the names.
   const std::deque<Own>& own() const { return own_; }
 
+  /// "score", those of the policy, of the record, then the user's in the order of their names.
+  std::vector<std::string> names() const;
   /// The column as others see it, "score" and the policy's included.
   /// @throws InvalidArgument  there is none of that name.
   ColumnView view(const std::string& name) const;
@@ -73,6 +90,10 @@ class Columns {
   View<ColumnCard> cards_;
   std::deque<Buffer<float>> policy_values_;
   std::vector<float*> policy_;
+  Buffer<std::int32_t> times_kept_;
+  Buffer<std::int32_t> last_kept_;
+  bool has_record_ = false;
+  Record record_[2] = {};
   std::deque<Own> own_;
 };
 

@@ -5,6 +5,7 @@
 #include <infobatch/detail/options.hpp>
 #include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
+#include <infobatch/score.hpp>
 #include <infobatch/session/run.hpp>
 
 #include <algorithm>
@@ -57,7 +58,8 @@ Session::Impl::Impl(std::int64_t given_size,
     : size(checked(given_size, given, threads)),
       config(std::move(given)),
       wording(std::move(words)),
-      columns(size, find_policy(config.policy)->card.columns, memory_of(backend_name)),
+      columns(
+          size, find_policy(config.policy)->card.columns, memory_of(backend_name), config.record),
       policy_(find_policy(config.policy)),
       plan_config_(config),
       threads_(threads),
@@ -89,7 +91,40 @@ void Session::Impl::declare_drop_last(std::optional<bool> drop_last) noexcept {
 
 void Session::Impl::set_column(const std::string& name, ColumnType type, const void* data) {
   const bool frozen = reported().entered || reported().number > 0 || totals_.epochs > 0;
+  if (name != detail::SamplingWeights::kColumn) return columns.set(name, type, data, frozen);
+  const double mean = checked_sampling_weights(type, data);
   columns.set(name, type, data, frozen);
+  if (frozen) return;  // it has these values already
+  weights_ = {reinterpret_cast<const float*>(columns.find(name)->values.data()), mean};
+  unplan(running_);
+}
+
+/// Their mean, rounded once.
+double Session::Impl::checked_sampling_weights(ColumnType type, const void* data) const {
+  const auto refuse = [](const std::string& what) {
+    throw InvalidArgument(message("set_column: ", detail::SamplingWeights::kColumn, " ", what));
+  };
+  const PolicyCard& card = policy_->card;
+  if (card.prunes && !(card.rescales && config.rescale)) {
+    refuse(
+        message("needs a policy that rescales what it keeps, got ",
+                card.rescales ? "rescale = false" : "policy \"" + std::string(card.name) + "\""));
+  }
+  if (type != ColumnType::kFloat32) {
+    refuse(message("must be float32, got ", detail::dtype_name(type)));
+  }
+  const auto* const values = static_cast<const float*>(data);
+  if (values == nullptr) return 1.0;  // refused with every other column, but for an empty set
+  const detail::DefaultFloatEnvironment float_environment;
+  for (std::int64_t i = 0; i < size; ++i) {
+    if (is_finite(values[i])) continue;
+    refuse(message("must be finite and above 0, got ", values[i], " at ", i));
+  }
+  Team team(1);
+  const double mean = sum_scores(values, size, team).mean();
+  const std::string problem = detail::sampling_weights_problem(values, size, mean);
+  if (!problem.empty()) refuse(problem);
+  return mean;
 }
 
 // --- position
@@ -134,12 +169,12 @@ Statistics Session::Impl::statistics() const {
   figures.epoch = run.number;
   figures.size = size;
   const std::int64_t pruned = totals.pruned + figures.pruned;
-  figures.samples_full = size * (totals.epochs + (figures.planned ? 1 : 0));
+  figures.samples_full = totals.samples + (figures.planned ? size : 0);
   figures.samples_planned = figures.samples_full - pruned;
   if (figures.samples_full > 0) {
     figures.saved = static_cast<double>(pruned) / static_cast<double>(figures.samples_full);
     figures.actual_saved = static_cast<double>(pruned) /
-                           (static_cast<double>(config.epochs) * static_cast<double>(size));
+                           static_cast<double>(samples_of_run(config, size, so_far(totals)));
   }
   figures.promised_saved = config.target_saved;
   figures.dropped_total = totals.dropped;
@@ -158,7 +193,8 @@ void Session::Impl::make_plan(Epoch& epoch) {
                                     size,
                                     columns.scores(),
                                     columns.policy_data(),
-                                    totals_.pruned,
+                                    weights_,
+                                    so_far(totals_),
                                     /*restored=*/nullptr,
                                     threads_,
                                     backend()};
@@ -202,14 +238,15 @@ void Session::Impl::note_plan(const Epoch& epoch) noexcept {
     warnings.found(WarningKind::kNeverPrunes, {});
   }
   // The last pruned epoch's plan settles it.
-  const std::int64_t pruned = totals_.pruned + epoch.statistics.pruned;
+  detail::Totals settled = totals_;
+  settled.pruned += epoch.statistics.pruned;
   if (config.target_saved && policy_->card.prunes && pruned_epochs(config) > 0 &&
       epoch.number >= annealing_start(config) - 1 &&
-      falls_short(plan_config_, size, pruned, epoch.choice.limited)) {
+      falls_short(plan_config_, size, so_far(settled), epoch.choice.limited)) {
     detail::WarningFigures figures;
     figures.promised = *config.target_saved;
-    figures.got = static_cast<double>(pruned) /
-                  (static_cast<double>(config.epochs) * static_cast<double>(size));
+    figures.got = static_cast<double>(settled.pruned) /
+                  static_cast<double>(samples_of_run(config, size, so_far(settled)));
     warnings.found(WarningKind::kShortfall, figures);
   }
 }
@@ -253,6 +290,18 @@ detail::FoldArrays Session::Impl::fold_arrays(const Epoch& epoch) const noexcept
 /// throws.
 void Session::Impl::look(std::int64_t next) {
   const detail::Warnings before = warnings;
+  end_epoch(next);
+  try {
+    make_plan(running_);
+  } catch (...) {
+    unlook();
+    warnings = before;
+    throw;
+  }
+}
+
+/// The same without a plan.
+void Session::Impl::end_epoch(std::int64_t next) {
   const detail::DefaultFloatEnvironment float_environment;
   detail::EpochFacts& facts = running_.facts;
   const bool taken = running_.taken.done;  // what is not to enter is unseen in it
@@ -287,6 +336,7 @@ void Session::Impl::look(std::int64_t next) {
   }
   if (counts) {
     totals.epochs += 1;
+    totals.samples += size;
     totals.pruned += size - kept;
     totals.non_finite += non_finite;
     totals.dropped += lost;
@@ -308,13 +358,6 @@ void Session::Impl::look(std::int64_t next) {
   previous_totals_ = std::exchange(totals_, totals);
   looked_ = true;
   look_at(next);
-  try {
-    make_plan(running_);
-  } catch (...) {
-    unlook();
-    warnings = before;
-    throw;
-  }
 }
 
 /// The finished epoch stays folded, and another one is looked at. Where it throws, it is the one
@@ -360,10 +403,24 @@ void Session::Impl::commit_look() noexcept {
   if (!looked_) return;
   looked_ = false;
   resumed_ = false;
+  if (totals_.epochs > previous_totals_.epochs) note_kept(previous_);
   spare_staged_ = previous_.log.release();
   if (previous_.overwritten.capacity() > 0) spare_overwritten_ = std::move(previous_.overwritten);
   recycle_plan(previous_);
   previous_ = Epoch{};
+}
+
+/// The record of an epoch that counts: what its plan had.
+void Session::Impl::note_kept(const Epoch& left) noexcept {
+  const auto record = columns.record();
+  if (record.size == 0) return;
+  const Plan& plan = *whole_of(left).get();
+  const auto epoch = static_cast<std::int32_t>(std::min<std::int64_t>(left.number, INT32_MAX));
+  for (std::int64_t p = 0; p < plan.size(); ++p) {
+    const std::int64_t id = plan.ids()[p];
+    record[0].values[id] += 1;
+    record[1].values[id] = epoch;
+  }
 }
 
 /// The running epoch at its beginning: nothing handed out, nothing observed, the same plan.

@@ -83,7 +83,9 @@ class Session::Impl {
   std::string serialize_part(bool with_scores) const;
   std::string join_parts(const std::vector<std::string_view>& parts) const;
   LoadReport deserialize(std::string_view bytes);
-  std::int64_t largest_state() const;
+  LoadReport deserialize_resized(std::string_view bytes, const Resize& resize);
+  /// @param any_size  of a session of any number of samples.
+  std::int64_t largest_state(bool any_size = false) const;
 
   /// Calls the handler for each warning that waits, with the lock released.
   void deliver(Lock& lock);
@@ -130,6 +132,9 @@ class Session::Impl {
   Epoch& reported() { return looked_ ? previous_ : running_; }
   const detail::Totals& reported_totals() const { return looked_ ? previous_totals_ : totals_; }
   bool over(const Epoch& epoch) const;
+  RunSoFar so_far(const detail::Totals& totals) const noexcept {
+    return {totals.pruned, totals.samples - totals.epochs * size};
+  }
 
   /// Several sessions make up the run.
   bool distributed() const { return ranks_.size > 1; }
@@ -143,10 +148,13 @@ class Session::Impl {
   }
 
   // run.cpp
+  double checked_sampling_weights(ColumnType type, const void* data) const;
+  void note_kept(const Epoch& left) noexcept;
   void start(Epoch& epoch, const detail::Totals& before) const noexcept;
   void make_plan(Epoch& epoch);
   void ensure_plan();
   void unplan(Epoch& epoch) noexcept;
+  void end_epoch(std::int64_t next);
   void look(std::int64_t next);
   void look_elsewhere(std::int64_t next);
   void look_at(std::int64_t number) noexcept;
@@ -191,6 +199,8 @@ class Session::Impl {
 
   // run_state.cpp
   std::string write(bool part, bool with_scores) const;
+  void add_kept_columns(std::vector<detail::StateTensor>& tensors) const;
+  LoadReport compare(const detail::StateContent& content, const Resize* resize) const;
   void deal_rest(Epoch& run, const detail::StateContent& content) const;
   void stage_history(Epoch& run, const detail::StateContent& content) const;
 
@@ -212,6 +222,7 @@ class Session::Impl {
   bool compare_scores_ = false;  // behind a load, until the ranks have compared them
   Buffer<std::int32_t> shared_;  // what losses_to_share lent out
   std::vector<detail::FoldColumn> fold_columns_;
+  detail::SamplingWeights weights_;  // the user's column of that name
   int threads_;
   const detail::Backend* made_for_;  // nullptr: whichever the process works with
   std::optional<bool> drop_last_;

@@ -38,6 +38,23 @@ void put(char* floats, std::int64_t index, float value) {
   std::memcpy(floats + static_cast<std::size_t>(index) * sizeof value, &value, sizeof value);
 }
 
+/// Whether a sample that was saved has the value that it has now.
+bool same_values(const detail::StateColumn& saved,
+                 const detail::Columns::Own& own,
+                 const Resize& resize) {
+  const auto bytes = static_cast<std::int64_t>(detail::element_size(own.type));
+  const std::int64_t now = own.values.size() / bytes;
+  for (std::int64_t i = 0; i < now; ++i) {
+    const std::int64_t from = resize.saved_id(i, saved.count);
+    if (from < 0) continue;
+    const char* const before = saved.bytes.data() + from * bytes;
+    if (std::memcmp(before, own.values.data() + i * bytes, static_cast<std::size_t>(bytes)) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 std::string Session::Impl::serialize() const {
@@ -153,10 +170,19 @@ std::string Session::Impl::write(bool part, bool with_scores) const {
                        bytes_of(columns.policy()[static_cast<std::size_t>(c)], size),
                        [&values_before, c](char* copy) { values_before(copy, c); }});
   }
+  add_kept_columns(tensors);
+  return write_state(figures, tensors);
+}
+
+/// The columns that a look does not change.
+void Session::Impl::add_kept_columns(std::vector<detail::StateTensor>& tensors) const {
+  for (const detail::Columns::Record& record : columns.record()) {
+    tensors.push_back(
+        {message("record.", record.name), "I32", size, bytes_of(record.values, size), {}});
+  }
   for (const detail::Columns::Own& own : columns.own()) {
     tensors.push_back({"column." + own.name, detail::dtype_name(own.type), size, own.bytes(), {}});
   }
-  return write_state(figures, tensors);
 }
 
 std::string Session::Impl::join_parts(const std::vector<std::string_view>& parts) const {
@@ -174,6 +200,9 @@ std::string Session::Impl::join_parts(const std::vector<std::string_view>& parts
     tensors.push_back({"staged", "F32", staged, staged_bytes, {}});
     for (const detail::StateColumn& column : content.policy) {
       tensors.push_back({"policy." + column.name, column.dtype, column.count, column.bytes, {}});
+    }
+    for (const detail::StateColumn& column : content.record) {
+      tensors.push_back({"record." + column.name, column.dtype, column.count, column.bytes, {}});
     }
     for (const detail::StateColumn& column : content.columns) {
       tensors.push_back({"column." + column.name, column.dtype, column.count, column.bytes, {}});
@@ -200,28 +229,26 @@ std::string Session::Impl::join_parts(const std::vector<std::string_view>& parts
                        bytes_of(columns.policy()[static_cast<std::size_t>(c)], size),
                        {}});
   }
-  for (const detail::Columns::Own& own_column : columns.own()) {
-    tensors.push_back({"column." + own_column.name,
-                       detail::dtype_name(own_column.type),
-                       size,
-                       own_column.bytes(),
-                       {}});
-  }
+  add_kept_columns(tensors);
   return write_state(figures, tensors);
 }
 
-std::int64_t Session::Impl::largest_state() const {
+std::int64_t Session::Impl::largest_state(bool any_size) const {
   constexpr std::int64_t kHeader = std::int64_t{1} << 20;
-  std::int64_t bytes = kHeader + (8 + 4 * columns.policy_cards().size) * size;
-  for (const detail::Columns::Own& own : columns.own()) bytes += own.values.size() + 1024;
-  return bytes;
+  std::int64_t each =
+      8 + 4 * columns.policy_cards().size + 8;  // with a record, wherever it is from
+  std::int64_t header = kHeader;
+  for (const detail::Columns::Own& own : columns.own()) {
+    each += static_cast<std::int64_t>(detail::element_size(own.type));
+    header += 1024;
+  }
+  return header + each * (any_size ? kMaxSize : size);
 }
 
-LoadReport Session::Impl::deserialize(std::string_view bytes) {
-  const detail::DefaultFloatEnvironment float_environment;  // reading numbers rounds, too
-  const detail::StateContent content = detail::read_state(bytes);
+/// Is it this run's? Everything that differs is told at once.
+/// @param resize  not null: samples may be others, and so may their sampling weights.
+LoadReport Session::Impl::compare(const detail::StateContent& content, const Resize* resize) const {
   const detail::StateFigures& figures = content.figures;
-
   if (figures.part) {
     throw InvalidArgument(
         message("load: the state must be that of the whole run, got the part of rank ",
@@ -231,10 +258,12 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
                 ": load the parts of all ranks together"));
   }
 
-  // Is it this run's? Everything that differs is told at once.
   LoadReport report;
   std::vector<std::string> refused;
-  if (figures.size != size) refused.push_back(message("size: ", figures.size, " -> ", size));
+  if (figures.size != size) {
+    (resize != nullptr ? report.changes : refused)
+        .push_back(message("size: ", figures.size, " -> ", size));
+  }
   if (figures.rule_version != kRuleVersion) {
     refused.push_back(message("rule_version: ", figures.rule_version, " -> ", kRuleVersion));
   }
@@ -246,23 +275,34 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
     } else if (column.dtype != detail::dtype_name(own->type)) {
       refused.push_back(message(
           "column ", column.name, ": ", column.dtype, " -> ", detail::dtype_name(own->type)));
+    } else if (resize != nullptr) {
+      if (same_values(column, *own, *resize)) continue;
+      const bool follows_data = column.name == detail::SamplingWeights::kColumn;
+      (follows_data ? report.changes : refused)
+          .push_back(message("column ", column.name, ": other values"));
     } else if (column.bytes != own->bytes() && figures.size == size) {
       refused.push_back(message("column ", column.name, ": other values"));
     }
   }
   for (const detail::Columns::Own& own : columns.own()) {
-    const bool saved = std::any_of(content.columns.begin(),
-                                   content.columns.end(),
-                                   [&](const auto& column) { return column.name == own.name; });
+    const bool saved = find_column(content.columns, own.name) != nullptr;
     if (!saved) refused.push_back(message("column ", own.name, ": not saved -> set"));
   }
   if (!refused.empty()) {
     throw InvalidArgument(
-        "load: the state must be of the same run (only epochs, delta, drop_last and lookahead may "
-        "differ), got saved -> own " +
+        "load: the state must be of the same run (only epochs, delta, drop_last, lookahead and "
+        "record may differ), got saved -> own " +
         detail::join(refused, ", "));
   }
   report.text = detail::join(report.changes, "\n");
+  return report;
+}
+
+LoadReport Session::Impl::deserialize(std::string_view bytes) {
+  const detail::DefaultFloatEnvironment float_environment;  // reading numbers rounds, too
+  const detail::StateContent content = detail::read_state(bytes);
+  const detail::StateFigures& figures = content.figures;
+  LoadReport report = compare(content, /*resize=*/nullptr);
   const View<ColumnCard> cards = columns.policy_cards();
   const auto stands = [&](const ColumnCard& card) {
     return std::any_of(content.policy.begin(), content.policy.end(), [&](const auto& column) {
@@ -312,7 +352,8 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
                                       size,
                                       scores.data(),
                                       kept_columns.data(),
-                                      figures.totals.pruned,
+                                      weights_,
+                                      so_far(figures.totals),
                                       &run.choice,
                                       threads_,
                                       backend()};
@@ -360,6 +401,14 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   for (std::size_t c = 0; c < kept_columns.size(); ++c) {
     if (size > 0) std::memcpy(columns.policy()[c], kept_columns[c], content.scores.size());
   }
+  for (const detail::Columns::Record& record : columns.record()) {
+    const detail::StateColumn* const saved = find_column(content.record, record.name);
+    if (saved == nullptr) {
+      std::fill_n(record.values, size, record.none);
+    } else if (size > 0) {
+      std::memcpy(record.values, saved->bytes.data(), saved->bytes.size());
+    }
+  }
   looked_ = false;
   previous_ = Epoch{};
   running_ = std::move(run);
@@ -369,6 +418,80 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   resumed_ = !pinned_ && running_.facts.by != ObservedBy::kNone && !over(running_);
   report.epoch = running_.number;
   report.position = running_.facts.observed;
+  return report;
+}
+
+/// The state of another number of samples: a session of that number ends its epoch, and this one
+/// goes on with the columns.
+LoadReport Session::Impl::deserialize_resized(std::string_view bytes, const Resize& resize) {
+  const detail::DefaultFloatEnvironment float_environment;
+  const detail::StateContent content = detail::read_state(bytes);
+  const std::int64_t before = content.figures.size;
+  if (before == size && resize.origin == nullptr) return deserialize(bytes);
+  for (std::int64_t i = 0; resize.origin != nullptr && i < size; ++i) {
+    const std::int64_t saved = resize.origin[i];
+    if (saved >= -1 && saved < before) continue;
+    throw InvalidArgument(message("load: resize must name saved samples, in [0, ",
+                                  before,
+                                  "), or -1 for a new one, got ",
+                                  saved,
+                                  " at ",
+                                  i));
+  }
+  LoadReport report = compare(content, &resize);
+
+  Impl old(before, config, threads_, wording, made_for_ != nullptr ? made_for_->name : "");
+  for (const detail::StateColumn& column : content.columns) {
+    old.set_column(column.name, columns.find(column.name)->type, column.bytes.data());
+  }
+  old.deserialize(bytes);
+  old.warnings = warnings;
+  const Epoch& ended = old.running_;
+  if (old.over(ended)) {
+    if (ended.number >= kMaxEpochs) {
+      throw StateError(message("load: epochs must be at most ", kMaxEpochs, ", got the next one"));
+    }
+    old.end_epoch(ended.number + 1);
+    old.commit_look();
+  } else if (ended.facts.by != ObservedBy::kNone) {
+    throw InvalidArgument(message("load: resize needs a state of between two epochs, got ",
+                                  ended.facts.observed,
+                                  " of ",
+                                  ended.facts.kept,
+                                  " samples of epoch ",
+                                  ended.number,
+                                  " observed: save when it is over, or behind set_epoch(",
+                                  ended.number + 1,
+                                  ") where the loop broke off"));
+  }
+  Epoch run;
+  run.number = old.running_.number;
+  start(run, old.totals_);
+  run.delivery.reserve();
+
+  const auto carry = [&](auto* own, const auto* saved, auto none) {
+    for (std::int64_t i = 0; i < size; ++i) {
+      const std::int64_t from = resize.saved_id(i, before);
+      own[i] = from < 0 ? none : saved[from];
+    }
+  };
+  carry(columns.scores(), old.columns.scores(), never_observed());
+  for (std::size_t c = 0; c < columns.policy().size(); ++c) {
+    carry(columns.policy()[c], old.columns.policy()[c], never_observed());
+  }
+  for (int r = 0; r < columns.record().size; ++r) {
+    const detail::Columns::Record& own = columns.record()[r];
+    carry(own.values, old.columns.record()[r].values, own.none);
+  }
+  warnings = old.warnings;
+  looked_ = false;
+  previous_ = Epoch{};
+  running_ = std::move(run);
+  totals_ = old.totals_;
+  compare_scores_ = distributed();
+  pinned_ = old.pinned_;
+  resumed_ = false;
+  report.epoch = running_.number;
   return report;
 }
 

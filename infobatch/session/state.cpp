@@ -4,6 +4,7 @@
 #include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/score.hpp>
+#include <infobatch/session/columns.hpp>
 #include <infobatch/session/share.hpp>
 #include <infobatch/session/state.hpp>
 
@@ -24,6 +25,7 @@ constexpr std::size_t kHexDigits = 16;
 constexpr const char* kPositions = "positions";
 constexpr std::string_view kColumnPrefix = "column.";
 constexpr std::string_view kPolicyPrefix = "policy.";
+constexpr std::string_view kRecordPrefix = "record.";
 
 constexpr const char* kObservedBy[] = {"none", "cursor", "ids"};
 constexpr const char* kSplits[] = {"sharded", "global"};
@@ -44,7 +46,8 @@ std::int64_t most_epochs(std::int64_t size) {
 /// and the run that goes on with it must not write one that is refused.
 Totals readable(Totals totals, std::int64_t size) {
   totals.epochs = std::min(totals.epochs, most_epochs(size));
-  totals.pruned = std::min(totals.pruned, totals.epochs * size);
+  totals.samples = std::min(totals.samples, kMostSamples);
+  totals.pruned = std::min(totals.pruned, totals.samples);
   totals.non_finite = std::min(totals.non_finite, kMostSamples);
   totals.dropped = std::min(totals.dropped, kMostSamples);
   return totals;
@@ -94,10 +97,9 @@ std::string figures_text(const StateFigures& figures) {
       .member("doubt_end", figures.doubt_end)
       .member("non_finite", std::min(figures.non_finite, kMostSamples))
       .member("lent", figures.lent);
-  out.key("totals")
-      .begin_object()
-      .member("epochs", totals.epochs)
-      .member("pruned", totals.pruned)
+  out.key("totals").begin_object().member("epochs", totals.epochs);
+  if (totals.samples != totals.epochs * figures.size) out.member("samples", totals.samples);
+  out.member("pruned", totals.pruned)
       .member("non_finite", totals.non_finite)
       .member("dropped", totals.dropped)
       .member("known_lag", totals.known_lag)
@@ -116,7 +118,9 @@ std::uint64_t checksum(std::string_view figures, const std::vector<std::string_v
 Totals read_totals(const JsonValue& json, std::int64_t size) {
   Totals totals;
   totals.epochs = get_count(json, "epochs", most_epochs(size));
-  totals.pruned = get_count(json, "pruned", totals.epochs * size);
+  totals.samples = totals.epochs * size;
+  if (json.find("samples") != nullptr) totals.samples = get_count(json, "samples", kMostSamples);
+  totals.pruned = get_count(json, "pruned", totals.samples);
   totals.non_finite = get_count(json, "non_finite", kMostSamples);
   totals.dropped = get_count(json, "dropped", kMostSamples);
   totals.known_lag = get<std::int64_t>(json, "known_lag");
@@ -262,6 +266,22 @@ float staged_at(const StateContent& content, std::size_t row) {
   return loss;
 }
 
+void check_record(const StateContent& content) {
+  if (content.record.empty()) return;
+  for (const char* const name : kRecordNames) {
+    const StateColumn* const column = find_column(content.record, name);
+    if (column == nullptr || column->dtype != "I32" || content.record.size() != 2) {
+      damaged("another record than times_kept and last_kept");
+    }
+    for (std::int64_t i = 0; i < column->count; ++i) {
+      std::int32_t value;
+      std::memcpy(
+          &value, column->bytes.data() + static_cast<std::size_t>(i) * sizeof value, sizeof value);
+      if (value < kNeverKept) damaged(message(name, " = ", value, " at ", i));
+    }
+  }
+}
+
 void check_tensors(const StateContent& content) {
   const StateFigures& figures = content.figures;
   const auto count = [](std::string_view bytes) {
@@ -291,7 +311,7 @@ void check_tensors(const StateContent& content) {
       damaged(message("position ", position, " of ", figures.plan->kept));
     }
   }
-  for (const auto* columns : {&content.columns, &content.policy}) {
+  for (const auto* columns : {&content.columns, &content.policy, &content.record}) {
     for (const StateColumn& column : *columns) {
       if (column.count == figures.size) continue;
       damaged(message(column.count, " values of column ", column.name));
@@ -301,9 +321,17 @@ void check_tensors(const StateContent& content) {
     if (column.dtype != "F32") damaged(message("column ", column.name, " of ", column.dtype));
     check_floats(column.bytes, column.name.c_str(), /*may_be_unseen=*/false);
   }
+  check_record(content);
 }
 
 }  // namespace
+
+const StateColumn* find_column(const std::vector<StateColumn>& columns, std::string_view name) {
+  for (const StateColumn& column : columns) {
+    if (column.name == name) return &column;
+  }
+  return nullptr;
+}
 
 void damaged(const std::string& what) {
   throw FileError("load: the state must be whole, got " + what);
@@ -361,12 +389,16 @@ StateContent read_state(std::string_view bytes) {
   };
   for (const TensorView& tensor : file.tensors) {
     parts.push_back(tensor.data);
-    const bool policy = starts(tensor.name, kPolicyPrefix);
-    if (!policy && !starts(tensor.name, kColumnPrefix)) continue;
-    if (tensor.shape.size() != 1) damaged("a column that is no vector");
-    const std::size_t prefix = (policy ? kPolicyPrefix : kColumnPrefix).size();
-    (policy ? content.policy : content.columns)
-        .push_back({tensor.name.substr(prefix), tensor.dtype, tensor.data, tensor.shape[0]});
+    const std::pair<std::string_view, std::vector<StateColumn>*> kinds[] = {
+        {kPolicyPrefix, &content.policy},
+        {kRecordPrefix, &content.record},
+        {kColumnPrefix, &content.columns}};
+    for (const auto& [prefix, columns] : kinds) {
+      if (!starts(tensor.name, prefix)) continue;
+      if (tensor.shape.size() != 1) damaged("a column that is no vector");
+      columns->push_back(
+          {tensor.name.substr(prefix.size()), tensor.dtype, tensor.data, tensor.shape[0]});
+    }
   }
   const bool has_positions =
       std::any_of(file.tensors.begin(), file.tensors.end(), [](const TensorView& tensor) {
@@ -374,7 +406,8 @@ StateContent read_state(std::string_view bytes) {
       });
   if (has_positions) content.positions = file.vector(kPositions, "I64").data;
   const std::size_t own = has_positions ? 3 : 2;
-  if (parts.size() != content.columns.size() + content.policy.size() + own) {
+  if (parts.size() !=
+      content.columns.size() + content.policy.size() + content.record.size() + own) {
     damaged("tensors that no state has");
   }
   if (meta("checksum") != hex(checksum(meta("state"), parts))) {

@@ -67,8 +67,8 @@ struct StateTensor {
 };
 
 /// A state as the bytes of a safetensors file. The tensors are `scores`, `staged`,
-/// `policy.<name>` and `column.<name>`; of a part observed by ids `positions`, too: of the whole
-/// plan, by row of the share, -1 for padding.
+/// `policy.<name>`, `record.<name>` and `column.<name>`; of a part observed by ids `positions`,
+/// too: of the whole plan, by row of the share, -1 for padding.
 /// @throws std::bad_alloc
 std::string write_state(const StateFigures& figures, const std::vector<StateTensor>& tensors);
 
@@ -80,6 +80,9 @@ struct StateColumn {
   std::int64_t count = 0;
 };
 
+/// The one of this name; nullptr: there is none.
+const StateColumn* find_column(const std::vector<StateColumn>& columns, std::string_view name);
+
 /// What `read_state` found; borrows the bytes.
 struct StateContent {
   StateFigures figures;
@@ -88,6 +91,7 @@ struct StateContent {
   std::string_view positions;        ///< int64; of a part observed by ids
   std::vector<StateColumn> columns;  ///< that the user gave
   std::vector<StateColumn> policy;   ///< of the policy, float32
+  std::vector<StateColumn> record;   ///< of the record, int32: both or none
 };
 
 /// Reads what `write_state` wrote, and checks all that can be checked without the session: figures

@@ -7,6 +7,7 @@ namespace infobatch::detail {
 /// What the epochs before the running one leave behind, beside the scores.
 struct Totals {
   std::int64_t epochs = 0;
+  std::int64_t samples = 0;     ///< N of each of them: another number before a resize
   std::int64_t pruned = 0;      ///< samples left out
   std::int64_t non_finite = 0;  ///< losses that were NaN or infinite
   std::int64_t dropped = 0;     ///< losses that were not taken over, their epoch being unsound
@@ -15,8 +16,9 @@ struct Totals {
   std::int64_t known_batch = 0;  ///< size of its batches
 
   friend bool operator==(const Totals& a, const Totals& b) {
-    return a.epochs == b.epochs && a.pruned == b.pruned && a.non_finite == b.non_finite &&
-           a.dropped == b.dropped && a.known_lag == b.known_lag && a.known_batch == b.known_batch;
+    return a.epochs == b.epochs && a.samples == b.samples && a.pruned == b.pruned &&
+           a.non_finite == b.non_finite && a.dropped == b.dropped && a.known_lag == b.known_lag &&
+           a.known_batch == b.known_batch;
   }
 };
 

@@ -365,6 +365,68 @@ static void test_file(void) {
   remove(path);
 }
 
+/* A data set that has grown and moved, the record, a table of all samples. */
+static void test_resize(void) {
+  const char* path = "infobatch_c_api_resize.state";
+  const char* table = "infobatch_c_api_resize.csv";
+  const int64_t origin[3] = {1, -1, 0};
+  const int64_t wrong[3] = {0, SIZE, 0};
+  const float weights[3] = {1.0f, 2.0f, 3.0f};
+  ib_session* session = create(1);
+  ib_session* small = NULL;
+  ib_config config;
+  const char* report = NULL;
+  const char* bytes = NULL;
+  const float* scores = NULL;
+  const float* carried = NULL;
+  char line[64] = "";
+  FILE* file = NULL;
+  size_t size = 0;
+  int64_t kept = 0;
+  run_epoch(session, 0, &kept);
+  EXPECT_OK(ib_session_save(session, path));
+  EXPECT_OK(ib_session_set_epoch(session, 1));
+  EXPECT_OK(ib_session_scores(session, &scores));
+  ib_config_init(&config, sizeof config);
+  config.epochs = EPOCHS;
+  config.params_json = "{\"record\": true}";
+  EXPECT_OK(ib_session_create(3, &config, 0, &small));
+  EXPECT_ERROR(ib_session_load(small, path, NULL), IB_INVALID_ARGUMENT, "size");
+  EXPECT_ERROR(ib_session_load_resized(small, path, wrong, NULL), IB_INVALID_ARGUMENT, "at 1");
+  EXPECT_OK(ib_session_load_resized(small, path, origin, &report));
+  EXPECT(report != NULL && strstr(report, "record: false -> true") != NULL);
+  EXPECT_OK(ib_session_scores(small, &carried));
+  EXPECT(carried[0] == scores[1] && carried[1] != carried[1] && carried[2] == scores[0]);
+  EXPECT_OK(ib_session_serialize(session, &bytes, &size));
+  EXPECT_OK(ib_session_deserialize_resized(small, bytes, size, NULL, NULL));
+  EXPECT(carried[0] == scores[0] && carried[2] == scores[2]);
+  EXPECT_OK(ib_session_export_csv(small, table));
+  file = fopen(table, "r");
+  EXPECT(file != NULL && fgets(line, sizeof line, file) != NULL);
+  EXPECT(strcmp(line, "id,score,times_kept,last_kept\n") == 0);
+  if (file != NULL) fclose(file);
+  EXPECT_ERROR(ib_session_export_csv(small, "/nowhere/table.csv"), IB_FILE_ERROR, "/nowhere");
+  EXPECT_ERROR(ib_session_set_column(small, "sampling_weight", IB_FLOAT32, weights),
+               IB_STATE_ERROR,
+               "before the first epoch begins");
+  ib_session_destroy(small);
+  EXPECT_OK(ib_session_create(3, &config, 0, &small));
+  EXPECT_OK(ib_session_set_column(small, "sampling_weight", IB_FLOAT32, weights));
+  EXPECT_OK(ib_session_begin(small));
+  {
+    ib_slice slice;
+    float sum = 0.0f;
+    int64_t i;
+    EXPECT_OK(ib_session_next(small, 3, &slice));
+    for (i = 0; i < slice.count; ++i) sum += slice.weights[i] / weights[slice.ids[i]];
+    EXPECT(sum > 1.499f && sum < 1.501f); /* the weight of each is its own divided by the mean, 2 */
+  }
+  ib_session_destroy(small);
+  ib_session_destroy(session);
+  remove(path);
+  remove(table);
+}
+
 /* Every new function refuses NULL by the name of its argument. */
 static void test_null_arguments(void) {
   ib_session* session = create(1);
@@ -404,6 +466,11 @@ static void test_null_arguments(void) {
   EXPECT_NULL(ib_session_hold_warnings(NULL), "ib_session_hold_warnings: session must not");
   EXPECT_NULL(ib_session_next_warning(NULL, &text), "ib_session_next_warning: session must not");
   EXPECT_NULL(ib_session_next_warning(session, NULL), "ib_session_next_warning: text must not");
+  EXPECT_NULL(ib_session_load_resized(NULL, "x", NULL, NULL), "ib_session_load_resized: session");
+  EXPECT_NULL(ib_session_load_resized(session, NULL, NULL, NULL), "ib_session_load_resized: path");
+  EXPECT_NULL(ib_session_deserialize_resized(session, NULL, 1, NULL, NULL),
+              "ib_session_deserialize_resized: bytes must not be NULL");
+  EXPECT_NULL(ib_session_export_csv(session, NULL), "ib_session_export_csv: path must not");
   EXPECT_NULL(ib_session_load_report(NULL, &report), "ib_session_load_report: session must not");
   EXPECT_NULL(ib_session_load_report(session, NULL), "ib_session_load_report: report must not");
   EXPECT_OK(ib_session_next_rows(session, 1, NULL));
@@ -1036,6 +1103,7 @@ int main(void) {
   test_training();
   test_errors();
   test_file();
+  test_resize();
   test_null_arguments();
   test_problems_json();
   test_columns();

@@ -58,8 +58,16 @@ TEST_CASE("cuda backend: a run is the processor's, state and plans", "[cuda][bac
   constexpr std::int64_t kSize = 3001;
   Config config = config_for(c);
   if (c.keep == "exact" && c.policy == "infobatch") config.whole_batches = 32;
+  config.record = true;
   Session plain(kSize, config, 1);
   Session session(kSize, config, 1);
+  if (c.keep == "bernoulli" && find_policy(c.policy)->card.rescales) {
+    std::vector<float> weights;
+    for (std::int64_t i = 0; i < kSize; ++i) weights.push_back(i % 5 == 0 ? 3.0f : 0.5f);
+    for (Session* one : {&plain, &session}) {
+      one->set_column("sampling_weight", ColumnType::kFloat32, weights.data());
+    }
+  }
   for (int epoch = 0; epoch < 5; ++epoch) {
     observe_epoch(plain, epoch);
     const WithBackend use(cuda::cuda_backend());

@@ -155,7 +155,7 @@ TEST_CASE("rule 14: chance excuses a shortfall only where chance decides", "[eng
   const std::int64_t size = 2000;
   const auto short_by = [&](const char* keep, std::int64_t missing, bool limited) {
     const Config config = budget("infobatch", keep, 0.3);
-    return falls_short(config, size, promised_samples(config, size) - missing, limited);
+    return falls_short(config, size, RunSoFar{promised_samples(config, size) - missing}, limited);
   };
   // 3 sqrt(2000) = 134 draws of the last pruned epoch.
   REQUIRE_FALSE(short_by("bernoulli", 134, false));
@@ -192,10 +192,10 @@ TEST_CASE("rule 14: what is left is spread over the pruned epochs that are left"
   Config config = config_of(10);
   config.target_saved = 0.35;
   REQUIRE(promised_samples(config, 1000) == 3500);
-  REQUIRE(share_to_prune(config, 1000, 1, 0) == Catch::Approx(0.5));  // epochs 1 .. 7
-  REQUIRE(share_to_prune(config, 1000, 7, 3000) == Catch::Approx(0.5));
-  REQUIRE(share_to_prune(config, 1000, 7, 3500) == 0.0);
-  REQUIRE(share_to_prune(config, 1000, 7, 4000) == 0.0);
-  REQUIRE(share_to_prune(config, 1000, 8, 0) == 0.0);
-  REQUIRE(share_to_prune(config, 0, 1, 0) == 0.0);
+  REQUIRE(share_to_prune(config, 1000, 1, RunSoFar{0}) == Catch::Approx(0.5));  // epochs 1 .. 7
+  REQUIRE(share_to_prune(config, 1000, 7, RunSoFar{3000}) == Catch::Approx(0.5));
+  REQUIRE(share_to_prune(config, 1000, 7, RunSoFar{3500}) == 0.0);
+  REQUIRE(share_to_prune(config, 1000, 7, RunSoFar{4000}) == 0.0);
+  REQUIRE(share_to_prune(config, 1000, 8, RunSoFar{0}) == 0.0);
+  REQUIRE(share_to_prune(config, 0, 1, RunSoFar{0}) == 0.0);
 }

@@ -419,7 +419,7 @@ TEST_CASE("rule 14: the rounding of rule 16 is no shortfall, anything beyond it 
   const auto short_by = [&](std::int64_t batch, std::int64_t missing, bool limited) {
     Config config = whole("infobatch", batch, 40);
     config.target_saved = 0.3;
-    return falls_short(config, size, promised_samples(config, size) - missing, limited);
+    return falls_short(config, size, RunSoFar{promised_samples(config, size) - missing}, limited);
   };
   REQUIRE_FALSE(short_by(64, 64, false));  // 63, and the sample of the exact rule
   REQUIRE(short_by(64, 65, false));

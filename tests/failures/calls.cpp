@@ -62,6 +62,16 @@ void spoil_an_id(World& w) {
   if (!w.ids.empty()) w.ids.back() = w.situation.size;
 }
 
+/// The samples the other way round, the first one new. Made once, before anything is refused.
+const std::vector<std::int64_t>& origins(const World& w) {
+  static std::vector<std::int64_t> ids;
+  if (static_cast<std::int64_t>(ids.size()) == w.situation.size) return ids;
+  ids.clear();
+  for (std::int64_t id = w.situation.size; id > 0; --id) ids.push_back(id - 1);
+  if (!ids.empty()) ids.front() = -1;
+  return ids;
+}
+
 ib_status set_epoch_by(World& w, std::int64_t step) {
   ib_session_epoch(w.session, &w.number);
   return ib_session_set_epoch(w.session, w.number + step);
@@ -312,6 +322,24 @@ const std::vector<Call>& session_calls() {
          return ib_session_deserialize(w.session, w.state.data(), w.state.size(), &w.text);
        },
        [](World& w) { w.state.back() = static_cast<char>(w.state.back() + 1); }},
+      {"ib_session_deserialize_resized",
+       "",
+       [](World& w) {
+         return ib_session_deserialize_resized(
+             w.session, w.state.data(), w.state.size(), origins(w).data(), &w.text);
+       },
+       [](World& w) { origins(w); },
+       look_at_text},
+      {"ib_session_load_resized",
+       "",
+       [](World& w) {
+         return ib_session_load_resized(w.session, w.saved.c_str(), origins(w).data(), &w.text);
+       },
+       [](World& w) { origins(w); },
+       look_at_text},
+      {"ib_session_export_csv",
+       "",
+       [](World& w) { return ib_session_export_csv(w.session, w.path.c_str()); }},
   };
   return all;
 }

@@ -43,6 +43,7 @@ inline Variant variant_of(unsigned number) {
     case 1:
       config.keep = "exact";
       config.score_ema = 0.5;
+      config.record = true;
       variant.column = true;
       break;
     case 2:
@@ -71,6 +72,7 @@ inline Variant variant_of(unsigned number) {
     case 8:
       config.policy = "ucb";
       config.set("ucb_c", 2.5);
+      config.record = true;
       break;
     case 9:
       config.policy = "orderdp";

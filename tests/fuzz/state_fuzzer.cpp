@@ -30,8 +30,32 @@ namespace {
 
 constexpr unsigned kUnsealed = 0x80;  // of the first byte: leaves the checksum as it is
 
+/// The same bytes where the data set has another size: refused, or trained on with.
+void try_resized(fuzz::Variant variant, const std::string& bytes) {
+  variant.size += 5;
+  const auto session = fuzz::make_session(variant);
+  const std::string before = session->serialize();
+  try {
+    session->deserialize(bytes, Resize{});
+  } catch (const std::exception& error) {
+    const bool known = dynamic_cast<const FileError*>(&error) != nullptr ||
+                       dynamic_cast<const InvalidArgument*>(&error) != nullptr ||
+                       dynamic_cast<const StateError*>(&error) != nullptr;
+    fuzz::require(known, error.what());
+    fuzz::require(session->serialize() == before, "a refused state changes nothing");
+    return;
+  }
+  fuzz::check_session(*session);
+  fuzz::run_epochs(*session, 2, true);
+  const auto other = fuzz::make_session(variant);
+  const std::string saved = session->serialize();
+  other->deserialize(saved);
+  fuzz::require(other->serialize() == saved, "a resized state reads back equal");
+}
+
 void try_state(unsigned number, const std::string& bytes) {
   const fuzz::Variant variant = fuzz::variant_of(number);
+  try_resized(variant, bytes);
   const auto session = fuzz::make_session(variant);
   if ((number & 0x40) != 0) {  // one that is in the middle of an epoch
     fuzz::run_epochs(*session, 1);
@@ -159,7 +183,8 @@ std::string replanned(const std::string& bytes, const fuzz::Variant& variant) {
                                     figures.size,
                                     scores.data(),
                                     columns.data(),
-                                    figures.totals.pruned,
+                                    {},
+                                    RunSoFar{figures.totals.pruned},
                                     &figures.plan->choice,
                                     1,
                                     detail::cpu_backend()};

@@ -106,7 +106,8 @@ Planned planned(const Config& config, const std::vector<float>& scores, int thre
                                     size,
                                     scores.data(),
                                     columns.data(),
-                                    size / 7,
+                                    {},
+                                    RunSoFar{size / 7},
                                     nullptr,
                                     threads,
                                     detail::cpu_backend()};

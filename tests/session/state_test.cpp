@@ -96,8 +96,10 @@ State random_state(std::mt19937_64& random) {
                            ? up_to(std::int64_t{1} << 61)
                        : figures.lent ? 0
                                       : up_to(figures.observed);
-  figures.totals = {up_to(1000), 0, up_to(1 << 30), up_to(1 << 30), up_to(figures.size + 1) - 1};
-  figures.totals.pruned = up_to(figures.totals.epochs * figures.size);
+  figures.totals = {up_to(1000), 0, 0, up_to(1 << 30), up_to(1 << 30), up_to(figures.size + 1) - 1};
+  figures.totals.samples = figures.totals.epochs * figures.size;
+  if (up_to(1) == 1) figures.totals.samples = up_to(1 << 30);  // of a run that was resized
+  figures.totals.pruned = up_to(figures.totals.samples);
   for (std::int64_t i = 0; i < figures.size; ++i) {
     state.scores.push_back(i % 5 == 2 ? never_observed() : simulated_loss(i, 3) - 0.5f);
   }
