@@ -219,6 +219,9 @@ _STATUS = {
     "ib_session_load_report": [_session, POINTER(CLoadReport)],
     "ib_session_serialize": [_session, POINTER(c_void_p), POINTER(c_size_t)],
     "ib_session_deserialize": [_session, c_char_p, c_size_t, POINTER(c_char_p)],
+    "ib_session_load_resized": [_session, c_char_p, c_void_p, POINTER(c_char_p)],
+    "ib_session_deserialize_resized": [_session, c_char_p, c_size_t, c_void_p, POINTER(c_char_p)],
+    "ib_session_export_csv": [_session, c_char_p],
     "ib_plan_view": [_plan, POINTER(CSlice)],
     "ib_plan_epoch": [_plan, POINTER(c_int64)],
 }

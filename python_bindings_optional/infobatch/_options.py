@@ -26,10 +26,12 @@ class Options(TypedDict, total=False):
     whole_batches: int
     drop_last: bool | None
     lookahead: bool
+    record: bool
     threads: int
     device: Any
     backend: str
     columns: Mapping[str, Any]
+    sampling_weights: Any
     group: Any
     split: str
     padding: str

@@ -446,17 +446,41 @@ class Session:
         self.deliver_warnings()
         return ctypes.string_at(address.value or 0, size.value)
 
-    def deserialize(self, state: bytes) -> LoadReport:
-        self._call("ib_session_deserialize", "load_state_dict", state, len(state), None)
-        return self._loaded("load_state_dict")
+    def deserialize(self, state: bytes, resize: Any = False) -> LoadReport:
+        what = "load_state_dict"
+        if resize is False:
+            self._call("ib_session_deserialize", what, state, len(state), None)
+        else:
+            origin = self._origin(resize, what)
+            self._call("ib_session_deserialize_resized", what, state, len(state), origin, None)
+        return self._loaded(what)
 
     def save(self, path: str) -> None:
         self._call("ib_session_save", "save", os.fsencode(path))
         self.deliver_warnings()
 
-    def load(self, path: str) -> LoadReport:
-        self._call("ib_session_load", "load", os.fsencode(path), None)
+    def load(self, path: str, resize: Any = False) -> LoadReport:
+        if resize is False:
+            self._call("ib_session_load", "load", os.fsencode(path), None)
+        else:
+            origin = self._origin(resize, "load")
+            self._call("ib_session_load_resized", "load", os.fsencode(path), origin, None)
         return self._loaded("load")
+
+    def _origin(self, resize: Any, what: str) -> Any:
+        """The ids that samples had when the state was saved, as an array of int64; None: the same."""
+        if resize is True:
+            return None
+        listed = resize.tolist() if hasattr(resize, "tolist") else list(resize)
+        if len(listed) != self.size or not all(type(number) is int for number in listed):
+            raise ValueError(
+                f"{self.name}.{what}: resize must be True, or for each of the {self.size} samples the id that "
+                f"it had, an integer (-1: it is new), got {len(listed)} of them"
+            )
+        return (c_int64 * self.size)(*listed)
+
+    def export_csv(self, path: str) -> None:
+        self._call("ib_session_export_csv", "export", os.fsencode(path))
 
     def _loaded(self, what: str) -> LoadReport:
         from ._statistics import LoadReport

@@ -9,6 +9,7 @@ import sys
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from ._errors import FileError
 from ._session import COLUMN_TYPES, EpochArrays, Session, address_of, read_only
 
 if TYPE_CHECKING:
@@ -354,6 +355,42 @@ class Step:
         _, kind = COLUMN_TYPES[dtype]
         values = (kind * size)(*listed)  # a name of its own: an address keeps nothing alive
         self.session.set_column(name, dtype, address_of(values))
+
+    def set_sampling_weights(self, values: Any, size: int) -> None:
+        name, np = "sampling_weight", numpy()
+        if is_tensor(values):
+            self.tensors.set_column(name, values.detach().float(), size)
+            return
+        if np is not None:
+            self.set_column(name, np.asarray(values, np.float32), size)
+            return
+        listed = array("f", values)
+        check_column(name, "float32", (len(listed),), size)
+        self.session.set_column(name, "float32", listed.buffer_info()[0])
+
+    def export_npz(self, path: str) -> None:
+        """All columns in one file of NumPy, written beside its place first."""
+        import os
+
+        np = numpy()
+        if np is None:
+            raise ImportError("InfoBatch.export: .npz needs NumPy; .csv does not")
+        columns = {"id": np.arange(self.session.size)}
+        for name in self.session.column_names():
+            dtype, lent = self.session.column(name)
+            values = np.frombuffer(lent, "uint16" if dtype == "bfloat16" else dtype)
+            if dtype == "bfloat16":
+                values = (values.astype(np.uint32) << 16).view(np.float32)
+            columns[name] = values
+        beside = f"{path}.{os.getpid()}.tmp"
+        try:
+            with open(beside, "wb") as file:
+                np.savez(file, **columns)
+            os.replace(beside, path)
+        except OSError as error:
+            if os.path.exists(beside):
+                os.unlink(beside)
+            raise FileError(f"InfoBatch.export: {path} must be writable, got {error}") from error
 
     def mean(self, lent: Any) -> float:
         """Mean of the values of a lent array of float32 that are no NaN; NaN where there is none."""

@@ -117,9 +117,11 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
         inner = getattr(self.dataset, "state_dict", None)
         return {} if inner is None else inner()
 
-    def load_state_dict(self, state_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> LoadReport:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, resize: Any = False
+    ) -> LoadReport:
         if data.get_worker_info() is None:
-            return super().load_state_dict(state_dict)
+            return super().load_state_dict(state_dict, resize=resize)
         inner = getattr(self.dataset, "load_state_dict", None)
         if inner is not None:
             inner(state_dict)

@@ -29,7 +29,17 @@ else:
     _DataSet = object
 
 
-_OWN_OPTIONS = ("threads", "device", "backend", "columns", "group", "split", "padding", "timeout")
+_OWN_OPTIONS = (
+    "threads",
+    "device",
+    "backend",
+    "columns",
+    "sampling_weights",
+    "group",
+    "split",
+    "padding",
+    "timeout",
+)
 _OFFICIAL = {"epochs", "prune_ratio", "delta"}  # as arguments of the official package
 
 # Attributes that stay in the process that trains.
@@ -152,6 +162,10 @@ class InfoBatch(_DataSet):
               where ``infobatch-cuda`` is installed. Default: that of ``device``, where there is one.
             - ``threads``: of the epoch boundary, 0: as many as the process may use.
             - ``columns``: ``{"class": labels}``, values of your own for every sample (see `set_column`).
+            - ``sampling_weights``: [N] numbers above 0, as for torch's WeightedRandomSampler, to balance
+              classes: sample i counts w_i / mean(w) times an epoch, in expectation (docs/policies.md).
+            - ``record``: True keeps two columns, ``times_kept`` and ``last_kept``: how many epochs had the
+              sample in their plan, and which was the last. 8 bytes a sample.
             - ``group``: the ranks that train this run together: a process group of torch.distributed, one
               dimension of a DeviceMesh, or ``(rank, size, allgather)``. Default: all ranks, where
               torch.distributed is initialised. False: this process alone.
@@ -250,6 +264,8 @@ class InfoBatch(_DataSet):
         self._start(session, ranks)
         for name, values in (own["columns"] or {}).items():
             self.set_column(name, values)
+        if own["sampling_weights"] is not None:
+            self._here.step.set_sampling_weights(own["sampling_weights"], size)
 
     def _find_ranks(self, own: Mapping[str, Any]) -> tuple[Ranks | None, dict[str, int]]:
         torch = sys.modules.get("torch")
@@ -557,7 +573,8 @@ class InfoBatch(_DataSet):
         the state, and must be equal on load.
 
         Args:
-            name: 1 to 64 characters of a-z, 0-9 and _, no digit first, not "score".
+            name: 1 to 64 characters of a-z, 0-9 and _, no digit first, not "score", "times_kept" or
+                "last_kept". ``sampling_weight`` is what ``sampling_weights=`` sets.
             values: [N] integers or floats of 8 to 64 bits; a list counts as int64 or float64. Copied.
 
         Raises:
@@ -584,8 +601,38 @@ class InfoBatch(_DataSet):
 
     @property
     def column_names(self) -> list[str]:
-        """ "score", then your own in the order of their names."""
+        """ "score", those of the policy and of the record, then your own in the order of their names."""
         return self._here.session.column_names()
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Writes a table of all samples: ``id``, ``score`` and every other column, for a coreset or a look
+        at what was learned when. Scores are those of `scores`.
+
+        Args:
+            path: a file that ends in ``.csv`` (what is unknown is an empty cell), or in ``.npz``, one array
+                for each column, for ``numpy.load``.
+
+        Raises:
+            ValueError: another ending. FileError: it cannot be written. ImportError: .npz without NumPy.
+
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "samples.csv")
+        >>> ib = InfoBatch(2, num_epochs=8, record=True)
+        >>> ib.export(path)
+        >>> print(open(path).read())
+        id,score,times_kept,last_kept
+        0,,0,-1
+        1,,0,-1
+        <BLANKLINE>
+        """
+        run, name = self._here, _path(path)
+        self._settle()
+        if name.endswith(".csv"):
+            run.session.export_csv(name)
+        elif name.endswith(".npz"):
+            run.step.export_npz(name)
+        else:
+            raise ValueError(f"InfoBatch.export: path must end in .csv or .npz, got {name!r}")
 
     # --- state
 
@@ -631,12 +678,20 @@ class InfoBatch(_DataSet):
             raise
         return run.whole_state(what)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> LoadReport:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, resize: Any = False
+    ) -> LoadReport:
         """Goes on from a state exactly where it stood. Data set length, seed, policy and its parameters
         must match; epochs, delta, batch size, device and number of ranks may differ.
 
         On several ranks all of them load the same state. A list of parts (``state_dict(local=True)`` of
         every rank, in any order) is a state, too.
+
+        Args:
+            state_dict: the state.
+            resize: True where the data set has grown or shrunk since: each sample takes over its score by
+                its id, and what is new was never observed, so it is kept until it was. Or [N] integers, the
+                id that each sample had then, -1 for a new one. Only between epochs.
 
         Returns:
             where it goes on, and what differs and may; what differs is also warned of.
@@ -649,8 +704,9 @@ class InfoBatch(_DataSet):
         if isinstance(state_dict, (list, tuple)) and state_dict:
             parts = [run.step.unpack(self._checked(part)["infobatch"]) for part in state_dict]
             whole = run.session.join_parts(parts, "load_state_dict")
-            return self._loaded(run.session.deserialize(whole))
-        return self._loaded(run.session.deserialize(run.step.unpack(self._checked(state_dict)["infobatch"])))
+        else:
+            whole = run.step.unpack(self._checked(state_dict)["infobatch"])
+        return self._loaded(run.session.deserialize(whole, resize))
 
     @staticmethod
     def _checked(state_dict: Any) -> Any:
@@ -683,14 +739,20 @@ class InfoBatch(_DataSet):
                 raise
         run.ranks.meet("save")
 
-    def load(self, path: str | os.PathLike[str]) -> LoadReport:
+    def load(self, path: str | os.PathLike[str], *, resize: Any = False) -> LoadReport:
         """Goes on from a file, as `load_state_dict`; files of the C++ library are read, too.
+
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
+        >>> InfoBatch(1000, num_epochs=8, seed=1).save(path)
+        >>> InfoBatch(1200, num_epochs=8, seed=1).load(path, resize=True)  # 200 samples are new
+        LoadReport(epoch=0, position=0, changes=('size: 1000 -> 1200',))
 
         Raises:
             ValueError: the state of another run (every difference is listed).
             FileError: it cannot be read, or is damaged.
         """
-        return self._loaded(self._here.session.load(_path(path)))
+        return self._loaded(self._here.session.load(_path(path), resize))
 
     def _loaded(self, report: LoadReport) -> LoadReport:
         run = self._here
@@ -698,11 +760,12 @@ class InfoBatch(_DataSet):
         run.loaded, run.loaded_over = report.epoch, run.session.epoch > report.epoch
         run.feed.drop()
         run.step.renew()
-        if report.changes:
+        changes = [change for change in report.changes if not change.startswith("size: ")]  # was asked for
+        if changes:
             from ._errors import StateChangedWarning
 
             warn(
-                "InfoBatch: the loaded state differs in " + "; ".join(report.changes),
+                "InfoBatch: the loaded state differs in " + "; ".join(changes),
                 StateChangedWarning,
             )
         return report
