@@ -125,6 +125,41 @@ class CalledRanks(Ranks):
         return found
 
 
+def over_store(store: Any, rank: int, size: int, timeout: float) -> Callable[[bytes], list[bytes]]:
+    """An allgather over a store of torch.distributed (TCPStore, FileStore), for programs without a process
+    group. What was read by all is deleted."""
+    from datetime import timedelta
+
+    round_ = 0
+    # The runs that were made over this store, by every rank as many: each has keys of its own.
+    made = store.add(f"infobatch/runs/{rank}", 1)
+
+    def key(number: int, of: int) -> str:
+        return f"infobatch/{made}/{number}/{of}"
+
+    def allgather(data: bytes) -> list[bytes]:
+        nonlocal round_
+        number, round_ = round_, round_ + 1
+        # A store has no empty values everywhere.
+        store.set(key(number, rank), b"." + data)
+        found = []
+        for other in range(size):
+            try:
+                store.wait([key(number, other)], timedelta(seconds=timeout))
+            except Exception as error:
+                raise RankError(
+                    f"InfoBatch: all ranks must come to an exchange, got none of rank {other} within {timeout:g} s",
+                    (other,),
+                ) from error
+            found.append(bytes(store.get(key(number, other)))[1:])
+        # All ranks have read the last round when they come to this one.
+        with suppress(Exception):
+            store.delete_key(key(number - 1, rank))
+        return found
+
+    return allgather
+
+
 def _failed(what: str, ranks: Sequence[int], why: str) -> RankError:
     return RankError(f"InfoBatch.{what}: {numbers(ranks)} failed before the exchange: {why}", ranks)
 
@@ -199,21 +234,38 @@ def _find(group: Any, timeout: float) -> Ranks | None:
     return of_group(group, timeout)
 
 
-def _is_function(value: Any) -> bool:
-    return callable(value)
-
-
 def _of_tuple(group: tuple[Any, ...], timeout: float) -> Ranks:
     from .samplers import integer
 
-    rule = "InfoBatch: group as a tuple must be (rank, size, allgather)"
-    allgather: Any = group[-1] if len(group) == 3 else None
-    if not _is_function(allgather):
+    rule = "InfoBatch: group as a tuple must be (rank, size, allgather or a store), or (rank, size)"
+    if len(group) not in (2, 3):
         raise ValueError(f"{rule}, got {group!r}")
     rank, size = (integer(value, "rank and size of group", "InfoBatch", least=0) for value in group[:2])
     if not 0 <= rank < size:
         raise ValueError(f"{rule} with rank in [0, size), got rank {rank} of {size}")
-    return CalledRanks(rank, size, timeout, allgather)
+    way: Any = group[2] if len(group) == 3 else None
+    if callable(way):
+        return CalledRanks(rank, size, timeout, way)
+    if way is not None:
+        if not all(hasattr(way, name) for name in ("set", "get", "wait")):
+            raise ValueError(f"{rule}, got {group!r}")
+        return CalledRanks(rank, size, timeout, over_store(way, rank, size, timeout))
+    # Numbers alone say who this is, not how losses get to the others.
+    if _initialised():
+        distributed: Any = sys.modules["torch"].distributed
+        world = distributed.get_rank(), distributed.get_world_size()
+        if world == (rank, size):
+            from ._process_group import of_group
+
+            return of_group(None, timeout)
+        raise ValueError(
+            f"InfoBatch: group=({rank}, {size}) must be the place in torch.distributed, got rank {world[0]} of "
+            f'{world[1]} there: give the process group of these {size} ranks, or mesh["dp"] of a DeviceMesh'
+        )
+    raise ValueError(
+        f"{rule} with torch.distributed initialised, got {group!r} without: losses are exchanged between epochs, "
+        "so a third part must say how: an allgather of bytes, or a store (TCPStore, FileStore)"
+    )
 
 
 # --- what all ranks of a run must have in common

@@ -167,8 +167,8 @@ class InfoBatch(_DataSet):
             - ``record``: True keeps two columns, ``times_kept`` and ``last_kept``: how many epochs had the
               sample in their plan, and which was the last. 8 bytes a sample.
             - ``group``: the ranks that train this run together: a process group of torch.distributed, one
-              dimension of a DeviceMesh, or ``(rank, size, allgather)``. Default: all ranks, where
-              torch.distributed is initialised. False: this process alone.
+              dimension of a DeviceMesh, ``(rank, size, store)`` or ``(rank, size, allgather)``. Default: all
+              ranks, where torch.distributed is initialised. False: this process alone.
             - ``split``: ``"sharded"`` (default), each rank gets its share from the sampler; ``"global"``,
               a framework splits, and every `update` passes ids.
             - ``padding``: ``"pad"`` (default) or ``"trim"``, what becomes of shares that are shorter.

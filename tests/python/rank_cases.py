@@ -577,6 +577,19 @@ def made_before(world: World) -> Any:
     return found
 
 
+def by_numbers(world: World) -> Any:
+    """A run of (rank, size) is that of all ranks; other numbers say nothing."""
+    plans = []
+    for group in ((world.rank, world.size), None):
+        ib = world.make(group=group)
+        plans.append((list(ib.plan.ids), ib.statistics.size))
+    try:
+        world.make(group=(0, 3))
+    except ValueError as error:
+        return plans[0] == plans[1] and len(plans[0][0]) < N, str(error)
+    return False, "nothing was raised"
+
+
 def alone(world: World, environment: dict[str, str], options: dict[str, Any]) -> Any:
     """Without torch.distributed."""
     os.environ.update(environment)

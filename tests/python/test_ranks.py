@@ -5,16 +5,18 @@ Every rank delivers its share, and all of them have the plans, scores and gradie
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import epoch_of_lists, losses_of
 from rank_cases import EPOCHS, N, launch, run
 from server import run_program
 
 import infobatch
-from infobatch import InfoBatch
+from infobatch import InfoBatch, RankError
 
 pytestmark = pytest.mark.torch
 
@@ -329,7 +331,9 @@ def test_a_run_from_before_the_process_group_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"group": (0, 2)}, "must be (rank, size, allgather)"),
+        ({"group": (0, 2)}, "losses are exchanged between epochs, so a third part must say how"),
+        ({"group": (0, 2, 7)}, "must be (rank, size, allgather or a store)"),
+        ({"group": (0,)}, "must be (rank, size, allgather or a store)"),
         ({"group": (2, 2, list)}, "rank in [0, size), got rank 2 of 2"),
         ({"group": "world"}, "before: call torch.distributed.init_process_group first"),
         ({"split": "half"}, "split must be one of sharded, global, got 'half'"),
@@ -408,6 +412,55 @@ def test_a_program_may_gather_bytes_itself(split: str) -> None:
             alone.update([float((i * 5 + epoch) % 17) for i in ids])
     alone.set_epoch(3)
     assert first[0] == [float(score) for score in alone.scores]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "file"])
+def test_a_store_is_a_way_from_rank_to_rank(kind: str, tmp_path: Path) -> None:
+    """Twice over one store, as a program that trains two models does; and on one process."""
+    distributed = pytest.importorskip("torch.distributed")
+    server = distributed.TCPStore("127.0.0.1", 0, is_master=True) if kind == "tcp" else None
+
+    def body(rank: int, group: Any) -> Any:
+        if server is None:
+            store = distributed.FileStore(str(tmp_path / "store"), 3)
+        else:
+            store = distributed.TCPStore("127.0.0.1", server.port, is_master=False)
+        found = []
+        for seed in (1, 2):
+            ib = InfoBatch(100, 4, seed=seed, group=(rank, 3, store), timeout=30)
+            for epoch in range(3):
+                ib.set_epoch(epoch)
+                for ids in ib.batch_sampler(8):
+                    ib.update(losses_of(ids, epoch))
+            ib.set_epoch(3)
+            found.append([float(score) for score in ib.scores])
+        return found
+
+    alone = []
+    for seed in (1, 2):
+        ib = InfoBatch(100, 4, seed=seed, group=False)
+        for _ in range(3):
+            epoch_of_lists(ib, 8)
+        ib.set_epoch(3)
+        alone.append([float(score) for score in ib.scores])
+    for found in in_threads(3, body):
+        assert found == alone
+
+
+def test_a_rank_that_does_not_come_to_a_store_is_named(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("torch.distributed")
+    store = distributed.FileStore(str(tmp_path / "store"), 2)
+    began = time.monotonic()
+    with pytest.raises(RankError, match="got none of rank 1 within 0.5 s") as error:
+        InfoBatch(100, 4, group=(0, 2, store), timeout=0.5)
+    assert error.value.ranks == (1,)
+    assert time.monotonic() - began < 20
+
+
+def test_numbers_alone_are_the_place_in_torch_distributed(tmp_path: Path) -> None:
+    for same, text in run("by_numbers", 2, tmp_path):
+        assert same
+        assert "group=(0, 3) must be the place in torch.distributed, got rank" in text
 
 
 def test_ranks_that_differ_are_named_without_torch_distributed() -> None:
