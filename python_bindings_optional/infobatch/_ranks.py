@@ -148,7 +148,8 @@ def over_store(store: Any, rank: int, size: int, timeout: float) -> Callable[[by
                 store.wait([key(number, other)], timedelta(seconds=timeout))
             except Exception as error:
                 raise RankError(
-                    f"InfoBatch: all ranks must come to an exchange, got none of rank {other} within {timeout:g} s",
+                    f"InfoBatch: all ranks must come to an exchange, got none of rank {other} within "
+                    f"{timeout:g} s",
                     (other,),
                 ) from error
             found.append(bytes(store.get(key(number, other)))[1:])
@@ -259,12 +260,12 @@ def _of_tuple(group: tuple[Any, ...], timeout: float) -> Ranks:
 
             return of_group(None, timeout)
         raise ValueError(
-            f"InfoBatch: group=({rank}, {size}) must be the place in torch.distributed, got rank {world[0]} of "
-            f'{world[1]} there: give the process group of these {size} ranks, or mesh["dp"] of a DeviceMesh'
+            f"InfoBatch: group=({rank}, {size}) must be the place in torch.distributed, got rank {world[0]} "
+            f'of {world[1]} there: give the process group of these {size}, or mesh["dp"] of a DeviceMesh'
         )
     raise ValueError(
-        f"{rule} with torch.distributed initialised, got {group!r} without: losses are exchanged between epochs, "
-        "so a third part must say how: an allgather of bytes, or a store (TCPStore, FileStore)"
+        f"{rule} with torch.distributed initialised, got {group!r} without: losses are exchanged between "
+        "epochs, so a third part must say how: an allgather of bytes, or a store (TCPStore, FileStore)"
     )
 
 

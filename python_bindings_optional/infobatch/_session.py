@@ -474,8 +474,8 @@ class Session:
         listed = resize.tolist() if hasattr(resize, "tolist") else list(resize)
         if len(listed) != self.size or not all(type(number) is int for number in listed):
             raise ValueError(
-                f"{self.name}.{what}: resize must be True, or for each of the {self.size} samples the id that it "
-                f"had, an integer (-1: it is new), got {len(listed)} of them"
+                f"{self.name}.{what}: resize must be True, or for each of {self.size} samples the id that "
+                f"it had, an integer (-1: it is new), got {len(listed)} of them"
             )
         return (c_int64 * self.size)(*listed)
 

@@ -142,7 +142,7 @@ TEST_CASE("a run stopped at any step and resumed equals one that never stopped",
   }
 }
 
-TEST_CASE("a run resumes with another number of threads", "[engine][resume]") {
+TEST_CASE("a run resumes with another number of threads", "[engine][resume][threads]") {
   REQUIRE(train(config_of(kEpochs), {}, 7, 4) == train(config_of(kEpochs), {}, -1));
 }
 

@@ -127,7 +127,7 @@ TEST_CASE("rule 5: without rescale every weight is 1 and the same samples are ke
 }
 
 TEST_CASE("rule 8: the order is a permutation, the same for any number of threads",
-          "[engine][order]") {
+          "[engine][order][threads]") {
   const std::int64_t size = GENERATE(1, 63, 64, 65, 1000, 70000);
   Session one(size, config_of(10), 1);
   Session many(size, config_of(10), 4);

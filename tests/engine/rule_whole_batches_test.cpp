@@ -302,7 +302,7 @@ TEST_CASE("rule 16: over seeds the extra samples are any of the candidates",
   }
 }
 
-TEST_CASE("rule 16: the number of threads changes nothing", "[engine][whole_batches]") {
+TEST_CASE("rule 16: the number of threads changes nothing", "[engine][whole_batches][threads]") {
   // Large enough that four threads have work: see kSamplesPerThread.
   constexpr std::int64_t kSize = 4 * kSamplesPerThread + 77;
   const std::string policy = GENERATE(from_range(pruning_policies()));

@@ -169,7 +169,7 @@ TEST_CASE("sampling weights: numbers of samples that were promised stay", "[engi
 }
 
 TEST_CASE("sampling weights: threads, ranks and backends make the same plan, also resumed",
-          "[engine][sampling]") {
+          "[engine][sampling][threads]") {
   const detail::Backend* const backend = GENERATE(from_range(detail::backends()));
   CAPTURE(backend->name);
   const WithBackend use(*backend);

@@ -165,7 +165,7 @@ TEST_CASE("rule 2: the sum is exact for every finite float32", "[kernels][exact_
 }
 
 TEST_CASE("rule 2: the same sum for any number of threads and every instruction set",
-          "[kernels][exact_mean]") {
+          "[kernels][exact_mean][threads]") {
   for (std::vector<float> scores : {losses(100003, 7), any_bits(50001, 8, -149, 104)}) {
     for (std::size_t i = 0; i < scores.size(); i += 97) scores[i] = kNaN;
     const ScoreSum expected = sum_of(scores);

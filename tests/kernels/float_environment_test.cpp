@@ -164,7 +164,7 @@ TEST_CASE("no rounding mode and no flushing to zero changes a plan", "[kernels][
   }
 }
 
-TEST_CASE("every thread of a team works in the default environment", "[kernels][float]") {
+TEST_CASE("every thread of a team works in the default environment", "[kernels][float][threads]") {
   for (const int threads : {1, 3}) {
     for (const Setting& setting : settings()) {
       CAPTURE(threads, setting.name);

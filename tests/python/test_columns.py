@@ -210,7 +210,7 @@ def test_what_cannot_be_resized_is_refused_and_changes_nothing() -> None:
         again.load_state_dict(state)
     ib.set_epoch(3)
     for wrong, text in (
-        ([0] * 119, "for each of the 120 samples"),
+        ([0] * 119, "for each of 120 samples"),
         ([0.5] * 120, "an integer"),
         ([100] * 120, r"in \[0, 100\), or -1 for a new one, got 100 at 0"),
     ):

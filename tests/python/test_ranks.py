@@ -451,7 +451,7 @@ def test_a_rank_that_does_not_come_to_a_store_is_named(tmp_path: Path) -> None:
     distributed = pytest.importorskip("torch.distributed")
     store = distributed.FileStore(str(tmp_path / "store"), 2)
     began = time.monotonic()
-    with pytest.raises(RankError, match="got none of rank 1 within 0.5 s") as error:
+    with pytest.raises(RankError, match=r"got none of rank 1 within 0\.5 s") as error:
         InfoBatch(100, 4, group=(0, 2, store), timeout=0.5)
     assert error.value.ranks == (1,)
     assert time.monotonic() - began < 20
