@@ -204,6 +204,46 @@ TEST_CASE("an archive that changes options says so", "[samplers][resume]") {
   REQUIRE(collector.texts[0].find("epochs: 10 -> 20") != std::string::npos);
 }
 
+TEST_CASE("a data set that has grown goes on with the scores of its samples", "[samplers][resume]") {
+  const Folder folder;
+  const auto epoch_of = [](InfoBatch& ib) {
+    auto loader = make_data_loader(
+        Indexed(ToyData(ib.session()->size())), ib, torch::data::DataLoaderOptions(8).workers(0));
+    for (auto& batch : *loader) ib.update(batch.ids.to(torch::kFloat32) + 1.0f);
+  };
+  InfoBatch ib(60, Options(10).seed(1).set("record", true));
+  epoch_of(ib);
+  ib.save(folder.file("state"));
+  InfoBatch grown(90, Options(10).seed(1).set("record", true));
+  REQUIRE_THROWS_AS(grown.load(folder.file("state")), c10::ValueError);
+  const LoadReport report = grown.load(folder.file("state"), Resize{});
+  REQUIRE(report.text == "size: 60 -> 90");
+  REQUIRE(grown.epoch() == 1);
+  for (std::int64_t id = 0; id < 60; ++id) {
+    REQUIRE(grown.session()->scores()[id] == static_cast<float>(id + 1));
+  }
+  REQUIRE(std::isnan(grown.session()->scores()[60]));
+  epoch_of(grown);
+  grown.set_epoch(2);
+  REQUIRE(grown.session()->scores()[89] == 90.0f);
+}
+
+TEST_CASE("sampling weights are in the rows of a batch", "[samplers][resume]") {
+  InfoBatch ib(40, Options(10).seed(1));
+  std::vector<float> weights;
+  for (int id = 0; id < 40; ++id) weights.push_back(id % 4 == 0 ? 6.0f : 1.0f);  // their mean: 2.25
+  ib.session()->set_column("sampling_weight", ColumnType::kFloat32, weights.data());
+  auto loader = make_data_loader(
+      Indexed(ToyData(40)), ib, torch::data::DataLoaderOptions(8).workers(0));
+  for (auto& batch : *loader) {
+    const torch::Tensor rows = ib.update(torch::ones({8}), {}, {}, Reduction::kNone);
+    for (std::int64_t row = 0; row < 8; ++row) {
+      const float weight = weights[static_cast<std::size_t>(batch.ids[row].item<std::int64_t>())];
+      REQUIRE(rows[row].item<float>() == Catch::Approx(weight / 2.25f));
+    }
+  }
+}
+
 TEST_CASE("defect 11: the file is a safetensors file of scores and staged losses",
           "[samplers][resume]") {
   const Folder folder;
