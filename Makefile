@@ -6,7 +6,8 @@
 help:
 	@echo 'make demo       set up, build, and train: every sample against InfoBatch (about 4 minutes)'
 	@echo 'make test       set up, build, and run every test'
-	@echo 'make test-trainers  install Lightning, Transformers and Accelerate beside torch, and train inside them'
+	@echo 'make test-trainers  install Lightning, Transformers and Accelerate beside torch, and train inside them;'
+	@echo '                ALL=1: then in every other trainer, each in an environment of its own (8 GB free)'
 	@echo 'make test-arm   cross-compile the engine for aarch64, and run its tests under qemu'
 	@echo 'make cuda       compile the kernels with nvcc; run their tests where there is a GPU'
 	@echo 'make cuda-wheel  the same, and infobatch-cuda into build/wheels'
@@ -35,7 +36,7 @@ test:
 test-trainers:
 	@scripts/setup.sh test-trainers
 	@scripts/wheels.sh "$$(uname -m)"
-	@scripts/test_trainers.sh
+	@scripts/test_trainers.sh $(if $(ALL),all)
 
 wheels:
 	@scripts/setup.sh wheels

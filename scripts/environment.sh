@@ -26,6 +26,19 @@ numpy_requirements=tests/python/requirements.txt
 torch_requirements=tests/python/requirements-torch.txt
 trainers_venv=.venv-trainers
 trainers_requirements=tests/python/requirements-trainers.txt
+# Trainers that do not go with those, nor with each other: a folder each (tests/README.md), by its name.
+trainer_folders() { # their names, in order
+  local file
+  for file in tests/trainers/*/requirements.txt; do
+    [[ ! -f $file ]] || basename "$(dirname "$file")"
+  done
+}
+use_trainer_folder() { # <name>: the two above are those of the folder
+  trainers_venv=.venv-$1
+  trainers_requirements=tests/trainers/$1/requirements.txt
+  [[ $1 =~ ^[a-z][a-z0-9_]*$ && -f $trainers_requirements ]] ||
+    fail "a folder of trainers must be one of $(trainer_folders | paste -s -d ' '), got '$1'"
+}
 # Set-up installed torch itself, so that the Python tests may run beside it.
 torch_is_ours() { [[ $torch_root == "$PWD/$venv"/* || $torch_root == "$(pwd -P)/$venv"/* ]]; }
 # Where Debian's libc6-arm64-cross puts what a program for aarch64 needs, and what runs such a program.

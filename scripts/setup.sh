@@ -2,6 +2,7 @@
 # Sets up what a build needs, inside the checkout as far as possible:
 #
 #   scripts/setup.sh demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm|cuda
+#   scripts/setup.sh test-trainers <folder of tests/trainers>
 #
 # 1. compiler, CMake, Ninja and the header packages: from the system; through apt-get where that may be
 #    used (root or password-less sudo); CMake and Ninja otherwise from pip.
@@ -10,7 +11,8 @@
 #
 # 3. test: what the Python tests need, beside torch (in its virtual environment, where that is ours) and in
 #    .venv-numpy without one; and what wheels needs. test-trainers: the same, and .venv-trainers, which has the
-#    trainers and sees the torch of .venv.
+#    trainers and sees the torch of .venv; with a folder .venv-<folder> in its place, as the folder's
+#    requirements.txt says (tests/README.md).
 #
 # fuzz and gates need no torch, but Clang with its libFuzzer and its sanitizers; see .ci/fuzz.sh and
 # .ci/engine.sh. test-arm needs a compiler for aarch64 and an emulator. wheels needs .venv-wheels, with a
@@ -25,6 +27,7 @@ step=set-up
 goal=${1:-test}
 [[ $goal =~ ^(demo|test|test-trainers|bench|fuzz|wheels|test-wheels|gates|test-arm|cuda)$ ]] ||
   fail "the goal must be demo, test, test-trainers, bench, fuzz, wheels, test-wheels, gates, test-arm or cuda, got '$goal'"
+if [[ $goal == test-trainers && -n ${2:-} ]]; then use_trainer_folder "$2"; fi
 [[ $(uname -s) == Linux ]] || fail "this script knows Linux only; elsewhere use CMake directly (CONTRIBUTING.md)"
 
 # ---- Is everything in place already? -----------------------------------------------------------------
@@ -195,12 +198,12 @@ fi
 if [[ $goal =~ ^(fuzz|gates|test-arm|cuda)$ ]]; then exit 0; fi
 
 # The packages of a requirements file, in a virtual environment.
-install_requirements() { # <virtual environment> <requirements file>
+install_requirements() { # <virtual environment> <requirements file> [arguments of pip]
   local venv=$1 file=$2
   if has_requirements "$venv" "$file"; then return 0; fi
   require_venv
   say "$venv: pip installs the packages of $file"
-  pip_install --quiet -r "$file"
+  pip_install --quiet "${@:3}" -r "$file"
   requirements_of "$file" >"$venv/.requirements"
 }
 if [[ $goal =~ ^(test|test-trainers|wheels|test-wheels)$ ]]; then install_requirements "$wheel_venv" "$wheel_requirements"; fi
@@ -257,13 +260,25 @@ if [[ $goal =~ ^test(-trainers)?$ ]]; then
   fi
 fi
 
+# What a requirements file asks for beside packages, in lines "# set-up: <word> <what>".
+asked_for() { sed -n "s/^# set-up: $1 *//p" "$trainers_requirements"; } # <word>
+
 # What is installed beside a torch of 5 GB finds it by a path file; pip does, too.
 if [[ $goal == test-trainers ]] && ! has_requirements "$trainers_venv" "$trainers_requirements"; then
   torch_is_ours || fail "the trainers are tried beside set-up's own torch; torch in $torch_root is yours"
   rm -rf "$trainers_venv"
   "$venv/bin/python" -m venv "$trainers_venv"
-  (cd "$venv"/lib/python3.*/site-packages && pwd) >"$(echo "$trainers_venv"/lib/python3.*/site-packages)/torch.pth"
-  install_requirements "$trainers_venv" "$trainers_requirements"
+  if [[ $(asked_for torch) == own ]]; then
+    say "$trainers_venv: brings a torch of its own (up to 6 GB)"
+  else
+    (cd "$venv"/lib/python3.*/site-packages && pwd) >"$(echo "$trainers_venv"/lib/python3.*/site-packages)/torch.pth"
+  fi
+  (
+    read -ra pip_arguments <<<"$(asked_for pip)"
+    mapfile -t variables < <(asked_for variable)
+    for variable in "${variables[@]}"; do export "${variable?}"; done
+    install_requirements "$trainers_venv" "$trainers_requirements" "${pip_arguments[@]}"
+  )
 fi
 
 # ---- Remember ----------------------------------------------------------------------------------------
