@@ -17,32 +17,16 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import Logger
+from points import BATCH, CLASSES, SAMPLES, Points
 from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from infobatch import FullRunScheduler, InfoBatch, progress_lr
 from infobatch.lightning import InfoBatchCallback
 
-SAMPLES, CLASSES, BATCH = 600, 4, 16
 TOP_RATE = 0.05
-
-
-class Points(Dataset):
-    """Points around one corner a class; items are (point [8], class, id)."""
-
-    def __init__(self, count: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        corners = torch.randn(CLASSES, 8, generator=torch.Generator().manual_seed(1)) * 2
-        self.classes = torch.randint(CLASSES, (count,), generator=generator)
-        self.points = corners[self.classes] + torch.randn(count, 8, generator=generator)
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-        return self.points[index], self.classes[index], index
 
 
 class Data(LightningDataModule):

@@ -18,8 +18,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "python" / "trainers"
 
-#: What the server imports, by what a program imports. It calls nothing: a process that has used threads of
-#: torch may not fork. Ranks of Lightning do not come from it, for that reads a process's rank when imported.
+#: What the server imports, by what a program imports; where that is not here, it alone. It calls nothing: a
+#: process that has used threads of torch may not fork. Ranks of Lightning do not come from it, for that reads
+#: a process's rank when imported.
 PRELOADED = {
     "lightning": ["lightning.pytorch", "lightning.fabric"],
     "transformers": ["transformers.trainer", "transformers.models.gpt2.modeling_gpt2", "accelerate"],
@@ -55,7 +56,7 @@ def start(
     """A process of a program, which prints to a file, beside which it works. Strictly, a warning of infobatch
     is an error."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED[server], "infobatch"])
+    context.set_forkserver_preload([*PRELOADED.get(server, [server]), "infobatch"])
     process = context.Process(
         target=_enter,
         args=(str(path), list(arguments), environment or {}, str(output.parent), str(output), strict),
@@ -74,20 +75,27 @@ def wait(processes: list[Any], limit: float) -> None:
             process.join()
 
 
-def launch(program: str, size: int, folder: Path, limit: float = 120) -> list[Any]:
+def launch(
+    program: str,
+    size: int,
+    folder: Path,
+    limit: float = 120,
+    server: str = "transformers",
+    arguments: tuple[str, ...] = (),
+) -> list[Any]:
     """Runs a program of this folder on ``size`` processes, as torchrun does; each pickles what it found to
-    ``<folder>/<rank>``, its argument. Returns what they found, by rank."""
+    ``<folder>/<rank>``, its first argument. Returns what they found, by rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = []
     for rank in range(size):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GROUP_RANK": 0, "NODE_RANK": 0}
         environment = {name: str(value) for name, value in place.items()}
         path = ROOT / "tests" / "trainers" / program
-        arguments = (str(folder / str(rank)),)
-        processes.append(start("transformers", path, folder / f"output-{rank}", arguments, environment))
+        given = (str(folder / str(rank)), *arguments)
+        processes.append(start(server, path, folder / f"output-{rank}", given, environment))
     wait(processes, limit)
     for rank, process in enumerate(processes):
         assert process.exitcode == 0, (folder / f"output-{rank}").read_text()
