@@ -71,8 +71,9 @@ class InfoBatchAlgorithm(Algorithm):  # type: ignore[misc,unused-ignore]
                 f"InfoBatchAlgorithm: infobatch must be an InfoBatch, got {type(infobatch).__name__}"
             )
         self.infobatch = infobatch
-        #: Where a checkpoint stood that was loaded; random numbers of its ranks, until they are used.
-        self._over = False
+        #: Behind a load, until fit begins: whether its epoch was over. Random numbers of its ranks, until
+        #: they are used.
+        self._over: bool | None = None
         self._random: list[dict[str, Any]] | None = None
         #: There is something to go on with.
         self._known = False
@@ -85,7 +86,7 @@ class InfoBatchAlgorithm(Algorithm):  # type: ignore[misc,unused-ignore]
             return self._random is not None
         if event == Event.BEFORE_LOAD:
             return state.train_dataloader is not None
-        return event in (Event.FIT_START, Event.EPOCH_START, Event.EPOCH_END)
+        return event in (Event.FIT_START, Event.EPOCH_END)
 
     def apply(self, event: Event, state: State, logger: Logger) -> None:
         if event == Event.BEFORE_LOAD:
@@ -93,30 +94,33 @@ class InfoBatchAlgorithm(Algorithm):  # type: ignore[misc,unused-ignore]
         elif event == Event.FIT_START:
             self._check(state)
             self._known = True
+            inside = int(state.timestamp.batch_in_epoch) > 0
+            if inside and self._over is None:
+                # A duration has ended the last fit in the midst of an epoch; its loader begins anew.
+                self.load_state_dict(self.state_dict())
             # Otherwise Composer sets every epoch that was trained once more.
             state.dataset_resumption["train"] = True
             self._begin(state)
-            if int(state.timestamp.batch_in_epoch) == 0:
+            if not inside:
                 self._random = None  # Composer itself sets them
             elif self._over:
                 # Behind an epoch's last batch, but before its end: nothing of it is left.
                 state.dataloader_len = 0
-            self._over = False
+            self._over = None
         elif event == Event.BEFORE_DATALOADER:
             # In the midst of an epoch Composer sets them when it has drawn what was trained.
             assert self._random is not None
             load_rng_state(self._random)
             self._random = None
         else:
-            if event == Event.EPOCH_END:
-                logger.log_metrics(figures(self.infobatch))
+            logger.log_metrics(figures(self.infobatch))
             self._begin(state)
 
     def _begin(self, state: State) -> None:
         """Begins the epoch that comes, or goes on with it, and says how long it is."""
         if state.timestamp < state.max_duration:
             self.infobatch.sampler.set_epoch(int(state.timestamp.epoch))
-            state.dataloader_len = -1
+        state.dataloader_len = -1
 
     def _is_of_run(self, loader: Any) -> bool:
         samplers = (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None))

@@ -95,6 +95,8 @@ def schedule_of(options: dict[str, Any], optimizer: Any, ib: InfoBatch) -> Any:
         return FullRunScheduler(cycle, ib, steps)
     if options.get("schedule") == "composer":
         return FullRun(CosineAnnealingScheduler(alpha_f=0.25), ib)
+    if options.get("schedule") == "noted":
+        return FullRun(options["note"], ib)
     if options.get("schedule") == "stock":
         return CosineAnnealingScheduler(alpha_f=0.25)
     return progress_lr(optimizer, ib, lambda progress: 1 - progress)

@@ -79,8 +79,38 @@ def test_a_schedule_of_torch_that_counts_steps_ends_where_it_should(tmp_path: Pa
 def test_a_schedule_of_composer_ends_where_it_should(tmp_path: Path) -> None:
     found = train(tmp_path, epochs=EPOCHS, schedule="composer")
     assert found["rate"] == pytest.approx(TOP_RATE / 4, rel=1e-6)
+    # On its way it is where the run is, in steps of full epochs.
+    full, done, due = math.ceil(SAMPLES / BATCH), 0.0, []
+    for epoch in found["epochs"]:
+        for batch in epoch["ids"]:
+            due.append(math.pi * round(done * full) / (EPOCHS * full))
+            done += len(batch) / epoch["kept"]
+    assert found["rates"] == pytest.approx([TOP_RATE * (0.25 + 0.375 * (1 + math.cos(x))) for x in due])
     alone = train(tmp_path, epochs=EPOCHS, schedule="stock")
     assert alone["rate"] > TOP_RATE / 3  # it has counted on steps that did not come
+
+
+def test_a_schedule_sees_times_of_full_epochs(tmp_path: Path) -> None:
+    seen = []
+
+    def note(state: Any) -> float:
+        time = state.timestamp
+        in_epoch = (int(time.batch_in_epoch), int(time.sample_in_epoch))
+        seen.append(
+            (int(time.epoch), int(time.batch), int(time.sample), *in_epoch, int(state.dataloader_len))
+        )
+        return 1.0
+
+    train(tmp_path, epochs=EPOCHS, schedule="noted", note=note)
+    full = math.ceil(SAMPLES / BATCH)
+    for epoch, batch, sample, batch_in_epoch, sample_in_epoch, length in seen:
+        assert length == full
+        assert batch == epoch * full + batch_in_epoch
+        assert sample == pytest.approx(epoch * SAMPLES + sample_in_epoch, abs=1)
+        assert sample == pytest.approx(batch * SAMPLES / full, abs=BATCH)
+    assert seen[0][:3] == (0, 0, 0)
+    assert seen[-1][:3] == (EPOCHS, EPOCHS * full, EPOCHS * SAMPLES)
+    assert seen == sorted(seen)
 
 
 def test_a_schedule_of_composer_is_its_own_where_nothing_is_left_out(tmp_path: Path) -> None:
@@ -170,6 +200,19 @@ def test_fit_in_two_parts_is_fit_in_one(tmp_path: Path) -> None:
         assert found[name] == alone[name], name
 
 
+def test_fit_in_parts_behind_a_load_is_fit_in_one(tmp_path: Path) -> None:
+    """Behind an epoch's last batch, and stopped in the midst of a later one."""
+    how = {"epochs": 4, "dropout": 0.0}
+    alone = train(tmp_path, **how, keep="1ba")
+    (checkpoint,) = tmp_path.glob(f"*-{number_of(alone, 1, -1)}.pt")
+    parts = ["1ep", "1ep", "1ep"]
+    found = train(tmp_path / "a", **how, resume=str(checkpoint), duration=None, parts=parts)
+    stopped = [f"{alone['batch'] - number_of(alone, 1, -1) - 5}ba", "5ba"]
+    other = train(tmp_path / "b", **how, resume=str(checkpoint), duration=None, parts=stopped)
+    for name in ("weights", "scores", "batch"):
+        assert found[name] == other[name] == alone[name], name
+
+
 # --- two processes
 
 
@@ -249,10 +292,12 @@ def test_a_loader_of_another_run_is_refused() -> None:
         fit(ib, DataLoader(Points(SAMPLES, 2), BATCH))
 
 
-def test_an_infobatch_as_the_loaders_data_set_is_refused() -> None:
+def test_an_infobatch_as_the_loaders_data_set_is_refused(whole: dict[str, Any]) -> None:
     ib = InfoBatch(Points(SAMPLES, 2), 3)
-    with pytest.raises(ValueError, match=r"got an InfoBatch.*DataLoader\(ib\.dataset"):
-        fit(ib, DataLoader(ib, BATCH, sampler=ib.sampler))
+    (checkpoint,) = whole["folder"].glob("3-*.pt")
+    for load_path in (None, str(checkpoint)):
+        with pytest.raises(ValueError, match=r"got an InfoBatch.*DataLoader\(ib\.dataset"):
+            fit(ib, DataLoader(ib, BATCH, sampler=ib.sampler), load_path=load_path)
 
 
 def test_a_validation_loader_with_the_runs_sampler_is_refused() -> None:
