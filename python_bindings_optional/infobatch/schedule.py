@@ -64,7 +64,7 @@ class FullRunScheduler(LRScheduler):
     one of its steps at a time.
 
     Args:
-        scheduler: of torch, stepped once a batch, made for ``total_steps``.
+        scheduler: of torch or DeepSpeed, stepped once a batch, made for ``total_steps``.
         infobatch: the run.
         total_steps: T >= 1 steps of the scheduler's whole run.
 
@@ -101,9 +101,11 @@ class FullRunScheduler(LRScheduler):
         self.total_steps = total_steps
 
     def step(self, epoch: int | None = None) -> None:
-        """Moves the scheduler to where the run stands: round(progress * T), at most T - 1. What some
-        trainers pass as ``epoch`` is not looked at."""
-        due = min(round(self.infobatch.progress * self.total_steps), self.total_steps - 1)
+        """Moves the scheduler to where the run stands: round(progress * T), at most T - 1 (T for one of
+        DeepSpeed's, which sets its first rate in its first step). What some trainers pass as ``epoch`` is not
+        looked at."""
+        most = self.total_steps - (not hasattr(self.scheduler, "last_batch_iteration"))
+        due = min(round(self.infobatch.progress * self.total_steps), most)
         while self._made() < due:
             self.scheduler.step()
 
@@ -123,8 +125,11 @@ class FullRunScheduler(LRScheduler):
         pass
 
     def _made(self) -> int:
-        """Steps that the scheduler has made; a ChainedScheduler's are counted by its parts."""
+        """Steps that the scheduler has made; a ChainedScheduler's are counted by its parts, and those of
+        DeepSpeed from -1 on."""
         counts: Any = self.scheduler
+        if hasattr(counts, "last_batch_iteration"):
+            return int(counts.last_batch_iteration) + 1
         while not hasattr(counts, "last_epoch"):
             counts = counts._schedulers[0]
         made: int = counts.last_epoch

@@ -28,7 +28,13 @@ PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 NEEDS_TORCH = {"_compiled", "_process_group", "_tables", "_tensors", "_torch", "ops"}  # import it
 SHOWS_TORCH = {"schedule"}  # their examples do
 
-TRAINERS = {"accelerate", "composer", "lightning", "transformers"}  # import the package of their name
+TRAINERS = {
+    "accelerate",
+    "composer",
+    "deepspeed",
+    "lightning",
+    "transformers",
+}  # import the package of their name
 
 
 def needed(name: str) -> object:

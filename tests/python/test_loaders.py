@@ -772,6 +772,31 @@ def test_chained_schedulers_end_where_they_should() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.9 ** (2 * (steps - 1)))
 
 
+class _CountsFromMinusOne:
+    """As DeepSpeed's schedulers count: a first step sets the first rate."""
+
+    last_batch_iteration = -1
+
+    def step(self) -> None:
+        self.last_batch_iteration += 1
+
+
+def test_schedulers_that_count_as_deepspeeds_do_end_where_they_should() -> None:
+    ib = InfoBatch(96, 8, seed=1)
+    steps, made = ib.max_steps(24), 0
+    counts = _CountsFromMinusOne()
+    schedule = infobatch.FullRunScheduler(counts, ib, steps)  # type: ignore[arg-type]
+    for epoch in range(8):
+        for ids in ib.batch_sampler(24):
+            ib.update(torch.tensor(ids) / 1000)
+            schedule.step()
+            made += 1
+            if epoch == 0:
+                assert counts.last_batch_iteration == made - 1
+    assert made < steps
+    assert counts.last_batch_iteration == steps - 1  # where it ends after so many steps of its own
+
+
 def test_progress_lr_follows_the_fraction_of_the_run_that_is_done() -> None:
     ib = InfoBatch(Numbers(96), 8, seed=1)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=2.0)
