@@ -24,6 +24,7 @@ from ._errors import (
     NotFlushedWarning,
     RankError,
     StateChangedWarning,
+    StreamWarning,
     UnsoundEpochWarning,
     UpdateForgottenWarning,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "RankError",
     "StateChangedWarning",
     "Statistics",
+    "StreamWarning",
     "UnsoundEpochWarning",
     "UpdateForgottenWarning",
     "__version__",

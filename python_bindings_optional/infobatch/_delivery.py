@@ -7,6 +7,8 @@ come back. Two ways of pulling:
 - *rows* (``RowIterator``): a loader of somebody else's takes one index after the other, at the speed of
   C, since the iterator is an ``itertools.chain`` over pieces of the plan. How many it took is read off
   the piece in hand; the engine is told when it has to know: before an update, at the end, at a save.
+
+A *stream* (``Streamed``) is no way of pulling: what comes of it comes in an order of its own, and by ids.
 """
 
 from __future__ import annotations
@@ -151,8 +153,19 @@ class Feed:
         """All of the plan was handed out."""
         return self.current is not None and self.current.ended()
 
+    def came(self, count: int) -> None:
+        """So many rows came back by ids, that the engine is told of later."""
+        if isinstance(self.current, Streamed):
+            self.current.rows += count
+
     def require_order(self, what: str) -> None:
         """Raises where batches may change places, so that only ids say whose losses these are."""
+        if isinstance(self.current, Streamed):
+            raise RuntimeError(
+                f"{self.session.name}.{what}: losses of a filtered stream must come with ids, got none: its "
+                "order is not that of the plan. Let the pipeline put the ids into the batch, and pass them, "
+                "update(losses, ids)"
+            )
         if self._reorders:
             raise RuntimeError(
                 f"{self.session.name}.{what}: batches must come in the order of delivery where no ids are "
@@ -392,4 +405,51 @@ class BatchIterator(Iteration):
         return self.begun and (self._done or self._end >= self._size)
 
 
-__all__ = ["BatchIterator", "Feed", "Iteration", "RowIterator", "Rows", "row_iterator"]
+class Streamed(Iteration):
+    """An epoch whose samples come from a stream, in its order, maybe in the workers of a loader. The engine
+    counts all of the plan as handed out when the first loss has come back, and the ids say the rest."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        #: Rows that came back and that the engine does not know of, for they are on a device.
+        self.rows = 0
+        #: Read in the process that trains.
+        self.taken = False
+        self._told = False
+        self._size = 0
+        self._begun_at = 0
+
+    def enter(self) -> None:
+        """It has begun."""
+        self.begun = True
+        self._size = len(self.feed.plan)
+        self._begun_at = self.feed.session.position
+
+    def fresh(self) -> bool:
+        """It has begun, and nothing was read or observed."""
+        return self.begun and not self.taken and not self._told and self._observed() == 0
+
+    def _observed(self) -> int:
+        return self.rows or self.feed.session.position - self._begun_at
+
+    def sync(self) -> None:
+        if not self._told and self._observed() > 0:
+            self.hand_out()
+
+    def hand_out(self) -> None:
+        """All that was to come was read."""
+        session = self.feed.session
+        while not self._told:
+            self._told = session.next_rows(max(self._size, 1))[1] == 0
+
+    def stop(self) -> None:
+        pass  # each sample asks whether it is of the one under way
+
+    def position(self) -> int:
+        return min(self.rows, self._size)
+
+    def ended(self) -> bool:
+        return self.begun and self.position() >= self._size
+
+
+__all__ = ["BatchIterator", "Feed", "Iteration", "RowIterator", "Rows", "Streamed", "row_iterator"]

@@ -61,6 +61,11 @@ class UnsoundEpochWarning(InfoBatchWarning):
     ids, or declare ``drop_last``."""
 
 
+class StreamWarning(InfoBatchWarning):
+    """Of a filtered stream, planned samples never came, or some came more than once. With the epoch behind
+    it, where all of the stream was read."""
+
+
 class NonFiniteLossWarning(InfoBatchWarning):
     """Losses were NaN or infinite; their samples count as never observed: kept, with weight 1, until a finite
     loss comes."""

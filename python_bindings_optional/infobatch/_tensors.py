@@ -334,6 +334,7 @@ class TensorStep:
                 self._tables = None  # made for a compiled step elsewhere, and never used
             self.make_tables(device)
             self._device = device
+            self._step.feed.came(numbers.shape[0])
             if self._in_order == self._session.generation:
                 self._observe_ids(scores.cpu(), numbers, what)  # which refuses it
         self._by_table = True

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ._session import Session
     from ._step import Step
+    from ._streams import Board, Filter
     from .infobatch import _Run
 
 
@@ -49,7 +50,8 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
         if isinstance(dataset, data.IterableDataset):
             raise TypeError(
                 f"InfoBatch: an iterable data set ({type(dataset).__name__}) has no sample ids to score, "
-                "got one; use a data set with a length and items"
+                "got one; use a data set with a length and items, or a number of samples and a filter: "
+                "InfoBatch(N, num_epochs), then ib.filter(stream, id_of)"
             )
         return InfoBatch._size_of(dataset)
 
@@ -84,6 +86,11 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
                 "the process that trains. Call update there"
             )
         return super()._elsewhere()
+
+    def _new_filter(self, board: Board, stream: Any, id_of: Any) -> Filter:
+        from ._streams_torch import TorchFilter
+
+        return TorchFilter(self, board, stream, id_of)
 
     def mean_score(self) -> torch.Tensor:
         """Mean of all scores, a scalar tensor; NaN while there is none."""

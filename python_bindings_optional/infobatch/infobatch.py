@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ._delivery import Feed
+from ._delivery import Feed, Streamed
 from ._session import Session, option_kinds, warn
 from .samplers import BatchSampler, Sampler, integer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._session import Plan
     from ._statistics import LoadReport, Statistics
     from ._step import Step
+    from ._streams import Board, Filter, Stage
 
     # For type checkers it is a data set of torch's, as it is where torch is loaded.
     _DataSet = Dataset[Any]
@@ -79,6 +80,10 @@ class _Run:
         #: The epoch that was loaded, until another one is set, and whether it was over.
         self.loaded: int | None = None
         self.loaded_over = False
+        #: Samples that were observed of an epoch when it was set; None: none was.
+        self.set_at: int | None = None
+        #: What workers that read a filtered stream are told; None where no stream is filtered.
+        self.board: Board | None = None
 
     def meet(self, target: int, what: str, anew: bool = False) -> None:
         """On several ranks: exchanges what is to be exchanged before an epoch begins."""
@@ -93,6 +98,21 @@ class _Run:
         if target >= 0 or anew or not self.met:
             exchange(self.ranks, self.session, target, what)
         self.met = target >= 0
+
+    def close_stream(self) -> None:
+        """The epoch of a filtered stream is left: warns of what it lacked."""
+        if self.board is None:
+            return
+        rows = self.board.here().close(self.ranks is None)
+        current = self.feed.current
+        if rows and isinstance(current, Streamed):
+            current.hand_out()
+
+    def withdraw(self) -> None:
+        """The epoch that was set is none any more."""
+        self.set_at = None
+        if self.board is not None:
+            self.board.here().withdraw()
 
     def failed(self, error: BaseException, what: str) -> None:
         """This rank does not come to the exchange, and says so to the others."""
@@ -331,7 +351,8 @@ class InfoBatch(_DataSet):
         ):
             raise TypeError(
                 "InfoBatch: a data set must have a length and items, or be the length itself, got "
-                f"{type(dataset).__name__}: an iterable data set has no sample ids to score"
+                f"{type(dataset).__name__}: an iterable data set has no sample ids to score. With the number "
+                "of samples in its place a stream can be filtered, ib.filter(stream, id_of)"
             )
         return len(dataset)
 
@@ -389,6 +410,82 @@ class InfoBatch(_DataSet):
         """
         self._here  # noqa: B018 - raises in a copy
         return BatchSampler(self, batch_size, drop_last)
+
+    def filter(self, stream: Any = None, id_of: Any = None) -> Filter | Stage:
+        """Line 2 for a stream: an iterable of the samples that the epoch's plan keeps, in the stream's order.
+        Place it before samples are decoded: of one that is left out only its id is looked at. Losses go
+        by ids, ``update(losses, ids)``::
+
+            ib = InfoBatch(number_of_samples, num_epochs)                                 # 1
+            samples = wds.WebDataset(shards).compose(ib.filter(id_of="id")).decode()...   # 2
+            ... loss = ib.update(losses, ids)                                             # 3
+
+        In the process that trains each iteration begins an epoch, as those of `sampler` do. Workers of a
+        loader (``num_workers``) cannot see where the run stands: there `set_epoch` comes before each
+        iteration of the loader, and workers deliver what was planned then, also persistent ones and those
+        that run ahead. Every worker and every rank has to read a part of the stream of its own.
+
+        Args:
+            stream: what gives undecoded samples, once an epoch. None: a stage is returned, for pipelines that
+                hand over the stream, ``stage(stream)``.
+            id_of: a function that returns a sample's id in [0, N), or the key of it in the sample. Digits
+                count as integers. For workers that are spawned it must be picklable.
+
+        Returns:
+            an iterable, with torch also an IterableDataset; without ``stream`` a function of one.
+
+        Raises:
+            TypeError: no id_of, or a stream that cannot be iterated.
+            ValueError: on several ranks without ``split="global"``; when iterated, an id that is no integer,
+                or an iterator that has come to its end in an earlier epoch.
+            RuntimeError: in a worker; when iterated, a worker for which no epoch was set.
+            IndexError, when iterated: an id outside of [0, N).
+
+        Warns:
+            StreamWarning: at the next boundary, once a run: planned samples that never came (they keep their
+                scores), and samples that came more than once.
+
+        Cost: a bit a sample for each reader, and a temporary file of a bit a sample.
+
+        >>> ib = InfoBatch(8, num_epochs=8, keep="exact")
+        >>> for epoch in range(2):
+        ...     rows = list(ib.filter([{"id": i, "x": float(i)} for i in range(8)], "id"))
+        ...     loss = ib.update([row["x"] for row in rows], [row["id"] for row in rows])
+        ...     print(len(rows))
+        8
+        6
+        """
+        from ._streams import Board, Stage, begin
+
+        try:
+            run = self._here
+        except RuntimeError as error:
+            raise RuntimeError(
+                "InfoBatch.filter: must be called in the process that trains, got a call elsewhere: call it "
+                "once, before the loader is made, and give the pipeline what it returns"
+            ) from error
+        if id_of is None:
+            raise TypeError("InfoBatch.filter: id_of must be a function or a key, got None")
+        if stream is not None and not hasattr(stream, "__iter__"):
+            raise TypeError(
+                f"InfoBatch.filter: stream must be an iterable of samples, got {type(stream).__name__}"
+            )
+        if run.ranks is not None and run.session.sharded:
+            raise ValueError(
+                "InfoBatch.filter: on several ranks the stream is split by its own shards, got "
+                "split='sharded': InfoBatch(..., split='global')"
+            )
+        if run.board is None:
+            run.board = Board(self._size)
+            if run.set_at == run.session.position and run.feed.current is None:
+                begin(run)  # the epoch was set before
+        board = run.board.here()
+        return Stage(self, board, id_of) if stream is None else self._new_filter(board, stream, id_of)
+
+    def _new_filter(self, board: Board, stream: Any, id_of: Any) -> Filter:
+        from ._streams import Filter
+
+        return Filter(self, board, stream, id_of)
 
     # --- line 3
 
@@ -495,6 +592,7 @@ class InfoBatch(_DataSet):
         try:
             run.feed.sync()
             run.step.settle(True)
+            run.close_stream()
         except BaseException as error:
             run.failed(error, "set_epoch")
             raise
@@ -502,16 +600,24 @@ class InfoBatch(_DataSet):
             run.meet(number, "set_epoch")
         run.loaded = None
         if run.feed.set_again(number):
+            if run.board is not None:
+                run.board.here().allow_again()
             return
         run.session.set_epoch(number)
         run.feed.drop()
         run.step.renew()
+        run.set_at = run.session.position
+        if run.board is not None:
+            from ._streams import begin
+
+            begin(run)
 
     def discard_epoch(self) -> None:
         """Forgets everything that this epoch observed and begins it anew: undoes the steps of a
         learning-rate finder or a warm-up."""
         run = self._here
         run.session.discard_epoch()
+        run.withdraw()
         run.feed.drop()
         run.step.renew()
 
@@ -757,6 +863,7 @@ class InfoBatch(_DataSet):
     def _loaded(self, report: LoadReport) -> LoadReport:
         run = self._here
         run.met = False
+        run.withdraw()
         run.loaded, run.loaded_over = report.epoch, run.session.epoch > report.epoch
         run.feed.drop()
         run.step.renew()

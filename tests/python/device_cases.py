@@ -379,3 +379,32 @@ def test_a_first_step_in_inference_mode_leaves_tensors_that_can_be_trained_with(
         weight = torch.ones((), device="meta", requires_grad=True)
         step(weight).backward()
         assert weight.grad is not None
+
+
+def test_a_filtered_stream_on_a_device_is_that_on_the_cpu(gpu: Device) -> None:
+    """What came back is known to the host when it asks, and progress counts rows until then."""
+    runs = InfoBatch(SIZE, EPOCHS, seed=2), InfoBatch(SIZE, EPOCHS, seed=2)
+    samples = list(range(SIZE))
+    on_gpu, on_cpu = (ib.filter(samples, lambda id: id) for ib in runs)
+    for epoch in range(EPOCHS):
+        weighed = []
+        for ib, stream in zip(runs, (on_gpu, on_cpu), strict=True):
+            ids = list(stream)
+            half = len(ids) // 2
+            for part in (ids[:half], ids[half:]):
+                losses = host_losses(part, epoch)
+                if ib is runs[0]:
+                    losses = losses.to(NAME)
+                reduced = ib.update(losses, torch.tensor(part))
+                if part[0] == 0:
+                    assert ib.progress == pytest.approx((epoch + half / len(ids)) / EPOCHS)
+                with gpu.waiting():
+                    weighed.append(float(reduced.inner if ib is runs[0] else reduced))
+            with gpu.waiting():
+                assert ib.epoch == epoch + 1
+        assert weighed[:2] == pytest.approx(weighed[2:], rel=1e-6)
+    with gpu.waiting():
+        runs[0].set_epoch(EPOCHS)
+        runs[1].set_epoch(EPOCHS)
+    assert torch.equal(runs[0].scores, runs[1].scores)
+    assert runs[0].get_pruned_count() == runs[1].get_pruned_count() > 0

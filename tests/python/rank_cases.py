@@ -485,6 +485,44 @@ def global_split(world: World) -> Any:
     return scores(ib), with_ids, state, ib.statistics.kept
 
 
+def streams(world: World, workers: int, drop: int) -> Any:
+    """Every rank reads shards of its own, 0, 2, ... or 1, 3, ..., of different sizes."""
+    from multiprocessing import current_process
+
+    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+    class Shards(IterableDataset):
+        def __iter__(self) -> Iterator[int]:
+            shards = [range(first, min(first + 17, N)) for first in range(0, N, 17)][world.rank :: world.size]
+            info = get_worker_info()
+            for shard in shards if info is None else shards[info.id :: info.num_workers]:
+                yield from shard
+
+    refused = []
+    if world.size > 1:
+        try:
+            world.make().filter(range(N), int)
+        except ValueError as error:
+            refused.append(str(error))
+    ib = world.make(split="global")
+    current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # its loader has workers
+    options = {"multiprocessing_context": "fork"} if workers else {}
+    loader = DataLoader(ib.filter(Shards(), int), batch_size=8, num_workers=workers, **options)
+    own, steps = [], []
+    for epoch in range(EPOCHS):
+        ib.set_epoch(epoch)
+        own.append([])
+        steps.append(len(ib.plan))
+        for step, ids in enumerate(loader):
+            if epoch == 2 and step == drop:
+                break
+            ib.update(losses(ids.tolist(), epoch), ids)
+            own[-1] += ids.tolist()
+    state = plain(ib.state_dict())
+    ib.set_epoch(EPOCHS)
+    return own, steps, scores(ib), refused, state
+
+
 def split_twice(world: World) -> Any:
     """A framework takes every other batch of what is this rank's share already."""
     ib = world.make()

@@ -25,7 +25,8 @@ OPTIONS = list(importlib.import_module("infobatch._options").Options.__annotatio
 GUIDE = ROOT / "docs" / "python.md"
 PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-NEEDS_TORCH = {"_compiled", "_process_group", "_tables", "_tensors", "_torch", "ops"}  # import it
+# import it
+NEEDS_TORCH = {"_compiled", "_process_group", "_streams_torch", "_tables", "_tensors", "_torch", "ops"}
 SHOWS_TORCH = {"schedule"}  # their examples do
 
 TRAINERS = {

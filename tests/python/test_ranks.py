@@ -287,6 +287,29 @@ def test_where_a_framework_splits_ids_bring_every_loss_to_every_rank(
     assert found[0][3] == one_process[0][3][2]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_that_read_streams_of_their_own_have_the_scores_of_one_process(
+    tmp_path: Path, workers: int
+) -> None:
+    """Ranks have unequal parts, so unequal numbers of steps, and an epoch that breaks off on both."""
+    found = run("streams", 2, tmp_path, workers, 1000)
+    (alone,) = run("streams", 1, tmp_path, workers, 1000)
+    for epoch in range(EPOCHS):
+        parts = [result[0][epoch] for result in found]
+        assert sorted(parts[0] + parts[1]) == sorted(alone[0][epoch])
+        assert min(map(len, parts)) > 0
+        assert {result[1][epoch] for result in found} == {alone[1][epoch]} == {len(alone[0][epoch])}
+    assert found[0][2] == found[1][2] == alone[2]
+    assert "the stream is split by its own shards, got split='sharded'" in found[0][3][0]
+    assert found[0][4] == found[1][4]
+
+    broken = run("streams", 2, tmp_path, workers, 3)
+    assert [len(result[0][2]) for result in broken] == [24, 24]
+    for epoch in range(3, EPOCHS):
+        assert sum(len(result[0][epoch]) for result in broken) == broken[0][1][epoch] == broken[1][1][epoch]
+    assert broken[0][2] == broken[1][2]
+
+
 def test_a_framework_that_splits_a_share_once_more_is_noticed(tmp_path: Path) -> None:
     for kind, result in launch("split_twice", 2, tmp_path):
         assert kind == "raised"
