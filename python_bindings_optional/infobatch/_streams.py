@@ -206,24 +206,24 @@ class Board:
             warn(f"InfoBatch.filter: of the stream of epoch {self.epoch} {text}", StreamWarning)
 
     def _ended(self) -> list[Passage]:
-        """What workers have told, of their last reading."""
-        found: dict[int, tuple[int, Passage]] = {}
+        """What workers have told."""
+        found: list[Passage] = []
         for name in os.listdir(self.folder):
             head, *numbers = name.split("-")
             if head != "ended" or name.endswith(".new"):
                 continue
-            turn, begun, worker = map(int, numbers)
-            if turn != self.turn or (worker in found and found[worker][0] > begun):
+            turn, worker = map(int, numbers)
+            if turn != self.turn:
                 continue
             with open(self._path(name), "rb") as file:
                 workers, rows, _ = _HEAD.unpack(file.read(_HEAD.size))
-                found[worker] = begun, Passage(worker, workers, rows, file.read())
-        return [passage for _, passage in found.values()]
+                found.append(Passage(worker, workers, rows, file.read()))
+        return found
 
     # --- workers
 
-    def read(self, worker: int) -> tuple[Notice, int]:
-        """What a worker is to deliver, and how often it has begun to.
+    def read(self, worker: int) -> Notice:
+        """What a worker is to deliver.
 
         Raises:
             RuntimeError: nothing is put up, or the worker has delivered it already.
@@ -238,7 +238,6 @@ class Board:
                 f"{worker}: call set_epoch(epoch) of the InfoBatch before each iteration of the loader, and "
                 "behind a load"
             ) from None
-        begun = 0
         if worker < _WORKERS:
             place = 2 + 2 * worker
             begun = self.shared[place + 1] if self.shared[place] == turn else 0
@@ -249,11 +248,11 @@ class Board:
                     "iteration of the loader, for workers cannot see where the run stands"
                 )
             self.shared[place], self.shared[place + 1] = turn, begun + 1
-        return Notice(turn, epoch, bits), begun
+        return Notice(turn, epoch, bits)
 
-    def ended(self, notice: Notice, begun: int, passage: Passage) -> None:
-        """A worker has read all of its part."""
-        path = self._path(f"ended-{notice.turn}-{begun}-{passage.worker}")
+    def ended(self, notice: Notice, passage: Passage) -> None:
+        """A worker has read all of its part; where it has done so before, that is forgotten."""
+        path = self._path(f"ended-{notice.turn}-{passage.worker}")
         try:
             with open(path + ".new", "wb") as file:
                 file.write(_HEAD.pack(passage.workers, passage.rows, 0))
@@ -312,13 +311,12 @@ class Filter:
             rows += 1
             yield sample
         if board.turn == turn:
-            iteration.hand_out()
             board.passages = [Passage(0, 1, rows, bytes(seen))]
 
     def _deliver_in_worker(self, source: Iterator[Any]) -> Iterator[Any]:
         board = self._board
         worker, workers = _place()
-        notice, begun = board.read(worker)
+        notice = board.read(worker)
         shared, turn = board.shared, notice.turn
         seen = bytearray(len(notice.bits))
         rows = 0
@@ -333,7 +331,7 @@ class Filter:
             seen[id >> 3] |= 1 << (id & 7)
             rows += 1
             yield sample
-        board.ended(notice, begun, Passage(worker, workers, rows, bytes(seen)))
+        board.ended(notice, Passage(worker, workers, rows, bytes(seen)))
 
     def _kept(self, source: Iterator[Any], bits: Any) -> Iterator[tuple[int, Any]]:
         size, id_of = self._board.size, _reader(self._id_of)

@@ -491,6 +491,8 @@ def streams(world: World, workers: int, drop: int) -> Any:
 
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+    from infobatch import StreamWarning
+
     class Shards(IterableDataset):
         def __iter__(self) -> Iterator[int]:
             shards = [range(first, min(first + 17, N)) for first in range(0, N, 17)][world.rank :: world.size]
@@ -505,6 +507,7 @@ def streams(world: World, workers: int, drop: int) -> Any:
         except ValueError as error:
             refused.append(str(error))
     ib = world.make(split="global")
+    warnings.simplefilter("error", StreamWarning)
     current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # its loader has workers
     options = {"multiprocessing_context": "fork"} if workers else {}
     loader = DataLoader(ib.filter(Shards(), int), batch_size=8, num_workers=workers, **options)

@@ -232,6 +232,18 @@ def test_a_look_without_an_update_repeats_the_epoch() -> None:
     assert ib.epoch == 1
 
 
+def test_an_epoch_that_was_set_is_begun_once() -> None:
+    """On several ranks another beginning would be another exchange."""
+    ib = make()
+    stream = ib.filter(Records(), id_of)
+    ib.set_epoch(0)
+    begun = ib._here.board
+    assert begun is not None
+    turn = begun.turn
+    epoch_of(ib, stream, 0, Record())
+    assert begun.turn == turn
+
+
 def test_a_filter_may_be_made_behind_set_epoch() -> None:
     ib = make()
     epoch_of(ib, ib.filter(Records(), id_of), 0, Record())
@@ -266,6 +278,14 @@ def test_samples_that_never_came_are_told_and_keep_their_scores() -> None:
     epoch_of(ib, ib.filter(Records(range(5)), id_of), 2, record)
     with nothing_to_warn_of():  # once a run
         ib.set_epoch(3)
+
+
+def test_without_set_epoch_the_next_iteration_tells() -> None:
+    ib = make()
+    stream = ib.filter(Records(range(50)), id_of)
+    epoch_of(ib, stream, 0, Record())
+    with pytest.warns(infobatch.StreamWarning, match=rf"epoch 0 {N - 50} of {N} planned samples never came"):
+        next(iter(stream))
 
 
 def test_samples_that_come_twice_are_told_and_the_last_loss_is_the_score() -> None:
