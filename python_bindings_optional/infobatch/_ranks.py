@@ -235,7 +235,11 @@ def _find(group: Any, timeout: float) -> Ranks | None:
     return of_group(group, timeout)
 
 
-def _of_tuple(group: tuple[Any, ...], timeout: float) -> Ranks:
+def _is_function(value: Any) -> bool:
+    return callable(value)
+
+
+def _of_tuple(group: tuple[Any, ...], timeout: float) -> Ranks | None:
     from .samplers import integer
 
     rule = "InfoBatch: group as a tuple must be (rank, size, allgather or a store), or (rank, size)"
@@ -245,7 +249,7 @@ def _of_tuple(group: tuple[Any, ...], timeout: float) -> Ranks:
     if not 0 <= rank < size:
         raise ValueError(f"{rule} with rank in [0, size), got rank {rank} of {size}")
     way: Any = group[2] if len(group) == 3 else None
-    if callable(way):
+    if _is_function(way):
         return CalledRanks(rank, size, timeout, way)
     if way is not None:
         if not all(hasattr(way, name) for name in ("set", "get", "wait")):

@@ -196,7 +196,8 @@ TEST_CASE("scatter_few writes the items of each part, and nothing behind them",
   }
 }
 
-TEST_CASE("rule 8: the same plan for 1 to 4 threads, every instruction set", "[kernels][shuffle][threads]") {
+TEST_CASE("rule 8: the same plan for 1 to 4 threads, every instruction set",
+          "[kernels][shuffle][threads]") {
   for (const std::int64_t n : {1000, 70001, 400000, 1500000, 3000000}) {
     CAPTURE(n);
     const EpochRule rule = two_class_rule(0.5);

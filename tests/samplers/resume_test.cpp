@@ -204,7 +204,8 @@ TEST_CASE("an archive that changes options says so", "[samplers][resume]") {
   REQUIRE(collector.texts[0].find("epochs: 10 -> 20") != std::string::npos);
 }
 
-TEST_CASE("a data set that has grown goes on with the scores of its samples", "[samplers][resume]") {
+TEST_CASE("a data set that has grown goes on with the scores of its samples",
+          "[samplers][resume]") {
   const Folder folder;
   const auto epoch_of = [](InfoBatch& ib) {
     auto loader = make_data_loader(
@@ -233,8 +234,8 @@ TEST_CASE("sampling weights are in the rows of a batch", "[samplers][resume]") {
   std::vector<float> weights;
   for (int id = 0; id < 40; ++id) weights.push_back(id % 4 == 0 ? 6.0f : 1.0f);  // their mean: 2.25
   ib.session()->set_column("sampling_weight", ColumnType::kFloat32, weights.data());
-  auto loader = make_data_loader(
-      Indexed(ToyData(40)), ib, torch::data::DataLoaderOptions(8).workers(0));
+  auto loader =
+      make_data_loader(Indexed(ToyData(40)), ib, torch::data::DataLoaderOptions(8).workers(0));
   for (auto& batch : *loader) {
     const torch::Tensor rows = ib.update(torch::ones({8}), {}, {}, Reduction::kNone);
     for (std::int64_t row = 0; row < 8; ++row) {
