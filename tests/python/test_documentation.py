@@ -29,13 +29,8 @@ PAGES = (GUIDE, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 NEEDS_TORCH = {"_compiled", "_process_group", "_streams_torch", "_tables", "_tensors", "_torch", "ops"}
 SHOWS_TORCH = {"schedule"}  # their examples do
 
-TRAINERS = {
-    "accelerate",
-    "composer",
-    "deepspeed",
-    "lightning",
-    "transformers",
-}  # import the package of their name
+# import the package of their name
+TRAINERS = {"accelerate", "composer", "deepspeed", "lightning", "mmengine", "transformers"}
 
 
 def needed(name: str) -> object:
