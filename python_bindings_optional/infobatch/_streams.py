@@ -21,7 +21,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._delivery import Streamed
-from ._errors import StreamWarning
+from ._errors import FileError, StreamWarning
 from ._library import UNSEEN_BITS
 from ._session import warn
 from ._step import numpy
@@ -137,14 +137,24 @@ class Board:
     # --- the process that trains
 
     def put_up(self, epoch: int, ids: Any) -> None:
-        """An epoch begins."""
+        """An epoch begins.
+
+        Raises:
+            FileError: it cannot be written; nothing is put up then.
+        """
         bits = bits_of(ids, self.size)
         path = self._path("kept")
-        with open(path + ".new", "wb") as file:
-            file.write(_HEAD.pack(self.turn + 1, epoch, self.size))
-            file.write(bits)
-        self._turn()
-        os.replace(path + ".new", path)
+        self.withdraw()
+        try:
+            with open(path + ".new", "wb") as file:
+                file.write(_HEAD.pack(self.turn, epoch, self.size))
+                file.write(bits)
+            os.replace(path + ".new", path)
+        except OSError as error:
+            raise FileError(
+                f"InfoBatch.filter: what workers are to deliver must be written to {self.folder}, got "
+                f"{error}: make room there, or name another folder by TMPDIR; then set the epoch again"
+            ) from error
         self.epoch, self.bits = epoch, bits
 
     def allow_again(self) -> None:
@@ -153,11 +163,8 @@ class Board:
 
     def withdraw(self) -> None:
         """Nothing is put up until an epoch is set."""
-        self._turn()
-        self.bits = None
-
-    def _turn(self) -> None:
         self.turn += 1
+        self.bits = None
         self.passages = []
         self.shared[1] = 1
         self.shared[0] = self.turn
@@ -391,12 +398,13 @@ class Stage:
 
 def begin(run: _Run) -> Streamed:
     """An epoch begins whose samples come from a stream: what is to be delivered is put up."""
-    feed = run.feed
+    assert run.board is not None
+    board, feed = run.board.here(), run.feed
+    board.withdraw()
     iteration = Streamed(feed)
     plan = feed.start(iteration)
     iteration.enter()
-    assert run.board is not None
-    run.board.here().put_up(plan.epoch, _due(run.session, plan))
+    board.put_up(plan.epoch, _due(run.session, plan))
     return iteration
 
 

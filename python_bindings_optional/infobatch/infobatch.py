@@ -600,13 +600,14 @@ class InfoBatch(_DataSet):
             run.meet(number, "set_epoch")
         run.loaded = None
         if run.feed.set_again(number):
-            if run.board is not None:
-                run.board.here().allow_again()
-            return
-        run.session.set_epoch(number)
-        run.feed.drop()
-        run.step.renew()
-        run.set_at = run.session.position
+            if run.board is not None and run.board.here().bits is not None:
+                run.board.allow_again()
+                return
+        else:
+            run.session.set_epoch(number)
+            run.feed.drop()
+            run.step.renew()
+            run.set_at = run.session.position
         if run.board is not None:
             from ._streams import begin
 

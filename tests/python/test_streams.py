@@ -20,6 +20,9 @@ import infobatch
 from infobatch import InfoBatch
 
 try:
+    # Else workers of torch import it, and an import of Python 3.11 in a fork may fail while the garbage of
+    # earlier loaders is collected.
+    import numpy.random  # noqa: F401
     import torch
     from torch.utils.data import DataLoader, get_worker_info
 except ImportError:  # tests that need it are skipped then
@@ -404,6 +407,26 @@ def test_who_reads_for_an_epoch_that_is_gone_is_refused(what: str) -> None:
     if what != "set_epoch":
         with pytest.raises(RuntimeError, match="an epoch must be set"):
             next(iter(worker))
+
+
+def test_an_epoch_that_could_not_be_put_up_can_be_set_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ib = make()
+    stream = ib.filter(Records(), id_of)
+    epoch_of(ib, stream, 0, Record())
+    (folder,) = os.listdir(tmp_path)
+    (tmp_path / folder / "kept.new").mkdir()
+    with pytest.raises(infobatch.FileError, match="what workers are to deliver must be written to"):
+        ib.set_epoch(1)
+    with pytest.raises(RuntimeError, match="an epoch must be set"):
+        next(iter(elsewhere(stream)))
+    (tmp_path / folder / "kept.new").rmdir()
+    ib.set_epoch(1)
+    planned = in_stream_order(ib.plan.ids)
+    assert [sample["id"] for sample in elsewhere(stream)] == planned
+    assert len(planned) < N
 
 
 def test_a_plain_copy_of_the_run_makes_no_filter() -> None:
