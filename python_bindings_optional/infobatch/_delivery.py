@@ -413,8 +413,9 @@ class Streamed(Iteration):
         super().__init__(feed)
         #: Rows that came back and that the engine does not know of, for they are on a device.
         self.rows = 0
-        #: Read in the process that trains.
+        #: Read in the process that trains, and so many samples of it.
         self.taken = False
+        self.delivered = 0
         self._told = False
         self._size = 0
         self._begun_at = 0
@@ -446,7 +447,7 @@ class Streamed(Iteration):
         pass  # each sample asks whether it is of the one under way
 
     def position(self) -> int:
-        return min(self.rows, self._size)
+        return min(max(self.rows, self.delivered), self._size)
 
     def ended(self) -> bool:
         return self.begun and self.position() >= self._size

@@ -315,9 +315,10 @@ class Filter:
         for id, sample in self._kept(source, bits):
             feed.require(iteration)
             seen[id >> 3] |= 1 << (id & 7)
-            rows += 1
+            iteration.delivered = rows = rows + 1
             yield sample
         if board.turn == turn:
+            iteration.hand_out()
             board.passages = [Passage(0, 1, rows, bytes(seen))]
 
     def _deliver_in_worker(self, source: Iterator[Any]) -> Iterator[Any]:

@@ -580,6 +580,26 @@ def test_workers_that_all_read_everything_are_told_of() -> None:
 
 
 @needs_torch
+def test_a_compiled_step_over_a_stream_moves_epoch_and_progress() -> None:
+    """There nobody counts what comes back: what was delivered counts."""
+    ib, plain, record = make(), make(), Record()
+    step = torch.compile(lambda losses, ids: ib.update(losses, ids), fullgraph=True, backend="eager")
+    stream, by_lists = ib.filter(Records(), id_of), plain.filter(Records(), id_of)
+    for epoch in range(3):
+        size, came = len(ib.plan), 0
+        for ids in batches(stream):
+            losses = losses_of(ids, epoch)
+            step(torch.tensor(losses), torch.tensor(ids))
+            record.saw(ids, losses)
+            came += len(ids)
+            assert ib.progress == pytest.approx((epoch + came / size) / EPOCHS)
+        assert ib.epoch == epoch + 1
+        epoch_of(plain, by_lists, epoch, Record())
+    record.check(ib)
+    assert list(ib.plan.ids) == list(plain.plan.ids)
+
+
+@needs_torch
 def test_what_no_worker_delivered_is_told_where_all_have_read_to_the_end() -> None:
     ib = make()
     ib.set_epoch(0)
