@@ -226,6 +226,11 @@ void Session::stage(const float* losses, std::int64_t begin, std::int64_t count)
 
 // --- ranks
 
+void Session::set_range(const IdRange& range, Gather gather) {
+  const Guard lock(impl_->mutex);
+  impl_->set_range(range, std::move(gather));
+}
+
 void Session::set_ranks(const Ranks& ranks) {
   const Guard lock(impl_->mutex);
   impl_->set_ranks(ranks);

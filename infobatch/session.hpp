@@ -6,6 +6,7 @@
 #include <infobatch/plan.hpp>
 #include <infobatch/statistics.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -89,6 +90,22 @@ struct Ranks {
   Split split = Split::kSharded;
   Padding padding = Padding::kPad;
 };
+
+/// The largest table that ranges make up.
+constexpr std::int64_t kMaxTable = std::int64_t{1} << 53;
+
+/// A session's part of a table that is larger than one session, or one machine, may hold. Sample i
+/// of the session is sample `first + i` of the table.
+struct IdRange {
+  std::int64_t first = 0;  ///< a multiple of 2048
+  std::int64_t total = 0;  ///< samples of the whole table, at most 2^53
+  int rank = 0;            ///< of the session that holds this part, in the order of the ranges
+  int ranks = 1;
+};
+
+/// Gathers the bytes of all ranks: `all` [ranks * bytes] receives them in the order of the ranks.
+/// What it throws is thrown by the call that asked for it, which has then changed nothing.
+using Gather = std::function<void(const void* own, std::size_t bytes, void* all)>;
 
 /// What a rank tells all others before losses are exchanged: a header of fixed size. On all ranks
 /// everything must be equal but `rank`, `observed`, `entering` and `over`.
@@ -366,6 +383,25 @@ class INFOBATCH_API Session {
   /// The rows of this rank's share in the epoch that has begun; empty on one rank and in kGlobal.
   /// They live as `epoch_arrays`.
   RankRows rank_rows() const;
+
+  // --- ranges -----------------------------------------------------------------------------------
+
+  /// This session holds one range of a larger table from now on, as one of several ranks.
+  ///
+  /// Threshold, keep decisions and weights (rules 2 to 5) are then those of the whole table, to the
+  /// bit as one session of it would have them; order, budget of memory and figures are of this range.
+  /// A rank delivers the samples of its own range alone, so no losses travel: what does is the exact
+  /// sum of the scores, 56 bytes a rank and epoch, and with keep = "exact" 16 counts and a list of
+  /// draws, about 160 * sqrt(candidates) bytes in all.
+  ///
+  /// Whatever plans an epoch is then a call of all ranks together: the first of `set_epoch`,
+  /// `begin`, `length` and `plan` in an epoch, and a load in the midst of one. Ranks keep as many
+  /// samples as chance leaves them: how a loop of equal numbers of steps comes about is the caller's.
+  ///
+  /// @throws InvalidArgument  a range that is none; a policy that needs ranks of scores; target_saved,
+  ///                          whole_batches, sampling weights, set_ranks; another backend.
+  /// @throws StateError  the ranges are not one table of one run; an epoch has begun.
+  void set_range(const IdRange& range, Gather gather);
 
   // --- position, figures ------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ namespace detail {
 
 constexpr std::uint64_t kDraws = std::uint64_t{1} << 32;
 
-/// How the classes of a plan are kept, and what that makes of counts[].keep_below (rules 4, 16).
+/// How the classes of a plan are kept, and what that makes of counts[].keep_below (rules 4, 16);
+/// where the rule is `exact` of members and kept, too.
 ///
 /// @param counts         one for each class of the rule, empty.
 /// @param count_members  () -> an array of how many samples each class has; asked where the rule is
@@ -49,6 +50,7 @@ std::vector<ClassRule> class_rules(const EpochRule& rule,
   }
   round_to_batches(kept, rule.multiple);
   for (std::size_t c = 0; c < rules.size(); ++c) {
+    counts[c].kept = kept[c].kept;
     if (rules[c].kind != ClassRule::kCut) continue;
     rules[c].cut = cut_draws(c, kept[c].members, kept[c].kept);
   }

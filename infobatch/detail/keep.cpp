@@ -52,6 +52,7 @@ struct ClassCounts {
 }
 
 // Leaves the lanes whose 64-bit draw lies before the cut; returns how many they are.
+// `begin` is the id of the first lane.
 int draws_before(const DrawCut& cut, std::int64_t begin, const Chunk& chunk, Lanes& lanes) {
   int n = 0;
   for (std::size_t w = 0; w < lanes.size(); ++w) {
@@ -70,7 +71,7 @@ int draws_before(const DrawCut& cut, std::int64_t begin, const Chunk& chunk, Lan
   return n;
 }
 
-// Decides which samples of a chunk are kept: chunk.kept.
+// Decides which samples of a chunk are kept: chunk.kept. `begin` is the id of the first one.
 void decide_chunk(const std::vector<ClassRule>& rules,
                   std::uint64_t seed,
                   std::uint32_t epoch,
@@ -239,7 +240,8 @@ KeptRuns keep_samples(std::int64_t n,
                       Team& team,
                       std::uint32_t* items,
                       KeptCounts& counts,
-                      bool streaming) {
+                      bool streaming,
+                      std::int64_t first) {
   const bool cuts = any_cut(rules);
   const auto n_threads = static_cast<std::size_t>(team.size());
   std::vector<ClassCounts> parts(n_threads);
@@ -249,24 +251,24 @@ KeptRuns keep_samples(std::int64_t n,
   team.run([&](int thread) {
     Chunk chunk;
     ClassCounts part;
-    const std::int64_t first = part_begin(n, thread, team.size());
+    const std::int64_t part_first = part_begin(n, thread, team.size());
     const std::int64_t last = part_begin(n, thread + 1, team.size());
-    KeptWriter writer(items + first, streaming);
-    for (std::int64_t begin = first; begin < last; begin += kChunk) {
+    KeptWriter writer(items + part_first, streaming);
+    for (std::int64_t begin = part_first; begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
       const auto count = static_cast<int>(end - begin);
       classify(classifier, begin, end, chunk.klass);
       if (cuts) {
         const std::int64_t blocks = (count + kWordsPerBlock - 1) / kWordsPerBlock;
-        const auto first_block = static_cast<std::uint64_t>(begin / kWordsPerBlock);
+        const auto first_block = static_cast<std::uint64_t>((first + begin) / kWordsPerBlock);
         fill_random_words(
             seed, epoch, kStreamExactKeep, 2 * first_block, 2 * blocks, chunk.cut_words);
       }
-      decide_chunk(rules, seed, epoch, begin, count, chunk, part);
+      decide_chunk(rules, seed, epoch, first + begin, count, chunk, part);
       writer.add(chunk, count, begin, id_bits);
     }
     parts[static_cast<std::size_t>(thread)] = part;
-    kept.runs[static_cast<std::size_t>(thread)] = {first, writer.finish() - (items + first), 0};
+    kept.runs[static_cast<std::size_t>(thread)] = {part_first, writer.finish() - (items + part_first), 0};
   });
 
   for (KeptRuns::Run& run : kept.runs) {

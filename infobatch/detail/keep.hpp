@@ -52,6 +52,8 @@ constexpr std::int64_t kKeepSlack = 64;
 /// Writes the items (id | class << id_bits) of the kept samples of [0, n) to `items`, which has
 /// n + kKeepSlack slots, and sets members and kept of `counts`. With `streaming` they are written
 /// past the caches, which pays where the list is larger than these.
+/// @param first  id of sample 0 where these are a range of a larger table, a multiple of
+///               kDrawGroup: draws are by the ids of that.
 /// @throws InvalidArgument a class number at or above rules.size()
 KeptRuns keep_samples(std::int64_t n,
                       std::uint64_t seed,
@@ -62,7 +64,8 @@ KeptRuns keep_samples(std::int64_t n,
                       Team& team,
                       std::uint32_t* items,
                       KeptCounts& counts,
-                      bool streaming = false);
+                      bool streaming = false,
+                      std::int64_t first = 0);
 
 }  // namespace detail
 }  // namespace infobatch

@@ -1,6 +1,8 @@
 #include <infobatch/config.hpp>
 #include <infobatch/detail/class_rules.hpp>
 #include <infobatch/detail/keep.hpp>
+#include <infobatch/detail/peers.hpp>
+#include <infobatch/detail/philox.hpp>
 #include <infobatch/detail/plan_builder.hpp>
 #include <infobatch/detail/select.hpp>
 #include <infobatch/detail/shuffle.hpp>
@@ -16,6 +18,14 @@ namespace detail {
 namespace {
 
 constexpr std::int64_t kStreamingFrom = std::int64_t{1} << 25;  // a list of no use to the caches
+
+/// Ranges are shuffled on their own, each in its own way.
+std::uint64_t shuffle_seed(const PlanTask& task) {
+  if (task.first == 0) return task.seed;
+  const PhiloxWords words =
+      stream_call(task.seed, 0, kStreamRange, static_cast<std::uint64_t>(task.first));
+  return words.word[0] | std::uint64_t{words.word[1]} << 32;
+}
 
 }  // namespace
 
@@ -74,6 +84,7 @@ PlanOutcome fill_plan(const PlanTask& task,
     std::array<std::int64_t, EpochRule::kMaxClasses> members;
     count_members(
         rule.classifier, task.size, static_cast<int>(rule.classes.size()), team, members.data());
+    if (task.peers != nullptr) task.peers->add_up(members.data(), rule.classes.size());
     return members;
   };
   const auto cut = [&](std::size_t klass, std::int64_t members, std::int64_t wanted) {
@@ -85,9 +96,12 @@ PlanOutcome fill_plan(const PlanTask& task,
                                  task.seed,
                                  task.epoch,
                                  kStreamExactKeep,
-                                 team);
+                                 team,
+                                 task.first,
+                                 task.peers);
   };
   const std::vector<ClassRule> rules = class_rules(rule, plan.counts, count, cut);
+  const KeptCounts agreed = plan.counts;  // of all ranges; what follows counts this one
   const int id_bits = kItemBits - class_bits(rule.classes.size());
 
   auto* const in_ids = reinterpret_cast<std::uint32_t*>(memory.ids);
@@ -105,14 +119,15 @@ PlanOutcome fill_plan(const PlanTask& task,
                                      team,
                                      kept_items,
                                      plan.counts,
-                                     streaming);
+                                     streaming,
+                                     task.first);
 
   float weights[EpochRule::kMaxClasses] = {};
   for (std::size_t c = 0; c < rules.size(); ++c) {
-    weights[c] = plan.counts[c].weight = class_weight(rule.classes[c], rules[c], plan.counts[c]);
+    weights[c] = plan.counts[c].weight = class_weight(rule.classes[c], rules[c], agreed[c]);
   }
   const ShuffleArrays arrays{kept_items, in_weights, memory.ids, memory.weights, id_bits, weights};
-  shuffle_items(kept, arrays, task.seed, task.epoch, team, constants);
+  shuffle_items(kept, arrays, shuffle_seed(task), task.epoch, team, constants);
   plan.kept = plan.used = kept.size;
   if (single) plan.used = kept.runs.back().begin + kept.runs.back().size;
   return plan;

@@ -46,6 +46,7 @@ constexpr std::int64_t most_samples(std::size_t classes) {
 
 namespace detail {
 
+class Peers;
 struct ShuffleConstants;
 
 /// What an epoch is: the samples [0, size), kept, weighed and shuffled by `rule`.
@@ -54,6 +55,8 @@ struct PlanTask {
   std::uint64_t seed = 0;
   std::uint32_t epoch = 0;
   EpochRule rule;
+  std::int64_t first = 0;        ///< id of sample 0 in the whole table (IdRange): draws are by that
+  const Peers* peers = nullptr;  ///< who holds the rest of it
 };
 
 /// Where a plan goes: plan_slots(size) slots each. Behind the kept samples they are scratch.

@@ -2,6 +2,7 @@
 #include <infobatch/detail/backend.hpp>
 #include <infobatch/detail/budget.hpp>
 #include <infobatch/detail/float_environment.hpp>
+#include <infobatch/detail/peers.hpp>
 #include <infobatch/detail/planner.hpp>
 #include <infobatch/score.hpp>
 
@@ -59,7 +60,8 @@ Statistics describe(const PlanRequest& request,
 PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   const DefaultFloatEnvironment float_environment;
   const Workers workers(request.size, request.threads, request.backend);
-  const ScoreSum sum = workers.sum(request.scores, request.size);
+  ScoreSum sum = workers.sum(request.scores, request.size);
+  if (request.peers != nullptr) sum = request.peers->total(sum);
   const PolicyInput input{request.config,
                           request.epoch,
                           request.size,
@@ -76,8 +78,11 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
     rule = request.policy.select(input, planned.choice.scale);
     if (request.config.whole_batches > 0) rule.multiple = request.config.whole_batches;
   }
-  const PlanTask task{
-      request.size, request.config.seed, static_cast<std::uint32_t>(request.epoch), rule};
+  PlanTask task{request.size, request.config.seed, static_cast<std::uint32_t>(request.epoch), rule};
+  if (request.peers != nullptr) {
+    task.peers = request.peers;
+    task.first = request.peers->range().first;
+  }
   PlanArrays arrays = workers.plan(task, std::move(recycled));
   if (request.weights) {
     wait_for(request.backend);  // the host is about to read what the device wrote

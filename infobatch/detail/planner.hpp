@@ -37,6 +37,7 @@ struct PlanRequest {
   const float* scores;
   const float* const* columns;  ///< those of the policy's card, in its order
   SamplingWeights weights;      ///< the user's, if any
+  const Peers* peers;           ///< who holds the rest of a larger table; nullptr: this is all
   RunSoFar before;              ///< the epochs before
   const EpochChoice* restored;  ///< not null: plan with this choice again
   int threads;

@@ -44,6 +44,7 @@ struct Policy {
   double (*candidates)(const PolicyInput& input);
   /// Classes and keep ratios of the epoch. The rule refers to the columns until it is used.
   EpochRule (*select)(const PolicyInput& input, double scale);
+  bool cuts_ranks = false;  ///< its classes are cut by rank among all samples
 };
 
 /// The policy of that name, or nullptr.

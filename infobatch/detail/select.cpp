@@ -1,5 +1,6 @@
 #include <infobatch/detail/draw_window.hpp>
 #include <infobatch/detail/kernels.hpp>
+#include <infobatch/detail/peers.hpp>
 #include <infobatch/detail/random_words.hpp>
 #include <infobatch/detail/select.hpp>
 
@@ -27,7 +28,8 @@ DrawWindow draws_between(std::uint64_t low,
                          std::uint64_t seed,
                          std::uint32_t epoch,
                          std::uint32_t stream,
-                         Team& team) {
+                         Team& team,
+                         std::int64_t first) {
   std::vector<DrawWindow> parts(static_cast<std::size_t>(team.size()));
   const std::int64_t chunks = (n + kChunk - 1) / kChunk;
   team.run([&](int thread) {
@@ -43,7 +45,7 @@ DrawWindow draws_between(std::uint64_t low,
       fill_random_words(seed,
                         epoch,
                         stream,
-                        static_cast<std::uint64_t>(2 * begin / kWordsPerBlock),
+                        static_cast<std::uint64_t>(2 * (first + begin) / kWordsPerBlock),
                         blocks,
                         words);
       for (std::int64_t i = 0; i < end - begin; ++i) {
@@ -52,7 +54,7 @@ DrawWindow draws_between(std::uint64_t low,
         if (draw < low) {
           ++part.below;
         } else if (draw <= high) {
-          part.inside.emplace_back(draw, begin + i);
+          part.inside.emplace_back(draw, first + begin + i);
         }
       }
     }
@@ -75,9 +77,13 @@ DrawCut smallest_draws(const ClassesOf& classes_of,
                        std::uint64_t seed,
                        std::uint32_t epoch,
                        std::uint32_t stream,
-                       Team& team) {
+                       Team& team,
+                       std::int64_t first = 0,
+                       const detail::Peers* peers = nullptr) {
   return detail::smallest_draws(n_members, m, [&](std::uint64_t low, std::uint64_t high) {
-    return draws_between(low, high, classes_of, klass, n, seed, epoch, stream, team);
+    DrawWindow own =
+        draws_between(low, high, classes_of, klass, n, seed, epoch, stream, team, first);
+    return peers == nullptr ? own : peers->all_of(own);
   });
 }
 
@@ -91,11 +97,14 @@ DrawCut select_smallest_draws(const Classifier& classifier,
                               std::uint64_t seed,
                               std::uint32_t epoch,
                               std::uint32_t stream,
-                              Team& team) {
+                              Team& team,
+                              std::int64_t first,
+                              const detail::Peers* peers) {
   const auto classes_of = [&](std::int64_t begin, std::int64_t end, std::uint8_t* classes) {
     classify(classifier, begin, end, classes);
   };
-  return smallest_draws(classes_of, klass, n, n_members, m, seed, epoch, stream, team);
+  return smallest_draws(
+      classes_of, klass, n, n_members, m, seed, epoch, stream, team, first, peers);
 }
 
 namespace {

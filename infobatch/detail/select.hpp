@@ -9,10 +9,16 @@
 
 namespace infobatch {
 
+namespace detail {
+class Peers;
+}
+
 /// The cut that exactly m of the members lie before, in the order (draw64 of the stream, id).
 ///
 /// The members are the samples of [0, n) that the classifier puts into `klass`; there are n_members
 /// of them, and m is in [0, n_members].
+/// @param first  id of sample 0 where these are a range of a larger table, a multiple of 32.
+/// @param peers  who holds the rest of it; n_members and m are then of the whole table.
 /// @note One pass over the n samples, O(sqrt(n)) memory.
 DrawCut select_smallest_draws(const Classifier& classifier,
                               std::uint8_t klass,
@@ -22,7 +28,9 @@ DrawCut select_smallest_draws(const Classifier& classifier,
                               std::uint64_t seed,
                               std::uint32_t epoch,
                               std::uint32_t stream,
-                              Team& team);
+                              Team& team,
+                              std::int64_t first = 0,
+                              const detail::Peers* peers = nullptr);
 
 /// The cut that exactly `rank` samples with a key lie before; rank in [0, how many there are].
 /// @param pool  only its samples count; nullptr: all do.

@@ -11,6 +11,7 @@ enum Stream : std::uint32_t {
   kStreamExactKeep = 2,   ///< 64-bit draw by sample id: keep mode `exact`
   kStreamRankTies = 3,    ///< 64-bit draw by sample id: order among equal scores
   kStreamThinning = 4,    ///< 32-bit draw by sample id: sampling weights below their mean
+  kStreamRange = 5,       ///< by the first id of a range of a larger table: its shuffle's key
   kStreamBucket1 = 8,     ///< by position in the kept list: first partition of the shuffle
   kStreamBucket2 = 9,     ///< by position after the first partition: second partition
   kStreamSwap = 16,       ///< 32-bit draw by position in the plan: Fisher-Yates in a bucket

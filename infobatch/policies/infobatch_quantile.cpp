@@ -64,6 +64,7 @@ constexpr PolicyCard card() {
 }  // namespace quantile_rule
 
 const Policy kInfoBatchQuantilePolicy = {
-    quantile_rule::card(), quantile_rule::reach, quantile_rule::candidates, quantile_rule::select};
+    quantile_rule::card(), quantile_rule::reach, quantile_rule::candidates, quantile_rule::select,
+    /*cuts_ranks=*/true};
 
 }  // namespace infobatch

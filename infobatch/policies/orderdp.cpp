@@ -95,6 +95,7 @@ constexpr PolicyCard card() {
 }  // namespace orderdp_rule
 
 const Policy kOrderDpPolicy = {
-    orderdp_rule::card(), orderdp_rule::reach, orderdp_rule::candidates, orderdp_rule::select};
+    orderdp_rule::card(), orderdp_rule::reach, orderdp_rule::candidates, orderdp_rule::select,
+    /*cuts_ranks=*/true};
 
 }  // namespace infobatch

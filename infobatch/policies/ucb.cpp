@@ -60,6 +60,7 @@ constexpr PolicyCard card() {
 }  // namespace ucb_rule
 
 const Policy kUcbPolicy = {
-    ucb_rule::card(), ucb_rule::reach, ucb_rule::candidates, ucb_rule::select};
+    ucb_rule::card(), ucb_rule::reach, ucb_rule::candidates, ucb_rule::select,
+    /*cuts_ranks=*/true};
 
 }  // namespace infobatch

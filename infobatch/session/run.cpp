@@ -105,6 +105,7 @@ double Session::Impl::checked_sampling_weights(ColumnType type, const void* data
     throw InvalidArgument(message("set_column: ", detail::SamplingWeights::kColumn, " ", what));
   };
   const PolicyCard& card = policy_->card;
+  if (peers_) refuse("must not be set in a range of a larger table: its mean is not known");
   if (card.prunes && !(card.rescales && config.rescale)) {
     refuse(
         message("needs a policy that rescales what it keeps, got ",
@@ -194,6 +195,7 @@ void Session::Impl::make_plan(Epoch& epoch) {
                                     columns.scores(),
                                     columns.policy_data(),
                                     weights_,
+                                    peers_.get(),
                                     so_far(totals_),
                                     /*restored=*/nullptr,
                                     threads_,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <infobatch/detail/peers.hpp>
 #include <infobatch/detail/planner.hpp>
 #include <infobatch/detail/policy.hpp>
 #include <infobatch/session.hpp>
@@ -76,6 +77,7 @@ class Session::Impl {
                    const RankReport* reports,
                    std::int64_t ranks);
   RankRows rank_rows() const;
+  void set_range(const IdRange& range, Gather gather);
   const Ranks& ranks() const { return ranks_; }
 
   // run_state.cpp: the saved state
@@ -222,7 +224,8 @@ class Session::Impl {
   bool compare_scores_ = false;  // behind a load, until the ranks have compared them
   Buffer<std::int32_t> shared_;  // what losses_to_share lent out
   std::vector<detail::FoldColumn> fold_columns_;
-  detail::SamplingWeights weights_;  // the user's column of that name
+  detail::SamplingWeights weights_;      // the user's column of that name
+  std::unique_ptr<detail::Peers> peers_;  // a part of a larger table: who holds the rest
   int threads_;
   const detail::Backend* made_for_;  // nullptr: whichever the process works with
   std::optional<bool> drop_last_;

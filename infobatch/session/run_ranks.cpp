@@ -53,6 +53,53 @@ constexpr CommonField kCommon[] = {
 
 }  // namespace
 
+void Session::Impl::set_range(const IdRange& range, Gather gather) {
+  const auto refuse = [](const std::string& rule) {
+    throw InvalidArgument("set_range: " + rule);
+  };
+  if (!gather) refuse("gather must be a function, got none");
+  if (range.ranks < 1 || range.rank < 0 || range.rank >= range.ranks) {
+    refuse(message("rank must be in [0, ranks), got ", range.rank, " of ", range.ranks));
+  }
+  if (range.first < 0 || range.first % kDrawGroup != 0) {
+    refuse(message("first must be a multiple of ", kDrawGroup, ", got ", range.first));
+  }
+  if (range.total < 0 || range.total > kMaxTable || range.first > range.total - size) {
+    refuse(message("the ",
+                   size,
+                   " samples must lie in the table, of at most ",
+                   kMaxTable,
+                   ", got first = ",
+                   range.first,
+                   " of ",
+                   range.total));
+  }
+  if (policy_->cuts_ranks) {
+    refuse(message("needs a policy without ranks of scores, which are not known across ranges: ",
+                   "infobatch, random or full, got \"",
+                   config.policy,
+                   "\""));
+  }
+  if (config.target_saved) refuse("target_saved must not be set, a range has no budget of its own");
+  if (config.whole_batches > 0) {
+    refuse(message("whole_batches must be 0, got ", config.whole_batches));
+  }
+  if (weights_) refuse("sampling_weight must not be set, its mean is that of one range");
+  if (distributed()) refuse("ranks must not be set: each range has a session that is one process");
+  if (made_for_ != nullptr && made_for_ != &detail::cpu_backend()) {
+    refuse(message("backend must be \"cpu\", got \"", made_for_->name, "\""));
+  }
+  if (reported().entered || reported().number > 0 || totals_.epochs > 0) {
+    throw StateError("set_range: it must be called before the first epoch begins, got a later one");
+  }
+  auto peers = std::make_unique<detail::Peers>(range, std::move(gather));
+  const detail::RangeReport own{
+      range.first, size, range.total, kRuleVersion, detail::fingerprint_of(config.to_json())};
+  detail::check_ranges(peers->gather(&own, 1));
+  peers_ = std::move(peers);
+  unplan(running_);
+}
+
 void Session::Impl::set_ranks(const Ranks& ranks) {
   if (ranks.size < 1 || ranks.size > kMostRanks) {
     throw InvalidArgument(

@@ -353,6 +353,7 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
                                       scores.data(),
                                       kept_columns.data(),
                                       weights_,
+                                      peers_.get(),
                                       so_far(figures.totals),
                                       &run.choice,
                                       threads_,
@@ -440,6 +441,10 @@ LoadReport Session::Impl::deserialize_resized(std::string_view bytes, const Resi
   }
   LoadReport report = compare(content, &resize);
 
+  if (peers_) {
+    throw StateError(
+        "load: resize must be of a table of one range, got a session that holds a part of one");
+  }
   Impl old(before, config, threads_, wording, made_for_ != nullptr ? made_for_->name : "");
   for (const detail::StateColumn& column : content.columns) {
     old.set_column(column.name, columns.find(column.name)->type, column.bytes.data());

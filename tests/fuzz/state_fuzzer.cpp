@@ -184,6 +184,7 @@ std::string replanned(const std::string& bytes, const fuzz::Variant& variant) {
                                     scores.data(),
                                     columns.data(),
                                     {},
+                                    nullptr,
                                     RunSoFar{figures.totals.pruned},
                                     &figures.plan->choice,
                                     1,

@@ -107,6 +107,7 @@ Planned planned(const Config& config, const std::vector<float>& scores, int thre
                                     scores.data(),
                                     columns.data(),
                                     {},
+                                    nullptr,
                                     RunSoFar{size / 7},
                                     nullptr,
                                     threads,

@@ -1,0 +1,322 @@
+#include <infobatch/detail/policy.hpp>
+#include <infobatch/error.hpp>
+#include <infobatch/session.hpp>
+#include <tests/support/catch2_shim.hpp>
+#include <tests/support/run.hpp>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+// A table in ranges, a session each: rules 2 to 5 hold for the whole of it.
+
+using namespace infobatch;
+using namespace infobatch::testing;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+/// Where threads gather what each has; one that fails ends all.
+class Meeting {
+ public:
+  explicit Meeting(int size) : size_(size) {}
+
+  Gather of(int rank) {
+    return [this, rank](const void* own, std::size_t bytes, void* all) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      const std::int64_t round = round_;
+      if (came_ == 0) slots_.assign(bytes * static_cast<std::size_t>(size_), 0);
+      if (slots_.size() != bytes * static_cast<std::size_t>(size_)) failed_ = true;
+      if (!failed_) std::memcpy(slots_.data() + bytes * static_cast<std::size_t>(rank), own, bytes);
+      bytes_ += bytes;
+      if (++came_ == size_) {
+        came_ = 0;
+        ++round_;
+        full_ = slots_;
+        ready_.notify_all();
+      } else {
+        ready_.wait(lock, [&] { return round_ != round || failed_; });
+      }
+      if (failed_) {
+        ready_.notify_all();
+        throw std::runtime_error("a rank is lost");
+      }
+      std::memcpy(all, full_.data(), full_.size());
+    };
+  }
+  void fail() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    failed_ = true;
+    ready_.notify_all();
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  const int size_;
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::vector<char> slots_;
+  std::vector<char> full_;
+  std::int64_t round_ = 0;
+  int came_ = 0;
+  std::size_t bytes_ = 0;
+  bool failed_ = false;
+};
+
+/// The ranges of a table of `size`, each but the last of a multiple of 2048.
+std::vector<IdRange> ranges_of(std::int64_t size, int ranks) {
+  std::vector<IdRange> ranges;
+  const std::int64_t part = (size / ranks + 2047) / 2048 * 2048;
+  for (int rank = 0; rank < ranks; ++rank) {
+    ranges.push_back({std::min(rank * part, size / 2048 * 2048), size, rank, ranks});
+  }
+  return ranges;
+}
+
+std::int64_t size_of(const std::vector<IdRange>& ranges, int rank) {
+  const auto next = static_cast<std::size_t>(rank) + 1;
+  const std::int64_t end = next < ranges.size() ? ranges[next].first : ranges[0].total;
+  return end - ranges[next - 1].first;
+}
+
+/// Every rank in a thread of its own; what one throws, after all have ended.
+template <typename Body>
+void on_ranks(int ranks, Meeting& meeting, const Body& body) {
+  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(ranks));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        body(rank);
+      } catch (...) {
+        errors[static_cast<std::size_t>(rank)] = std::current_exception();
+        meeting.fail();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+Config config_for(const std::string& policy, const std::string& keep) {
+  Config config = config_of(8, 0.4);
+  config.policy = policy;
+  config.keep = keep;
+  return config;
+}
+
+/// Ids of the table, sorted, with the bits of their weights.
+using Kept = std::vector<std::pair<std::int64_t, std::uint32_t>>;
+
+void add(Kept& kept, const PlanCopy& plan, std::int64_t first) {
+  for (std::size_t p = 0; p < plan.ids.size(); ++p) {
+    kept.emplace_back(first + plan.ids[p], plan.weights[p]);
+  }
+}
+
+/// Three epochs in ranges and in one session: the same samples with the same weights.
+void compare(std::int64_t size, int ranks, const Config& config) {
+  const std::vector<IdRange> ranges = ranges_of(size, ranks);
+  Meeting meeting(ranks);
+  constexpr int kEpochs = 3;
+  std::vector<std::vector<Kept>> found(kEpochs, std::vector<Kept>(std::size_t(ranks)));
+  on_ranks(ranks, meeting, [&](int rank) {
+    const IdRange& range = ranges[std::size_t(rank)];
+    Session session(size_of(ranges, rank), config, 1);
+    session.set_range(range, meeting.of(rank));
+    for (int epoch = 0; epoch < kEpochs; ++epoch) {
+      const auto loss = [&](std::int64_t id) { return simulated_loss(range.first + id, epoch); };
+      add(found[std::size_t(epoch)][std::size_t(rank)], run_epoch(session, 1000, loss), range.first);
+    }
+  });
+  Session whole(size, config, 1);
+  for (int epoch = 0; epoch < kEpochs; ++epoch) {
+    Kept expected;
+    const auto loss = [&](std::int64_t id) { return simulated_loss(id, epoch); };
+    add(expected, run_epoch(whole, 1000, loss), 0);
+    Kept all;
+    for (const Kept& part : found[std::size_t(epoch)]) all.insert(all.end(), part.begin(), part.end());
+    std::sort(all.begin(), all.end());
+    std::sort(expected.begin(), expected.end());
+    CAPTURE(epoch, all.size(), expected.size());
+    REQUIRE((all == expected));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("ranges: what is kept and what it weighs is that of one session", "[session][ranges]") {
+  const std::string policy = GENERATE("infobatch", "random", "full");
+  const std::string keep = GENERATE("bernoulli", "exact");
+  const int ranks = GENERATE(1, 2, 3, 4);
+  const std::int64_t size = GENERATE(0, 5, 2048, 10001, 70000);
+  CAPTURE(policy, keep, ranks, size);
+  compare(size, ranks, config_for(policy, keep));
+}
+
+TEST_CASE("ranges: four million samples on four ranks", "[session][ranges][slow]") {
+  compare(4'000'000, 4, config_for("infobatch", GENERATE("bernoulli", "exact")));
+}
+
+TEST_CASE("ranges: what travels does not grow with the table", "[session][ranges]") {
+  const bool exact = GENERATE(false, true);
+  std::map<std::int64_t, std::size_t> bytes;
+  for (const std::int64_t size : {20000, 80000}) {
+    Meeting meeting(2);
+    const std::vector<IdRange> ranges = ranges_of(size, 2);
+    on_ranks(2, meeting, [&](int rank) {
+      Session session(size_of(ranges, rank),
+                      config_for("infobatch", exact ? "exact" : "bernoulli"), 1);
+      session.set_range(ranges[std::size_t(rank)], meeting.of(rank));
+      for (int epoch = 0; epoch < 2; ++epoch) run_epoch(session, 1000);
+    });
+    bytes[size] = meeting.bytes();
+  }
+  if (exact) {
+    REQUIRE(bytes[80000] < 3 * bytes[20000]);  // as the root of it
+    REQUIRE(bytes[80000] < 80000);
+  } else {
+    REQUIRE(bytes[80000] == bytes[20000]);
+    REQUIRE(bytes[80000] == 2 * (2 * 56 + 40));  // two plans, and one comparison of the ranges
+  }
+}
+
+TEST_CASE("ranges: each is shuffled in its own way, uniformly", "[session][ranges][statistical]") {
+  // Which place the first sample of each range has, over many seeds; the samples of the second are
+  // those of the first plus 2048.
+  constexpr int kSeeds = 4000;
+  constexpr int kBins = 16;
+  std::vector<int> places(kBins);
+  int equal = 0;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    Meeting meeting(2);
+    std::vector<PlanCopy> plans(2);
+    on_ranks(2, meeting, [&](int rank) {
+      Config config = config_of(8);
+      config.seed = static_cast<std::uint64_t>(seed);
+      Session session(2048, config, 1);
+      session.set_range({rank * 2048, 4096, rank, 2}, meeting.of(rank));
+      plans[std::size_t(rank)] = copy_of(session.plan());
+    });
+    const auto& ids = plans[1].ids;
+    const auto place = std::find(ids.begin(), ids.end(), 0) - ids.begin();
+    places[std::size_t(place * kBins / 2048)] += 1;
+    equal += plans[0].ids[7] == plans[1].ids[7] ? 1 : 0;
+  }
+  double chi = 0.0;
+  for (const int count : places) {
+    const double off = count - double{kSeeds} / kBins;
+    chi += off * off / (double{kSeeds} / kBins);
+  }
+  REQUIRE(chi < 45.0);    // 15 degrees of freedom: one in ten thousand
+  REQUIRE(equal < 20);    // 2 by chance
+}
+
+TEST_CASE("ranges: saved and resumed in the midst of an epoch", "[session][ranges]") {
+  const std::vector<IdRange> ranges = ranges_of(9000, 2);
+  const Config config = config_for("infobatch", GENERATE("bernoulli", "exact"));
+  Meeting meeting(2);
+  on_ranks(2, meeting, [&](int rank) {
+    const std::int64_t size = size_of(ranges, rank);
+    const auto loss = [&](std::int64_t id) { return simulated_loss(id + 10000 * rank, 1); };
+    Session session(size, config, 1);
+    session.set_range(ranges[std::size_t(rank)], meeting.of(rank));
+    run_epoch(session, 100);
+    session.begin();
+    run_batches(session, 100, loss, 5);
+    const std::string state = session.serialize();
+    Session resumed(size, config, 1);
+    resumed.set_range(ranges[std::size_t(rank)], meeting.of(rank));
+    resumed.deserialize(state);
+    resumed.begin();
+    const bool same = run_batches(resumed, 100, loss) == run_batches(session, 100, loss);
+    const bool next = run_epoch(resumed, 100) == run_epoch(session, 100);
+    if (!same || !next) throw std::logic_error("another rest of the epoch");
+  });
+}
+
+TEST_CASE("ranges: a rank that is lost fails the call, and the session is as before",
+          "[session][ranges]") {
+  Session session(2048, config_of(8), 1);
+  bool lost = false;
+  session.set_range({0, 2048, 0, 1}, [&](const void* own, std::size_t bytes, void* all) {
+    if (lost) throw std::runtime_error("rank 1 is lost");
+    std::memcpy(all, own, bytes);
+  });
+  run_epoch(session, 100);
+  const std::string before = session.serialize();
+  lost = true;
+  REQUIRE_THROWS_WITH(session.set_epoch(1), "rank 1 is lost");
+  REQUIRE(session.serialize() == before);
+  lost = false;
+  REQUIRE_NOTHROW(session.set_epoch(1));
+}
+
+TEST_CASE("ranges: what is none, or does not fit the others, is refused", "[session][ranges]") {
+  const Gather alone = [](const void* own, std::size_t bytes, void* all) {
+    std::memcpy(all, own, bytes);
+  };
+  const auto refusal = [&](const Config& config, const IdRange& range) {
+    Session session(1000, config, 1);
+    return message_of<InvalidArgument>([&] { session.set_range(range, alone); });
+  };
+  const Config plain = config_of(8);
+  REQUIRE_THAT(refusal(plain, {100, 3000, 0, 1}), ContainsSubstring("a multiple of 2048, got 100"));
+  REQUIRE_THAT(refusal(plain, {2048, 3000, 0, 1}), ContainsSubstring("first = 2048 of 3000"));
+  REQUIRE_THAT(refusal(plain, {0, 1000, 1, 1}), ContainsSubstring("got 1 of 1"));
+  REQUIRE_THAT(refusal(plain, {0, (std::int64_t{1} << 53) + 1, 0, 1}), ContainsSubstring("at most"));
+  for (const Policy* policy : policies()) {
+    Config config = plain;
+    config.policy = policy->card.name;
+    if (!policy->cuts_ranks) continue;
+    REQUIRE_THAT(refusal(config, {0, 1000, 0, 1}), ContainsSubstring("infobatch, random or full"));
+  }
+  Config budget = plain;
+  budget.target_saved = 0.2;
+  REQUIRE_THAT(refusal(budget, {0, 1000, 0, 1}), ContainsSubstring("target_saved"));
+  Config whole = plain;
+  whole.keep = "exact";
+  whole.whole_batches = 8;
+  REQUIRE_THAT(refusal(whole, {0, 1000, 0, 1}), ContainsSubstring("whole_batches"));
+
+  Session session(1000, plain, 1);
+  REQUIRE_THROWS_AS(session.set_range({0, 1000, 0, 1}, nullptr), InvalidArgument);
+  REQUIRE_THAT(message_of<StateError>([&] { session.set_range({0, 2000, 0, 1}, alone); }),
+               ContainsSubstring("rank 0: ends at 1000, not at 2000"));
+  session.set_range({0, 1000, 0, 1}, alone);
+  const std::vector<float> weights(1000, 1.0f);
+  REQUIRE_THROWS_AS(
+      session.set_column("sampling_weight", ColumnType::kFloat32, weights.data()), InvalidArgument);
+  session.begin();
+  REQUIRE_THROWS_AS(session.set_range({0, 1000, 0, 1}, alone), StateError);
+
+  // Two ranks that overlap, and two with other options: both are told.
+  for (const bool options : {false, true}) {
+    Meeting meeting(2);
+    std::vector<std::string> texts(2);
+    on_ranks(2, meeting, [&](int rank) {
+      Config config = plain;
+      if (options && rank == 1) config.prune_ratio = 0.3;
+      Session own(options ? 2048 : 4096, config, 1);
+      texts[std::size_t(rank)] = message_of<StateError>([&] {
+        own.set_range({rank * 2048, options ? 4096 : 6144, rank, 2}, meeting.of(rank));
+      });
+    });
+    for (const std::string& text : texts) {
+      REQUIRE_THAT(text,
+                   ContainsSubstring(options ? "rank 1: other options"
+                                             : "rank 1: begins at 2048, not at 4096"));
+    }
+  }
+}
