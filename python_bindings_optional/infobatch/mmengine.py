@@ -25,7 +25,7 @@ try:
     from mmengine.model import is_model_wrapper
     from mmengine.registry import DATA_SAMPLERS, HOOKS
     from mmengine.runner import EpochBasedTrainLoop
-    from torch.utils.data import BatchSampler, Sampler
+    from torch.utils.data import Sampler
 except ImportError as error:
     raise ImportError(
         f"infobatch.mmengine: needs MMEngine, which is not there ({error}): pip install infobatch[mmengine]"
@@ -156,7 +156,7 @@ class InfoBatchHook(Hook):  # type: ignore[misc,unused-ignore]
             )
         loader = loop.dataloader
         sampler, batches = loader.sampler, loader.batch_sampler
-        if not isinstance(sampler, InfoBatchSampler) or type(batches) is not BatchSampler:
+        if not isinstance(sampler, InfoBatchSampler):
             raise ValueError(
                 "InfoBatchHook: train_dataloader must have sampler=dict(type='InfoBatchSampler', "
                 f"num_epochs=...) and no batch_sampler=, got {type(sampler).__name__} in a "

@@ -16,7 +16,7 @@ import torch
 from composer import Callback, ComposerModel, Trainer
 from composer.core import State
 from composer.loggers import InMemoryLogger, Logger, ProgressBarLogger
-from composer.optim import CosineAnnealingScheduler
+from composer.optim import CosineAnnealingScheduler, LinearScheduler
 from composer.utils import dist
 from points import BATCH, CLASSES, SAMPLES, Points
 from torch import nn
@@ -95,6 +95,8 @@ def schedule_of(options: dict[str, Any], optimizer: Any, ib: InfoBatch) -> Any:
         return FullRunScheduler(cycle, ib, steps)
     if options.get("schedule") == "composer":
         return FullRun(CosineAnnealingScheduler(alpha_f=0.25), ib)
+    if options.get("schedule") == "scaled":
+        return FullRun(LinearScheduler(alpha_f=0.25, t_max=f"{2 * options['epochs']}ep"), ib)
     if options.get("schedule") == "noted":
         return FullRun(options["note"], ib)
     if options.get("schedule") == "stock":

@@ -90,6 +90,13 @@ def test_a_schedule_of_composer_ends_where_it_should(tmp_path: Path) -> None:
     assert alone["rate"] > TOP_RATE / 3  # it has counted on steps that did not come
 
 
+def test_a_schedule_that_is_scaled_ends_where_it_should(tmp_path: Path) -> None:
+    how = {"duration": f"{2 * EPOCHS}ep", "trainer": {"scale_schedule_ratio": 0.5}}
+    found = train(tmp_path, epochs=EPOCHS, schedule="scaled", **how)
+    assert len(found["epochs"]) == EPOCHS
+    assert found["rate"] == pytest.approx(TOP_RATE / 4, rel=1e-6)
+
+
 def test_a_schedule_sees_times_of_full_epochs(tmp_path: Path) -> None:
     seen = []
 

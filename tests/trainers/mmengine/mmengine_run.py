@@ -16,16 +16,22 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from points import BATCH, CLASSES, SAMPLES, Points
 from torch import distributed, nn
 from torch.nn import functional
+from torch.utils.data import BatchSampler
 
 import infobatch.mmengine  # noqa: F401 - registers sampler and hook
 
 TOP_RATE = 0.05
 DATASETS.register_module(module=Points)
+
+
+@DATA_SAMPLERS.register_module()
+class ByHalves(BatchSampler):
+    """Batches of its own making, as those of detectors are that put wide pictures together."""
 
 
 @MODELS.register_module()

@@ -19,7 +19,7 @@ from mmengine_run import TOP_RATE, settings, train
 from points import BATCH, SAMPLES
 from processes import example, launch, without
 
-from infobatch import InfoBatchWarning
+from infobatch import InfoBatch, InfoBatchWarning
 from infobatch.mmengine import InfoBatchHook
 
 EPOCHS = 6
@@ -215,6 +215,25 @@ def refused(text: str, tmp_path: Path, change: dict[str, Any], **options: Any) -
 def test_a_loader_without_the_sampler_is_refused(tmp_path: Path) -> None:
     text = r"must have sampler=dict\(type='InfoBatchSampler'.*got DefaultSampler in a BatchSampler"
     refused(text, tmp_path, {"train_dataloader.sampler": {"type": "DefaultSampler"}})
+
+
+def test_a_batch_sampler_with_an_order_of_its_own_is_refused(tmp_path: Path) -> None:
+    batches = {"type": "ByHalves", "drop_last": False}
+    refused(
+        "no batch_sampler=, got SequentialSampler in a ByHalves",
+        tmp_path,
+        {"train_dataloader.batch_sampler": batches},
+    )
+
+
+def test_the_seed_is_the_runners_unless_it_is_given(tmp_path: Path) -> None:
+    config = settings(tmp_path / "run", epochs=3)
+    for seed in (None, 5):
+        loader = {**config["train_dataloader"], "sampler": {"type": "InfoBatchSampler", "num_epochs": 3}}
+        if seed is not None:
+            loader["sampler"]["seed"] = seed
+        made = Runner.build_dataloader(loader, seed=3)
+        assert list(made.sampler) == list(InfoBatch(SAMPLES, 3, seed=seed or 3).plan.ids)
 
 
 def test_a_validation_loader_with_the_sampler_is_refused(tmp_path: Path) -> None:
