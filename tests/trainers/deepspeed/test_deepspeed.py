@@ -255,6 +255,18 @@ def test_a_checkpoint_without_the_run_is_refused_and_its_weights_are_not(ready: 
     assert torch.equal(ib.state_dict()["infobatch"], before)
 
 
+def test_behind_a_load_another_checkpoint_may_be_written_at_once(ready: Any, tmp_path: Path) -> None:
+    engine, ib, loader = ready
+    loader.save_checkpoint(str(tmp_path), "begin", {"mine": 1})
+    for batch in loader:
+        step(engine, ib, batch)  # the first of an accumulation
+        break
+    _, state = loader.load_checkpoint(str(tmp_path))
+    assert state["mine"] == 1
+    assert "infobatch" not in state
+    loader.save_checkpoint(str(tmp_path), "again")
+
+
 def test_weights_alone_leave_the_run_as_it_is(ready: Any, tmp_path: Path) -> None:
     engine, ib, loader = ready
     loader.save_checkpoint(str(tmp_path))

@@ -128,7 +128,11 @@ def settings(folder: Path, **options: Any) -> dict[str, Any]:
             "accumulative_counts": options.get("parts", 1),
         },
         "param_scheduler": SCHEDULES[options.get("schedule", "linear")],
-        "default_hooks": {"checkpoint": save, "logger": {"type": "LoggerHook", "interval": 10}},
+        "default_hooks": {
+            "checkpoint": save,
+            "logger": {"type": "LoggerHook", "interval": 10},
+            **options.get("hooks", {}),
+        },
         "custom_hooks": [{"type": "InfoBatchHook"}, {"type": "Watch"}],
         "visualizer": {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
         "randomness": {"seed": 3},
