@@ -447,7 +447,7 @@ class Streamed(Iteration):
         pass  # each sample asks whether it is of the one under way
 
     def position(self) -> int:
-        return min(max(self.rows, self.delivered), self._size)
+        return min(self.rows or self.delivered, self._size)
 
     def ended(self) -> bool:
         return self.begun and self.position() >= self._size
