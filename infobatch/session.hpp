@@ -389,16 +389,18 @@ class INFOBATCH_API Session {
   /// This session holds one range of a larger table from now on, as one of several ranks.
   ///
   /// Threshold, keep decisions and weights (rules 2 to 5) are then those of the whole table, to the
-  /// bit as one session of it would have them; order, budget of memory and figures are of this range.
-  /// A rank delivers the samples of its own range alone, so no losses travel: what does is the exact
-  /// sum of the scores, 56 bytes a rank and epoch, and with keep = "exact" 16 counts and a list of
-  /// draws, about 160 * sqrt(candidates) bytes in all.
+  /// bit as one session of it would have them; order, budget of memory and figures are of this
+  /// range. A rank delivers the samples of its own range alone, so no losses travel: what does is
+  /// the exact sum of the scores, 56 bytes a rank and epoch, and with keep = "exact" 16 counts and
+  /// a list of draws, about 160 * sqrt(candidates) bytes in all.
   ///
   /// Whatever plans an epoch is then a call of all ranks together: the first of `set_epoch`,
   /// `begin`, `length` and `plan` in an epoch, and a load in the midst of one. Ranks keep as many
-  /// samples as chance leaves them: how a loop of equal numbers of steps comes about is the caller's.
+  /// samples as chance leaves them: how a loop of equal numbers of steps comes about is the
+  /// caller's.
   ///
-  /// @throws InvalidArgument  a range that is none; a policy that needs ranks of scores; target_saved,
+  /// @throws InvalidArgument  a range that is none; a policy that needs ranks of scores;
+  /// target_saved,
   ///                          whole_batches, sampling weights, set_ranks; another backend.
   /// @throws StateError  the ranges are not one table of one run; an epoch has begun.
   void set_range(const IdRange& range, Gather gather);

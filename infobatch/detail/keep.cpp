@@ -268,7 +268,8 @@ KeptRuns keep_samples(std::int64_t n,
       writer.add(chunk, count, begin, id_bits);
     }
     parts[static_cast<std::size_t>(thread)] = part;
-    kept.runs[static_cast<std::size_t>(thread)] = {part_first, writer.finish() - (items + part_first), 0};
+    kept.runs[static_cast<std::size_t>(thread)] = {
+        part_first, writer.finish() - (items + part_first), 0};
   });
 
   for (KeptRuns::Run& run : kept.runs) {

@@ -67,7 +67,8 @@ void check_ranges(const std::vector<RangeReport>& reports) {
   }
   if (!wrong.empty()) {
     throw StateError(
-        "set_range: the ranges of all ranks must be one table of one run, one behind the other, got " +
+        "set_range: the ranges of all ranks must be one table of one run, one behind the other, "
+        "got " +
         wrong);
   }
 }

@@ -63,8 +63,10 @@ constexpr PolicyCard card() {
 }  // namespace
 }  // namespace quantile_rule
 
-const Policy kInfoBatchQuantilePolicy = {
-    quantile_rule::card(), quantile_rule::reach, quantile_rule::candidates, quantile_rule::select,
-    /*cuts_ranks=*/true};
+const Policy kInfoBatchQuantilePolicy = {quantile_rule::card(),
+                                         quantile_rule::reach,
+                                         quantile_rule::candidates,
+                                         quantile_rule::select,
+                                         /*cuts_ranks=*/true};
 
 }  // namespace infobatch

@@ -94,8 +94,10 @@ constexpr PolicyCard card() {
 }  // namespace
 }  // namespace orderdp_rule
 
-const Policy kOrderDpPolicy = {
-    orderdp_rule::card(), orderdp_rule::reach, orderdp_rule::candidates, orderdp_rule::select,
-    /*cuts_ranks=*/true};
+const Policy kOrderDpPolicy = {orderdp_rule::card(),
+                               orderdp_rule::reach,
+                               orderdp_rule::candidates,
+                               orderdp_rule::select,
+                               /*cuts_ranks=*/true};
 
 }  // namespace infobatch

@@ -59,8 +59,10 @@ constexpr PolicyCard card() {
 }  // namespace
 }  // namespace ucb_rule
 
-const Policy kUcbPolicy = {
-    ucb_rule::card(), ucb_rule::reach, ucb_rule::candidates, ucb_rule::select,
-    /*cuts_ranks=*/true};
+const Policy kUcbPolicy = {ucb_rule::card(),
+                           ucb_rule::reach,
+                           ucb_rule::candidates,
+                           ucb_rule::select,
+                           /*cuts_ranks=*/true};
 
 }  // namespace infobatch

@@ -224,7 +224,7 @@ class Session::Impl {
   bool compare_scores_ = false;  // behind a load, until the ranks have compared them
   Buffer<std::int32_t> shared_;  // what losses_to_share lent out
   std::vector<detail::FoldColumn> fold_columns_;
-  detail::SamplingWeights weights_;      // the user's column of that name
+  detail::SamplingWeights weights_;       // the user's column of that name
   std::unique_ptr<detail::Peers> peers_;  // a part of a larger table: who holds the rest
   int threads_;
   const detail::Backend* made_for_;  // nullptr: whichever the process works with

@@ -54,9 +54,7 @@ constexpr CommonField kCommon[] = {
 }  // namespace
 
 void Session::Impl::set_range(const IdRange& range, Gather gather) {
-  const auto refuse = [](const std::string& rule) {
-    throw InvalidArgument("set_range: " + rule);
-  };
+  const auto refuse = [](const std::string& rule) { throw InvalidArgument("set_range: " + rule); };
   if (!gather) refuse("gather must be a function, got none");
   if (range.ranks < 1 || range.rank < 0 || range.rank >= range.ranks) {
     refuse(message("rank must be in [0, ranks), got ", range.rank, " of ", range.ranks));

@@ -137,7 +137,9 @@ void compare(std::int64_t size, int ranks, const Config& config) {
     session.set_range(range, meeting.of(rank));
     for (int epoch = 0; epoch < kEpochs; ++epoch) {
       const auto loss = [&](std::int64_t id) { return simulated_loss(range.first + id, epoch); };
-      add(found[std::size_t(epoch)][std::size_t(rank)], run_epoch(session, 1000, loss), range.first);
+      add(found[std::size_t(epoch)][std::size_t(rank)],
+          run_epoch(session, 1000, loss),
+          range.first);
     }
   });
   Session whole(size, config, 1);
@@ -146,7 +148,8 @@ void compare(std::int64_t size, int ranks, const Config& config) {
     const auto loss = [&](std::int64_t id) { return simulated_loss(id, epoch); };
     add(expected, run_epoch(whole, 1000, loss), 0);
     Kept all;
-    for (const Kept& part : found[std::size_t(epoch)]) all.insert(all.end(), part.begin(), part.end());
+    for (const Kept& part : found[std::size_t(epoch)])
+      all.insert(all.end(), part.begin(), part.end());
     std::sort(all.begin(), all.end());
     std::sort(expected.begin(), expected.end());
     CAPTURE(epoch, all.size(), expected.size());
@@ -176,8 +179,8 @@ TEST_CASE("ranges: what travels does not grow with the table", "[session][ranges
     Meeting meeting(2);
     const std::vector<IdRange> ranges = ranges_of(size, 2);
     on_ranks(2, meeting, [&](int rank) {
-      Session session(size_of(ranges, rank),
-                      config_for("infobatch", exact ? "exact" : "bernoulli"), 1);
+      Session session(
+          size_of(ranges, rank), config_for("infobatch", exact ? "exact" : "bernoulli"), 1);
       session.set_range(ranges[std::size_t(rank)], meeting.of(rank));
       for (int epoch = 0; epoch < 2; ++epoch) run_epoch(session, 1000);
     });
@@ -219,8 +222,8 @@ TEST_CASE("ranges: each is shuffled in its own way, uniformly", "[session][range
     const double off = count - double{kSeeds} / kBins;
     chi += off * off / (double{kSeeds} / kBins);
   }
-  REQUIRE(chi < 45.0);    // 15 degrees of freedom: one in ten thousand
-  REQUIRE(equal < 20);    // 2 by chance
+  REQUIRE(chi < 45.0);  // 15 degrees of freedom: one in ten thousand
+  REQUIRE(equal < 20);  // 2 by chance
 }
 
 TEST_CASE("ranges: saved and resumed in the midst of an epoch", "[session][ranges]") {
@@ -275,7 +278,8 @@ TEST_CASE("ranges: what is none, or does not fit the others, is refused", "[sess
   REQUIRE_THAT(refusal(plain, {100, 3000, 0, 1}), ContainsSubstring("a multiple of 2048, got 100"));
   REQUIRE_THAT(refusal(plain, {2048, 3000, 0, 1}), ContainsSubstring("first = 2048 of 3000"));
   REQUIRE_THAT(refusal(plain, {0, 1000, 1, 1}), ContainsSubstring("got 1 of 1"));
-  REQUIRE_THAT(refusal(plain, {0, (std::int64_t{1} << 53) + 1, 0, 1}), ContainsSubstring("at most"));
+  REQUIRE_THAT(refusal(plain, {0, (std::int64_t{1} << 53) + 1, 0, 1}),
+               ContainsSubstring("at most"));
   for (const Policy* policy : policies()) {
     Config config = plain;
     config.policy = policy->card.name;
@@ -292,12 +296,14 @@ TEST_CASE("ranges: what is none, or does not fit the others, is refused", "[sess
 
   Session session(1000, plain, 1);
   REQUIRE_THROWS_AS(session.set_range({0, 1000, 0, 1}, nullptr), InvalidArgument);
-  REQUIRE_THAT(message_of<StateError>([&] { session.set_range({0, 2000, 0, 1}, alone); }),
+  REQUIRE_THAT(message_of<StateError>([&] {
+                 session.set_range({0, 2000, 0, 1}, alone);
+               }),
                ContainsSubstring("rank 0: ends at 1000, not at 2000"));
   session.set_range({0, 1000, 0, 1}, alone);
   const std::vector<float> weights(1000, 1.0f);
-  REQUIRE_THROWS_AS(
-      session.set_column("sampling_weight", ColumnType::kFloat32, weights.data()), InvalidArgument);
+  REQUIRE_THROWS_AS(session.set_column("sampling_weight", ColumnType::kFloat32, weights.data()),
+                    InvalidArgument);
   session.begin();
   REQUIRE_THROWS_AS(session.set_range({0, 1000, 0, 1}, alone), StateError);
 
