@@ -2,10 +2,10 @@
 
     python bench/ranges.py [--gigabits 100]
 
-Two ways. *Replicated* (`set_ranks`, DDP as in docs/distributed.md): every rank holds the scores of all samples
+Two ways. *Replicated* (`set_ranks`, as in docs/distributed.md): every rank holds the scores of all samples
 and makes the same plan; between epochs the losses of all ranks are gathered, 4 bytes a row. *Ranges*
 (`set_range`): every rank holds its own range; the exact sum of the scores travels, and with keep = "exact"
-counts and the draws of a window. Bytes are those that a rank receives in an epoch; seconds are these bytes on a
+counts and draws of a window. Bytes are those that a rank receives in an epoch; seconds are these bytes on a
 link of each rank, without latency. Memory is what a session takes while it plans. Nothing here is measured.
 """
 
