@@ -123,10 +123,10 @@ infobatch::PlanArrays boundary(const float* scores,
                                int threads,
                                infobatch::PlanArrays recycled) {
   const infobatch::detail::Workers workers(n, threads);
-  const float cutoff = workers.sum(scores, n).cutoff();
+  const float threshold = workers.sum(scores, n).threshold();
   infobatch::EpochRule rule;
   rule.classes = {{1.0, true}, {0.5, true}};
-  rule.classifier = infobatch::Classifier::below(infobatch::Key::of(scores), cutoff);
+  rule.classifier = infobatch::Classifier::below(infobatch::Key::of(scores), threshold);
   return workers.plan({n, kSeed, epoch, rule}, std::move(recycled));
 }
 

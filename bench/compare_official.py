@@ -8,7 +8,7 @@ The official package runs with its defect 1 repaired in memory; official_package
 as they are. Scores are exponentially distributed, so a pruned epoch keeps 68 % of the samples.
 
 - boundary: from the last update of an epoch to the first batch of the next one in hand.
-- hand-out: the rest of the epoch, an index, in batches of 1024 as a loader asks for them.
+- delivery: the rest of the epoch, an index, in batches of 1024 as a loader asks for them.
 - loader: a batch of 1024 in a DataLoader, more than with torch's RandomSampler over the same data set. A
   sample is a number, so the loader itself costs little, and the first batches, where an epoch begins and
   workers start, are not counted.
@@ -153,7 +153,7 @@ def boundary(size: int, official: Official) -> dict[str, Turn]:
     return {"official": turn, "ours, one thread": ours(1), "ours": ours(0)}
 
 
-def hand_out(size: int, official: Official) -> dict[str, Turn]:
+def deliver(size: int, official: Official) -> dict[str, Turn]:
     def turns(make: Callable[[], Iterable[list[int]]], length: Callable[[], int]) -> Turn:
         def turn() -> Span:
             batches = iter(make())
@@ -309,9 +309,9 @@ def measure(args: argparse.Namespace) -> None:
         if "boundary" in args.figures:
             turns = take_turns(boundary(size, official), args.seconds, 5)
             report.add("boundary", size, "ms", 1e3, turns, None)
-        if "hand-out" in args.figures:
-            turns = take_turns(hand_out(size, official), args.seconds, 3)
-            report.add("hand-out, an index", size, "ns", 1e9, turns, None)
+        if "delivery" in args.figures:
+            turns = take_turns(deliver(size, official), args.seconds, 3)
+            report.add("delivery, an index", size, "ns", 1e9, turns, None)
         if "loader" in args.figures:
             for workers in args.workers:
                 turns = take_turns(loader(size, official, workers, args.batches), args.seconds, 3)
@@ -371,7 +371,7 @@ def print_table(report: dict[str, Any], clocks: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The official package and ours, side by side")
-    figures = ["boundary", "hand-out", "loader", "update"]
+    figures = ["boundary", "delivery", "loader", "update"]
     parser.add_argument("--official", type=Path, help="folder of a checkout of the official package")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--table", type=Path, help="print the tables of such a file, and measure nothing")

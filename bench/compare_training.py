@@ -9,7 +9,7 @@ parameters), with its peak learning rate.
 What makes it fair: the arms are in one process and take turns, one epoch each, in an order that changes;
 they start from the same parameters; an image looks the same in an epoch whichever arm trains on it; the
 learning rate is a function of (epoch + batches done / batches of this epoch) / epochs in all of them; the
-samplers are used alike, ``DataLoader(dataset, batch_size, sampler=...)``, and the data set hands out
+samplers are used alike, ``DataLoader(dataset, batch_size, sampler=...)``, and the data set delivers
 indices, so that reading and augmenting pictures, done for a whole batch at once, costs the same everywhere.
 A rest that fills no batch is left out, since each new batch size makes the convolution library compile anew.
 The official package runs with its defect 1 repaired in memory; official_package.py says how.

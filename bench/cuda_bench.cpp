@@ -87,10 +87,10 @@ void boundary(std::int64_t n) {
   const OnDevice<std::int64_t> ids(n);
   const OnDevice<float> weights(n);
   const OnDevice<float> staged(losses);
-  float cutoff = 0.0f;
+  float threshold = 0.0f;
   {
     cuda::Work work(nullptr);
-    cutoff = cuda::sum_scores(work, scores.data(), n).cutoff();
+    threshold = cuda::sum_scores(work, scores.data(), n).threshold();
   }
   measure("sum", n, 5, [&] {
     cuda::Work work(nullptr);
@@ -100,7 +100,7 @@ void boundary(std::int64_t n) {
   task.size = n;
   task.seed = 17;
   task.rule.classes = {{1.0, true}, {0.5, true}};
-  task.rule.classifier = Classifier::below(Key::of(scores.data()), cutoff);
+  task.rule.classifier = Classifier::below(Key::of(scores.data()), threshold);
   std::int64_t kept = 0;
   const auto plan = [&] {
     cuda::Work work(nullptr);
@@ -122,7 +122,7 @@ void boundary(std::int64_t n) {
     cuda::Work work(nullptr);
     detail::FoldArrays arrays{scores.data(), ids.data(), staged.data(), nullptr, kept, n};
     cuda::fold(work, {}, arrays, {{{0, kept}, {}}});
-    task.rule.classifier.threshold = cuda::sum_scores(work, scores.data(), n).cutoff();
+    task.rule.classifier.threshold = cuda::sum_scores(work, scores.data(), n).threshold();
     ++task.epoch;
     kept = cuda::fill_plan(work, task, {}, {ids.data(), weights.data()}).kept;
     work.wait();
@@ -142,9 +142,9 @@ void step(std::int64_t rows, std::int64_t width, cuda::LossType type, const char
   const OnDevice<long long> table(std::vector<long long>(static_cast<std::size_t>(rows) + 2, 0));
   const OnDevice<long long> row(std::vector<long long>{1LL << 32});
   const cuda::StepRows batch{losses.data(), type, rows, width};
-  const OnDevice<char> room(static_cast<std::int64_t>(cuda::step_room(batch)) + 1);
+  const OnDevice<char> scratch(static_cast<std::int64_t>(cuda::step_scratch(batch)) + 1);
   const cuda::StepReduction mean{cuda::StepReduction::kDivided, static_cast<double>(rows * width)};
-  const cuda::StepResult out{result.data(), result.data() + 1, room.data()};
+  const cuda::StepResult out{result.data(), result.data() + 1, scratch.data()};
   const std::string name =
       std::string(type_name) + " [" + std::to_string(rows) + ", " + std::to_string(width) + "]";
   measure("update in order, " + name, rows, 200, [&] {

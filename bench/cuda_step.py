@@ -36,7 +36,7 @@ def microseconds(step, device) -> float:
 
 
 def package_step(batch: int, device):
-    """`update` of the package alone: all batches of one long epoch were handed out before."""
+    """`update` of the package alone: all batches of one long epoch were delivered before."""
     run = infobatch.InfoBatch(batch * STEPS * (ROUNDS + 1), 1000, device=device)
     losses = torch.rand(batch, device=device)
     for _ in run.batch_sampler(batch):

@@ -56,7 +56,7 @@ double copy_time(std::int64_t bytes) {
   return median(std::move(times));
 }
 
-/// Hands out a whole epoch. @return its number of full batches.
+/// Delivers a whole epoch. @return its number of full batches.
 std::int64_t begin_epoch(infobatch::Session& session, std::int64_t batch) {
   session.begin();
   while (session.next(batch).count > 0) {

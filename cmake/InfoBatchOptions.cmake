@@ -7,7 +7,7 @@ else()
 endif()
 
 set(INFOBATCH_TORCH AUTO
-    CACHE STRING "Build the libtorch skin samplers/: AUTO (where torch is found), ON (required) or OFF")
+    CACHE STRING "Build the libtorch binding samplers/: AUTO (where torch is found), ON (required) or OFF")
 set_property(CACHE INFOBATCH_TORCH PROPERTY STRINGS AUTO ON OFF)
 option(INFOBATCH_PYTHON_PACKAGE "Build the library that the Python package carries; pip sets it" OFF)
 option(INFOBATCH_CUDA "Build libinfobatch_cuda, the backend of CUDA devices; needs nvcc, no GPU" OFF)

@@ -26,8 +26,8 @@ inline void exclusive_sum(Work& work,
                           std::int64_t* sums,
                           std::int64_t n) {
   std::size_t bytes = 0;
-  const auto scan = [&](void* room) {
-    require(cub::DeviceScan::ExclusiveScan(room,
+  const auto scan = [&](void* scratch) {
+    require(cub::DeviceScan::ExclusiveScan(scratch,
                                            bytes,
                                            counts,
                                            sums,
@@ -38,9 +38,9 @@ inline void exclusive_sum(Work& work,
             "DeviceScan");
   };
   scan(nullptr);
-  void* const room = work.make<char>(static_cast<std::int64_t>(bytes));
-  scan(room);
-  work.give_back(room);
+  void* const scratch = work.make<char>(static_cast<std::int64_t>(bytes));
+  scan(scratch);
+  work.give_back(scratch);
 }
 
 /// Sorts (key, item) by the low `bits` bits of the key; what is equal keeps its order.
@@ -53,15 +53,15 @@ void sort_pairs(Work& work,
                 std::int64_t n,
                 int bits) {
   std::size_t bytes = 0;
-  const auto sort = [&](void* room) {
+  const auto sort = [&](void* scratch) {
     require(cub::DeviceRadixSort::SortPairs(
-                room, bytes, keys, sorted_keys, items, sorted_items, n, 0, bits, work.stream()),
+                scratch, bytes, keys, sorted_keys, items, sorted_items, n, 0, bits, work.stream()),
             "DeviceRadixSort");
   };
   sort(nullptr);
-  void* const room = work.make<char>(static_cast<std::int64_t>(bytes));
-  sort(room);
-  work.give_back(room);
+  void* const scratch = work.make<char>(static_cast<std::int64_t>(bytes));
+  sort(scratch);
+  work.give_back(scratch);
 }
 
 #else

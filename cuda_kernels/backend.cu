@@ -135,7 +135,7 @@ BackendStatus cut_draws(void* shared,
   return guarded(shared, error, [&](Epoch& epoch) {
     *cut = select_smallest_draws(epoch.work(),
                                  epoch.classifier(task->classifier, task->size),
-                                 static_cast<std::uint8_t>(task->klass),
+                                 static_cast<std::uint8_t>(task->class_id),
                                  task->size,
                                  task->members,
                                  task->wanted,

@@ -90,18 +90,18 @@ __global__ void __launch_bounds__(kThreads)
 
   for (int w = thread / 32; w < kWords; w += kWarps) {
     const std::int64_t id = group * kDrawGroup + 32 * w + lane;
-    const int klass = id < n ? class_of(classifier, id) : kNoClass;
+    const int class_id = id < n ? class_of(classifier, id) : kNoClass;
     bool covered = false;
-    if (klass >= rules.n_classes) {
-      atomicMax(&largest_here[0], static_cast<std::uint32_t>(klass));
-    } else if (klass >= 0 && rules.kind[klass] == detail::ClassRule::kCut) {
+    if (class_id >= rules.n_classes) {
+      atomicMax(&largest_here[0], static_cast<std::uint32_t>(class_id));
+    } else if (class_id >= 0 && rules.kind[class_id] == detail::ClassRule::kCut) {
       const auto position = static_cast<std::uint64_t>(id);
-      covered = rules.cut[klass].covers(
+      covered = rules.cut[class_id].covers(
           random_draw64(rules.seed, rules.epoch, kStreamExactKeep, position), id);
     }
     const std::uint32_t before = __ballot_sync(kAll, covered);
     for (int c = 0; c < rules.n_classes; ++c) {
-      const std::uint32_t mine = __ballot_sync(kAll, klass == c);
+      const std::uint32_t mine = __ballot_sync(kAll, class_id == c);
       if (lane == 0) {
         lanes[c * kWords + w] = mine;
         if (rules.kind[c] == detail::ClassRule::kCut) kept[w] |= mine & before;
@@ -185,13 +185,13 @@ __global__ void __launch_bounds__(kThreads) append(const std::uint32_t* INFOBATC
   for (int w = thread / 32; w < kWords; w += kWarps) {
     const std::uint32_t mask = kept[w];
     if ((mask >> lane & 1u) == 0) continue;
-    std::uint32_t klass = 0;
+    std::uint32_t class_id = 0;
     for (int bit = 0; bit < class_bits; ++bit) {
-      klass |= (kept[(1 + bit) * kWords + w] >> lane & 1u) << bit;
+      class_id |= (kept[(1 + bit) * kWords + w] >> lane & 1u) << bit;
     }
     const auto place = before[w] + static_cast<std::uint32_t>(__popc(mask & ((1u << lane) - 1)));
     const std::int64_t id = group * kDrawGroup + 32 * w + lane;
-    items[begins[group] + place] = static_cast<std::uint32_t>(id) | klass << id_bits;
+    items[begins[group] + place] = static_cast<std::uint32_t>(id) | class_id << id_bits;
   }
 }
 
@@ -210,12 +210,12 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   const std::int64_t first = std::int64_t{blockIdx.x} * kDrawGroup;
   for (std::int64_t i = first + thread; i < first + kDrawGroup; i += kThreads) {
-    const int klass = i < n ? class_of(classifier, i) : kNoClass;
-    if (klass >= n_classes) atomicMax(&largest_here[0], static_cast<std::uint32_t>(klass));
-    const std::uint32_t same = __match_any_sync(kAll, klass);
+    const int class_id = i < n ? class_of(classifier, i) : kNoClass;
+    if (class_id >= n_classes) atomicMax(&largest_here[0], static_cast<std::uint32_t>(class_id));
+    const std::uint32_t same = __match_any_sync(kAll, class_id);
     const bool leads = (same & ((1u << lane) - 1)) == 0;
-    if (leads && klass >= 0 && klass < n_classes) {
-      atomicAdd(&members_here[klass], static_cast<std::uint32_t>(__popc(same)));
+    if (leads && class_id >= 0 && class_id < n_classes) {
+      atomicAdd(&members_here[class_id], static_cast<std::uint32_t>(__popc(same)));
     }
   }
   __syncthreads();
@@ -327,11 +327,11 @@ KeptItems keep_samples(Work& work,
                         device_rules.class_bits,
                         id_bits,
                         result.items);
-  for (const void* const room : {static_cast<const void*>(masks),
-                                 static_cast<const void*>(group_counts),
-                                 static_cast<const void*>(begins),
-                                 static_cast<const void*>(totals)}) {
-    work.give_back(room);
+  for (const void* const scratch : {static_cast<const void*>(masks),
+                                    static_cast<const void*>(group_counts),
+                                    static_cast<const void*>(begins),
+                                    static_cast<const void*>(totals)}) {
+    work.give_back(scratch);
   }
   return result;
 }

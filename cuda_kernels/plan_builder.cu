@@ -23,10 +23,10 @@ detail::PlanOutcome fill_plan(Work& work,
     count_members(work, rule.classifier, task.size, classes, members.data());
     return members;
   };
-  const auto cut = [&](std::size_t klass, std::int64_t members, std::int64_t wanted) {
+  const auto cut = [&](std::size_t class_id, std::int64_t members, std::int64_t wanted) {
     return select_smallest_draws(work,
                                  rule.classifier,
-                                 static_cast<std::uint8_t>(klass),
+                                 static_cast<std::uint8_t>(class_id),
                                  task.size,
                                  members,
                                  wanted,

@@ -17,9 +17,9 @@ constexpr int kHalves = 1 << 16;
 /// The samples of one class.
 struct OfClass {
   Classifier classifier;
-  std::uint8_t klass;
+  std::uint8_t class_id;
 
-  __device__ bool operator()(std::int64_t i) const { return class_of(classifier, i) == klass; }
+  __device__ bool operator()(std::int64_t i) const { return class_of(classifier, i) == class_id; }
 };
 
 /// The key of sample `i`; NaN where it is not in the pool, too.
@@ -62,15 +62,15 @@ struct WindowCounts {
   unsigned long long inside;
 };
 
-/// Lists the draws of the members that lie in the range, as far as there is room, in any order, and
-/// counts those below it.
+/// Lists the draws of the members that lie in the range, as far as there are slots, in any order,
+/// and counts those below it.
 template <typename IsMember>
 __global__ void __launch_bounds__(kThreads)
     find_draws(const INFOBATCH_GRID_CONSTANT IsMember is_member,
                const INFOBATCH_GRID_CONSTANT DrawRange range,
                std::int64_t n,
                ListedDraw* found,
-               std::int64_t room,
+               std::int64_t slots,
                WindowCounts* counts) {
   INFOBATCH_SHARED(std::uint32_t, below_here, 1);
   if (threadIdx.x == 0) below_here[0] = 0;
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
     below = draw < range.low;
     if (!below && draw <= range.high) {
       const auto place = static_cast<std::int64_t>(atomicAdd(&counts->inside, 1ull));
-      if (place < room) found[place] = {draw, i};
+      if (place < slots) found[place] = {draw, i};
     }
   }
   const unsigned bits = __ballot_sync(kAll, below);
@@ -104,9 +104,9 @@ detail::DrawWindow draws_between(Work& work,
                                  std::int64_t members) {
   // Twice what is expected; should that not do, what was counted tells how many there are.
   const double share = std::ldexp(static_cast<double>(range.high - range.low), -64);
-  auto room = static_cast<std::int64_t>(2.0 * share * static_cast<double>(members)) + 64;
+  auto slots = static_cast<std::int64_t>(2.0 * share * static_cast<double>(members)) + 64;
   for (;;) {
-    auto* const found = work.make<ListedDraw>(room);
+    auto* const found = work.make<ListedDraw>(slots);
     auto* const counts = work.zeros<WindowCounts>(1);
     INFOBATCH_CUDA_LAUNCH((find_draws<IsMember>),
                           blocks_for(n, kThreads),
@@ -116,13 +116,13 @@ detail::DrawWindow draws_between(Work& work,
                           range,
                           n,
                           found,
-                          room,
+                          slots,
                           counts);
     const WindowCounts counted = work.fetch(counts);
     const auto inside = static_cast<std::int64_t>(counted.inside);
     detail::DrawWindow window;
     window.below = static_cast<std::int64_t>(counted.below);
-    const bool all = inside <= room;
+    const bool all = inside <= slots;
     if (all) {
       std::vector<ListedDraw> draws(static_cast<std::size_t>(inside));
       work.fetch_bytes(draws.data(), found, draws.size() * sizeof(ListedDraw));
@@ -132,7 +132,7 @@ detail::DrawWindow draws_between(Work& work,
     work.give_back(found);
     work.give_back(counts);
     if (all) return window;
-    room = inside;
+    slots = inside;
   }
 }
 
@@ -206,7 +206,7 @@ std::int32_t half_at(const std::vector<unsigned long long>& counts, std::int64_t
 
 DrawCut select_smallest_draws(Work& work,
                               const Classifier& classifier,
-                              std::uint8_t klass,
+                              std::uint8_t class_id,
                               std::int64_t n,
                               std::int64_t members,
                               std::int64_t wanted,
@@ -214,7 +214,7 @@ DrawCut select_smallest_draws(Work& work,
                               std::uint32_t epoch,
                               std::uint32_t stream) {
   return smallest_draws(
-      work, OfClass{classifier, klass}, n, members, wanted, {0, 0, seed, epoch, stream});
+      work, OfClass{classifier, class_id}, n, members, wanted, {0, 0, seed, epoch, stream});
 }
 
 RankCut select_rank(Work& work,

@@ -9,12 +9,12 @@
 namespace infobatch::cuda {
 
 /// The cut that exactly `wanted` of the members lie before: infobatch::select_smallest_draws(). The
-/// members are the samples of [0, n) of class `klass`.
+/// members are the samples of [0, n) of class `class_id`.
 /// @param classifier  its arrays on the device.
 /// @note Waits once, and again where the draws are not where they are expected.
 DrawCut select_smallest_draws(Work& work,
                               const Classifier& classifier,
-                              std::uint8_t klass,
+                              std::uint8_t class_id,
                               std::int64_t n,
                               std::int64_t members,
                               std::int64_t wanted,

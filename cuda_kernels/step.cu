@@ -425,7 +425,7 @@ void step(const StepRows& rows,
                             place,
                             result.loss);
     }
-    auto* const partials = static_cast<Sums*>(result.room);
+    auto* const partials = static_cast<Sums*>(result.scratch);
     const std::int64_t blocks = partials_of(rows);
     with_group(group_of(rows.width), [&](auto group) {
       INFOBATCH_CUDA_LAUNCH((add_rows<decltype(group)::value, Loss, Place>),
@@ -453,7 +453,7 @@ bool aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) %
 
 }  // namespace
 
-std::size_t step_room(const StepRows& rows) {
+std::size_t step_scratch(const StepRows& rows) {
   return one_launch(rows) ? 0 : static_cast<std::size_t>(partials_of(rows)) * sizeof(Sums);
 }
 
@@ -563,7 +563,7 @@ cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream);
 const detail::StepFunctions& step_functions() {
   using detail::BackendError;
   static const detail::StepFunctions functions = {
-      [](const StepRows* rows) { return step_room(*rows); },
+      [](const StepRows* rows) { return step_scratch(*rows); },
       [](const StepRows* rows,
          const StepInOrder* place,
          const StepReduction* reduction,

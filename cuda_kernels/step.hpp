@@ -18,7 +18,7 @@ using detail::StepReduction;
 using detail::StepResult;
 using detail::StepRows;
 
-std::size_t step_room(const StepRows& rows);
+std::size_t step_scratch(const StepRows& rows);
 
 void step_in_order(const StepRows& rows,
                    const StepInOrder& place,

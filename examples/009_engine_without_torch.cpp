@@ -1,6 +1,6 @@
 // The engine alone: a loop of any framework, or of none.
 //
-// One learns: a session hands out ids in order and takes the losses back in the same order. This
+// One learns: a session delivers ids in order and takes the losses back in the same order. This
 // program fits y = a x by hand and links no framework.
 
 #include <infobatch/session.hpp>

@@ -21,7 +21,7 @@ constexpr std::int64_t kSize = 6;
 constexpr std::int64_t kClasses = 5;
 constexpr std::int64_t kTokens = 7;
 
-/// A run of which one batch, all samples in the order of the plan, was handed out.
+/// A run of which one batch, all samples in the order of the plan, was delivered.
 struct OneBatch {
   OneBatch() : ib(kSize, infobatch::Options(/*epochs=*/5).seed(1)) {
     infobatch::InfoBatchSampler sampler = ib.sampler();

@@ -25,11 +25,11 @@ INFOBATCH_API std::string load_backend(const std::string& library);
 INFOBATCH_API std::vector<std::string> backend_names();
 
 /// The name of the backend whose device torch calls so ("cuda"); "" where none was loaded. For
-/// skins; takes no lock.
+/// bindings; takes no lock.
 INFOBATCH_API const char* backend_on(std::string_view device_type) noexcept;
 
 /// The kernels of a step on devices of this type, as torch names it ("cuda"); nullptr where no
-/// backend has any. For skins; takes no lock.
+/// backend has any. For bindings; takes no lock.
 INFOBATCH_API const detail::StepFunctions* steps_on(std::string_view device_type) noexcept;
 
 }  // namespace infobatch

@@ -559,10 +559,10 @@ ib_status ib_use_stream(const char* backend, void* stream) {
   });
 }
 
-ib_status ib_device_step_room(const ib_device_step* step, size_t* bytes) {
+ib_status ib_device_step_scratch(const ib_device_step* step, size_t* bytes) {
   return on_device(__func__, step, [&](const CDeviceStep& given) {
-    require(bytes, "ib_device_step_room", "bytes");
-    *bytes = given.room();
+    require(bytes, "ib_device_step_scratch", "bytes");
+    *bytes = given.scratch();
   });
 }
 

@@ -236,7 +236,7 @@ typedef struct ib_wording {
 /** What a run may be warned of, each kind once. */
 typedef enum ib_warning_kind {
   IB_NEVER_PRUNES = 0, /**< no epoch of the run leaves samples out */
-  IB_FORGOTTEN = 1,    /**< an epoch was handed out and no loss came back */
+  IB_FORGOTTEN = 1,    /**< an epoch was delivered and no loss came back */
   IB_UNSOUND = 2,      /**< losses were dropped, because an epoch did not end as it should */
   IB_NON_FINITE = 3,   /**< losses were NaN or infinite */
   IB_SHORTFALL = 4,    /**< the promised share was not saved */
@@ -347,11 +347,11 @@ typedef struct ib_device_step {
 
   void* loss;    /**< one float (double of doubles); with IB_NONE [rows, width] of them */
   double* scale; /**< NULL, or one double, for the backward */
-  void* room;    /**< scratch memory: ib_device_step_room() bytes, NULL where that is 0 */
+  void* scratch; /**< scratch memory: ib_device_step_scratch() bytes, NULL where that is 0 */
 } ib_device_step;
 
-/** Bytes of `room`. Reads device, losses' shape, type. */
-INFOBATCH_API ib_status ib_device_step_room(const ib_device_step* step, size_t* bytes);
+/** Bytes of `scratch`. Reads device, losses' shape, type. */
+INFOBATCH_API ib_status ib_device_step_scratch(const ib_device_step* step, size_t* bytes);
 /** Losses to `loss`, `scale`, and `staged` or `table`. One launch for up to 4096 rows of one loss,
  *  else two, or three with IB_NONE. */
 INFOBATCH_API ib_status ib_device_step_forward(const ib_device_step* step);
@@ -506,7 +506,7 @@ INFOBATCH_API ib_status ib_session_stage(ib_session* session,
 /* --- ranks ---------------------------------------------------------------------------------
  *
  * Each rank has a session of its own, all with the same options, and all make the same plan. Row j
- * of a share is position j * size + rank of the plan; everything that hands out, observes or lends
+ * of a share is position j * size + rank of the plan; everything that delivers, observes or lends
  * speaks of the share. Nothing is exchanged in a step. Between epochs, with `exchange` and `gather`
  * those of the program (MPI, NCCL, files):
  *

@@ -62,7 +62,8 @@ struct INFOBATCH_API Config {
   double delta = 0.875;
   /// Full epochs at the start, >= 1 (without scores there is nothing to judge by).
   std::int64_t warmup = 1;
-  /// Key of every draw. The engine's default is a constant; the skins take their framework's seed.
+  /// Key of every draw. The engine's default is a constant; the bindings take their framework's
+  /// seed.
   std::uint64_t seed = 0x1f0ba7c4;
   /// Name of a registered policy; see `policy_names`.
   std::string policy = "infobatch";

@@ -47,8 +47,8 @@ class INFOBATCH_API Plan {
 
 /// A counted reference to a plan. Becomes a std::shared_ptr where one is asked for.
 ///
-/// The count is the plan's own, so that whoever hands out many references can pay for them in
-/// advance (`take_many`): a batch then costs no atomic operation to hand out.
+/// The count is the plan's own, so that whoever delivers many references can pay for them in
+/// advance (`take_many`): a batch then costs no atomic operation to deliver.
 class PlanRef {
  public:
   PlanRef() = default;

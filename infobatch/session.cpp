@@ -152,7 +152,7 @@ void Session::begin() {
   impl_->begin(lock);
 }
 
-// next and next_rows are in session/run_step.cpp, where all of a hand-out can be inlined.
+// next and next_rows are in session/run_step.cpp, where all of a delivery can be inlined.
 
 std::int64_t Session::pending() const {
   const Guard lock(impl_->mutex);

@@ -154,7 +154,7 @@ struct RankRows {
 /// What a run may be warned of, each kind once.
 enum class WarningKind {
   kNeverPrunes,  ///< no epoch of the run leaves samples out
-  kForgotten,    ///< an epoch was handed out and no loss came back
+  kForgotten,    ///< an epoch was delivered and no loss came back
   kUnsound,      ///< losses were dropped, because an epoch did not end as it should
   kNonFinite,    ///< losses were NaN or infinite
   kShortfall,    ///< the promised share was not saved
@@ -169,7 +169,7 @@ struct Wording {
   std::string discard = "discard_epoch()";
 };
 
-/// The state machine of a run: plans epochs, hands out samples in order, records their losses.
+/// The state machine of a run: plans epochs, delivers samples in order, records their losses.
 ///
 /// The loop of a framework in terms of a session:
 ///
@@ -183,7 +183,7 @@ struct Wording {
 ///
 /// A call that fails changes nothing: whatever it throws, it can be made again (rule 17). Calls may
 /// come from any thread and wait for one another; which comes first is the caller's business.
-/// Plans, once handed out, may be read from any thread.
+/// Plans, once delivered, may be read from any thread.
 class INFOBATCH_API Session {
  public:
   using WarningHandler = std::function<void(const std::string&)>;
@@ -288,7 +288,7 @@ class INFOBATCH_API Session {
   /// the first call of an epoch; O(count).
   /// @param losses  [count] float32, raw and unweighted. Non-finite ones count as never observed.
   /// @return the samples that these losses belong to, with their weights.
-  /// @throws StateError  more losses than samples handed out; not the rest of a batch or the part
+  /// @throws StateError  more losses than samples delivered; not the rest of a batch or the part
   /// of
   ///                     it that the first batch fixed; an epoch observed by ids.
   Slice observe(const float* losses, std::int64_t count);

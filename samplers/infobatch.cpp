@@ -173,7 +173,7 @@ void InfoBatch::suspect_shape(const torch::Tensor& losses) {
                                     shape,
                                     "] where a batch of ",
                                     pending,
-                                    " was due: the first dimension must be the batch, so pass "
+                                    " was pending: the first dimension must be the batch, so pass "
                                     "losses.transpose(0, 1)"));
 }
 

@@ -72,7 +72,7 @@ class INFOBATCH_SAMPLERS_API InfoBatch {
   /// @return float32 (float64 for double losses): scalar, or the shape of `losses` for `none`.
   /// @throws c10::ValueError, c10::TypeError  a scalar loss, a wrong dtype, another device than the
   ///                                          run's.
-  /// @throws c10::Error  more losses than samples handed out (a second update on one batch);
+  /// @throws c10::Error  more losses than samples delivered (a second update on one batch);
   /// neither
   ///                     the rest of a batch nor the part of it that the first batch fixed.
   /// @note Out of place, no global state, no gather. On a device: three kernels for [B] float32

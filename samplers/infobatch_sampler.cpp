@@ -34,7 +34,7 @@ std::optional<std::vector<std::size_t>> InfoBatchSampler::next(std::size_t batch
     // A resumed epoch may have gaps, and a loader takes a short batch for the last one.
   } while (slice.count > 0 && static_cast<std::int64_t>(ids.size()) < count &&
            slice.begin + slice.count < slice.plan->size());
-  run_->step.handed_out(slice.begin + slice.count, slice.plan->size());
+  run_->step.delivered(slice.begin + slice.count, slice.plan->size());
   if (ids.empty()) return std::nullopt;  // the loader does not take an empty batch
   return ids;
 }

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ("boundary_bench", "update_bench", "hand_out_bench")
+PROGRAMS = ("boundary_bench", "update_bench", "delivery_bench")
 # What a row measures: the first of these counters that it has.
 COUNTERS = ("best_ns_per_sample", "median_ns", "ns_per_index", "ns_per_batch", "ns_per_sample")
 

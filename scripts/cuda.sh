@@ -27,7 +27,7 @@ undeclared=$(nm -D --defined-only build/cuda/cuda_kernels/libinfobatch_cuda.so |
 needed=$(readelf -d build/cuda/cuda_kernels/libinfobatch_cuda.so | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' |
   grep -vE '^(lib(stdc\+\+|gcc_s|m|c|dl|rt|pthread)|ld-linux.*)\.so' || true)
 [[ -z $needed ]] || fail "libinfobatch_cuda.so must need no library of CUDA or torch, got: $needed"
-# One build of both skins of a device: the binding to a torch with CUDA, where set-up has installed one.
+# One build of both bindings of a device: the binding to a torch with CUDA, where set-up has installed one.
 torch_root=
 if [[ -f $state ]]; then . "$state"; fi
 if [[ -e $torch_root/lib/libtorch_cuda.so ]]; then

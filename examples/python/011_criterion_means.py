@@ -14,7 +14,7 @@ torch.manual_seed(1)
 
 
 def one_batch() -> tuple[InfoBatch, list[int]]:
-    """A run of which one batch, all samples in the order of the plan, was handed out."""
+    """A run of which one batch, all samples in the order of the plan, was delivered."""
     ib = InfoBatch(SIZE, num_epochs=5, seed=1)
     return ib, next(iter(ib.batch_sampler(SIZE)))
 

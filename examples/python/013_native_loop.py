@@ -1,6 +1,6 @@
 """New code: a length instead of a data set, batches from the plan, figures after each epoch.
 
-One learns: `InfoBatch(N, ...)` wraps nothing; `batch_sampler` hands out whole batches, which is faster than
+One learns: `InfoBatch(N, ...)` wraps nothing; `batch_sampler` delivers whole batches, which is faster than
 `sampler` and lets a batch come back in parts; `statistics` is worth printing.
 """
 

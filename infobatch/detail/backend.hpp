@@ -21,11 +21,11 @@
 namespace infobatch {
 namespace detail {
 
-/// Of the samples of [0, size) that the classifier puts into `klass`, of which there are `members`,
-/// `wanted` have the smallest draws of the stream.
+/// Of the samples of [0, size) that the classifier puts into `class_id`, of which there are
+/// `members`, `wanted` have the smallest draws of the stream.
 struct DrawTask {
   Classifier classifier;
-  std::int32_t klass = 0;
+  std::int32_t class_id = 0;
   std::int64_t size = 0;
   std::int64_t members = 0;
   std::int64_t wanted = 0;

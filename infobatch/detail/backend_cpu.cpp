@@ -50,7 +50,7 @@ BackendStatus count(void* shared,
 BackendStatus cut_draws(void* shared, const DrawTask* task, DrawCut* cut, BackendError* error) {
   return guarded(shared, error, [&](Team& team) {
     *cut = select_smallest_draws(task->classifier,
-                                 static_cast<std::uint8_t>(task->klass),
+                                 static_cast<std::uint8_t>(task->class_id),
                                  task->size,
                                  task->members,
                                  task->wanted,

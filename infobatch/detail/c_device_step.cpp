@@ -125,14 +125,14 @@ StepReduction CDeviceStep::reduction() const {
   }
 }
 
-std::size_t CDeviceStep::room() const { return functions_->room(&rows_); }
+std::size_t CDeviceStep::scratch() const { return functions_->scratch(&rows_); }
 
 void CDeviceStep::forward() const {
   need_losses();
-  if (room() > 0) need(step_.room, "room");
+  if (scratch() > 0) need(step_.scratch, "scratch");
   if (step_.reduction != IB_NONE || step_.rows > 0) need(step_.loss, "loss");
   const StepReduction how = reduction();
-  const StepResult result = {step_.loss, step_.scale, step_.room};
+  const StepResult result = {step_.loss, step_.scale, step_.scratch};
   if (step_.ids != nullptr) {
     const StepByIds place = by_ids();
     call_backend([&](BackendError* error) {

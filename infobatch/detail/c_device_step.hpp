@@ -18,7 +18,7 @@ class CDeviceStep {
 
   // Each of them: @throws InvalidArgument  an argument is missing or breaks its rule;
   // std::bad_alloc, std::runtime_error: the device fails.
-  std::size_t room() const;
+  std::size_t scratch() const;
   void forward() const;
   void backward(const void* given, const float* row_weights, void* gradient) const;
   void row_weights(float* out) const;

@@ -59,17 +59,17 @@ std::vector<ClassRule> class_rules(const EpochRule& rule,
 
 /// The weight of every kept sample of a class (rule 5); 0 where none can be kept.
 /// @param count  members and kept of the class.
-inline float class_weight(const KeepClass& klass, const ClassRule& rule, const ClassCount& count) {
+inline float class_weight(const KeepClass& of, const ClassRule& rule, const ClassCount& count) {
   switch (rule.kind) {
     case ClassRule::kNone:
       return 0.0f;
     case ClassRule::kBelow:
-      return klass.rescale ? rounded_quotient(kDraws, count.keep_below) : 1.0f;
+      return of.rescale ? rounded_quotient(kDraws, count.keep_below) : 1.0f;
     case ClassRule::kCut:
       if (count.kept == 0) return 0.0f;
-      return klass.rescale ? rounded_quotient(static_cast<std::uint64_t>(count.members),
-                                              static_cast<std::uint64_t>(count.kept))
-                           : 1.0f;
+      return of.rescale ? rounded_quotient(static_cast<std::uint64_t>(count.members),
+                                           static_cast<std::uint64_t>(count.kept))
+                        : 1.0f;
     case ClassRule::kAll:
       break;
   }

@@ -45,22 +45,22 @@ void each_chunk(std::int64_t begin, std::int64_t end, const Visit& visit) {
 }
 
 /// The keys of a chunk, borrowed where they lie in memory already.
-const float* keys_of(const Key& key, std::int64_t begin, std::int64_t end, float* room) {
+const float* keys_of(const Key& key, std::int64_t begin, std::int64_t end, float* scratch) {
   if (const float* const column = key.column()) return column + begin;
-  fill_keys(key, begin, end, room);
-  return room;
+  fill_keys(key, begin, end, scratch);
+  return scratch;
 }
 
 void classify_keys(const Classifier& classifier,
                    std::int64_t begin,
                    std::int64_t end,
-                   std::uint8_t* klass) {
-  alignas(64) float room[kPart];
-  const float* const keys = keys_of(classifier.key, begin, end, room);
+                   std::uint8_t* classes) {
+  alignas(64) float scratch[kPart];
+  const float* const keys = keys_of(classifier.key, begin, end, scratch);
   if (classifier.kind == Classifier::Kind::kBelow) {
-    classify_below(keys, end - begin, classifier.threshold, klass);
+    classify_below(keys, end - begin, classifier.threshold, classes);
   } else {
-    classify_by_ranks(keys, begin, end, classifier.cuts, classifier.n_cuts, klass);
+    classify_by_ranks(keys, begin, end, classifier.cuts, classifier.n_cuts, classes);
   }
 }
 
@@ -83,19 +83,19 @@ void leave_pool(const Pool& pool, std::int64_t begin, std::int64_t end, float* k
 void classify(const Classifier& classifier,
               std::int64_t begin,
               std::int64_t end,
-              std::uint8_t* klass) {
+              std::uint8_t* classes) {
   const auto count = static_cast<std::size_t>(end - begin);
   switch (classifier.kind) {
     case Classifier::Kind::kEverybody:
-      if (count > 0) std::memset(klass, 0, count);
+      if (count > 0) std::memset(classes, 0, count);
       break;
     case Classifier::Kind::kTable:
-      if (count > 0) std::memcpy(klass, classifier.table + begin, count);
+      if (count > 0) std::memcpy(classes, classifier.table + begin, count);
       break;
     case Classifier::Kind::kBelow:
     case Classifier::Kind::kRanks:
       each_chunk(begin, end, [&](std::int64_t from, std::int64_t to) {
-        classify_keys(classifier, from, to, klass + (from - begin));
+        classify_keys(classifier, from, to, classes + (from - begin));
       });
       break;
   }
@@ -104,7 +104,7 @@ void classify(const Classifier& classifier,
     const PoolDraws draws(classifier.pool, from, to);
     for (std::int64_t i = from; i < to; ++i) {
       if (!classifier.pool.cut.covers(draws[i - from], i)) {
-        klass[i - begin] = classifier.pool.outside;
+        classes[i - begin] = classifier.pool.outside;
       }
     }
   });

@@ -83,10 +83,10 @@ void fill_keys(const Key& key, std::int64_t begin, std::int64_t end, float* out)
 /// Sets key[i - begin] to NaN where sample i of [begin, end) is not in the pool.
 void leave_pool(const Pool& pool, std::int64_t begin, std::int64_t end, float* key);
 
-/// The classes of the samples [begin, end): klass[0 .. end - begin). Any thread.
+/// The classes of the samples [begin, end): classes[0 .. end - begin). Any thread.
 void classify(const Classifier& classifier,
               std::int64_t begin,
               std::int64_t end,
-              std::uint8_t* klass);
+              std::uint8_t* classes);
 
 }  // namespace infobatch

@@ -114,7 +114,7 @@ bool ScoreSum::reached_by(std::uint32_t ordered) const {
   return std::all_of(rest.begin(), rest.end(), [](std::uint64_t limb) { return limb == 0; });
 }
 
-float ScoreSum::cutoff() const {
+float ScoreSum::threshold() const {
   if (count_ == 0) return -std::numeric_limits<float>::infinity();
   // The mean lies between the least and the largest score, so the largest float reaches it.
   std::uint32_t low = ordered_of(std::numeric_limits<float>::lowest());

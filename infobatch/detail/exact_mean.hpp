@@ -20,7 +20,7 @@ class ScoreSum {
   double mean() const;
   /// The smallest float32 f with f * count >= sum: `score < f` as a comparison of floats holds
   /// exactly where score * count < sum does. Without scores -infinity: nothing is below.
-  float cutoff() const;
+  float threshold() const;
   /// Adds what `other` holds.
   void merge(const ScoreSum& other);
   /// Adds one finite score.

@@ -30,7 +30,7 @@ using Lanes = std::array<std::uint64_t, kChunkWords>;
 
 // The classes of a chunk of samples, and which of them are kept.
 struct Chunk {
-  alignas(64) std::uint8_t klass[kChunk];
+  alignas(64) std::uint8_t classes[kChunk];
   alignas(64) Lanes kept;
   alignas(64) std::uint32_t cut_words[2 * kChunk];
 };
@@ -41,10 +41,10 @@ struct ClassCounts {
   Counts kept{};
 };
 
-[[noreturn]] void refuse_class(const std::uint8_t* klass,
+[[noreturn]] void refuse_class(const std::uint8_t* classes,
                                std::int64_t count,
                                std::size_t n_classes) {
-  const int largest = count > 0 ? *std::max_element(klass, klass + count) : 0;
+  const int largest = count > 0 ? *std::max_element(classes, classes + count) : 0;
   throw InvalidArgument(message("plan: the class of a sample must be below ",
                                 n_classes,
                                 ", the number of classes, got ",
@@ -84,7 +84,7 @@ void decide_chunk(const std::vector<ClassRule>& rules,
   for (std::size_t c = 0; c < rules.size(); ++c) {
     alignas(64) Lanes lanes{};
     const int members =
-        kernels().class_lanes(chunk.klass, count, static_cast<std::uint8_t>(c), lanes.data());
+        kernels().class_lanes(chunk.classes, count, static_cast<std::uint8_t>(c), lanes.data());
     known += members;
     counts.members[c] += members;
     if (members == 0 || rules[c].kind == ClassRule::kNone) continue;
@@ -102,12 +102,12 @@ void decide_chunk(const std::vector<ClassRule>& rules,
     counts.kept[c] += kept;
     for (std::size_t w = 0; w < lanes.size(); ++w) chunk.kept[w] |= lanes[w];
   }
-  if (known != count) refuse_class(chunk.klass, count, rules.size());
+  if (known != count) refuse_class(chunk.classes, count, rules.size());
 }
 
 int append(const Chunk& chunk, int count, std::int64_t first_id, int id_bits, std::uint32_t* out) {
   return kernels().append_items(
-      chunk.kept.data(), chunk.klass, count, static_cast<std::uint32_t>(first_id), id_bits, out);
+      chunk.kept.data(), chunk.classes, count, static_cast<std::uint32_t>(first_id), id_bits, out);
 }
 
 // Copies whole cache lines to aligned memory, past the caches where the processor can.
@@ -207,22 +207,22 @@ void count_members(const Classifier& classifier,
                    std::int64_t* members) {
   std::vector<Counts> parts(static_cast<std::size_t>(team.size()), Counts{});
   team.run([&](int thread) {
-    alignas(64) std::uint8_t klass[kChunk];
+    alignas(64) std::uint8_t classes[kChunk];
     alignas(64) Lanes lanes;
     Counts& part = parts[static_cast<std::size_t>(thread)];
     const std::int64_t last = part_begin(n, thread + 1, team.size());
     for (std::int64_t begin = part_begin(n, thread, team.size()); begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
       const auto count = static_cast<int>(end - begin);
-      classify(classifier, begin, end, klass);
+      classify(classifier, begin, end, classes);
       int known = 0;
       for (int c = 0; c < n_classes && known < count; ++c) {
         const auto number = static_cast<std::uint8_t>(c);
-        const int found = kernels().class_lanes(klass, count, number, lanes.data());
+        const int found = kernels().class_lanes(classes, count, number, lanes.data());
         part[static_cast<std::size_t>(c)] += found;
         known += found;
       }
-      if (known != count) refuse_class(klass, count, static_cast<std::size_t>(n_classes));
+      if (known != count) refuse_class(classes, count, static_cast<std::size_t>(n_classes));
     }
   });
   for (std::size_t c = 0; c < static_cast<std::size_t>(n_classes); ++c) {
@@ -257,7 +257,7 @@ KeptRuns keep_samples(std::int64_t n,
     for (std::int64_t begin = part_first; begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
       const auto count = static_cast<int>(end - begin);
-      classify(classifier, begin, end, chunk.klass);
+      classify(classifier, begin, end, chunk.classes);
       if (cuts) {
         const std::int64_t blocks = (count + kWordsPerBlock - 1) / kWordsPerBlock;
         const auto first_block = static_cast<std::uint64_t>((first + begin) / kWordsPerBlock);

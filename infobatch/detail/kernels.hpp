@@ -43,11 +43,11 @@ struct Kernels {
   /// As classify_below.
   void (*classify_below)(const float* scores,
                          std::int64_t count,
-                         float cutoff,
-                         std::uint8_t* klass);
+                         float threshold,
+                         std::uint8_t* classes);
   /// Sets lanes[i / 64] to the samples whose class byte is `c`, for count <= 2048 samples; returns
   /// how many they are. The bytes may be read up to the next multiple of 64.
-  int (*class_lanes)(const std::uint8_t* klass, int count, std::uint8_t c, std::uint64_t* lanes);
+  int (*class_lanes)(const std::uint8_t* classes, int count, std::uint8_t c, std::uint64_t* lanes);
   /// Leaves those of 2048 lanes whose sliced draw is below `bound`, 1 <= bound < 2^32; returns how
   /// many they are. The samples are those of group `group` (sliced_draw()).
   int (*draws_below)(std::uint64_t seed,
@@ -60,7 +60,7 @@ struct Kernels {
   /// first_id on, in order; returns how many. The bytes may be read up to the next multiple of 64,
   /// `out` written up to 16 slots behind the items.
   int (*append_items)(const std::uint64_t* lanes,
-                      const std::uint8_t* klass,
+                      const std::uint8_t* classes,
                       int count,
                       std::uint32_t first_id,
                       int id_bits,

@@ -207,10 +207,13 @@ bool sum_block(const float* scores, int count, BlockSum* sum) {
 
 // ---- classes and the keep decision --------------------------------------------------------------
 
-void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
-  const __m256 cutoffs = _mm256_set1_ps(cutoff);
+void classify_below(const float* scores,
+                    std::int64_t count,
+                    float threshold,
+                    std::uint8_t* classes) {
+  const __m256 thresholds = _mm256_set1_ps(threshold);
   const auto below = [&](const float* eight) {
-    return _mm256_castps_si256(_mm256_cmp_ps(_mm256_loadu_ps(eight), cutoffs, _CMP_LT_OQ));
+    return _mm256_castps_si256(_mm256_cmp_ps(_mm256_loadu_ps(eight), thresholds, _CMP_LT_OQ));
   };
   std::int64_t i = 0;
   for (; i + 32 <= count; i += 32) {
@@ -219,16 +222,16 @@ void classify_below(const float* scores, std::int64_t count, float cutoff, std::
     const __m256i high = _mm256_packs_epi32(below(scores + i + 16), below(scores + i + 24));
     const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
                                                       _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0));
-    store(klass + i, _mm256_and_si256(bytes, _mm256_set1_epi8(1)));
+    store(classes + i, _mm256_and_si256(bytes, _mm256_set1_epi8(1)));
   }
-  for (; i < count; ++i) klass[i] = scores[i] < cutoff;
+  for (; i < count; ++i) classes[i] = scores[i] < threshold;
 }
 
-int class_lanes(const std::uint8_t* klass, int count, std::uint8_t c, std::uint64_t* lanes) {
+int class_lanes(const std::uint8_t* classes, int count, std::uint8_t c, std::uint64_t* lanes) {
   const __m256i wanted = _mm256_set1_epi8(static_cast<char>(c));
   const auto half = [&](int i) {
     return static_cast<std::uint32_t>(
-        _mm256_movemask_epi8(_mm256_cmpeq_epi8(load(klass + i), wanted)));
+        _mm256_movemask_epi8(_mm256_cmpeq_epi8(load(classes + i), wanted)));
   };
   int members = 0;
   for (int i = 0; i < count; i += 64) {
@@ -275,7 +278,7 @@ inline __m256i compress(__m256i items, unsigned chosen) {
 }
 
 int append_items(const std::uint64_t* lanes,
-                 const std::uint8_t* klass,
+                 const std::uint8_t* classes,
                  int count,
                  std::uint32_t first_id,
                  int id_bits,
@@ -285,11 +288,12 @@ int append_items(const std::uint64_t* lanes,
   for (int i = 0; i < count; i += 8) {
     const auto chosen = static_cast<unsigned>(lanes[i / 64] >> i % 64 & 0xFFu);
     std::uint64_t bytes;
-    __builtin_memcpy(&bytes, klass + i, sizeof(bytes));
-    const __m256i classes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
+    __builtin_memcpy(&bytes, classes + i, sizeof(bytes));
+    const __m256i class_ids =
+        _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
     const __m256i ids = _mm256_add_epi32(
         _mm256_set1_epi32(static_cast<int>(first_id + static_cast<unsigned>(i))), lane_numbers());
-    store(out, compress(_mm256_or_si256(ids, _mm256_sll_epi32(classes, class_shift)), chosen));
+    store(out, compress(_mm256_or_si256(ids, _mm256_sll_epi32(class_ids, class_shift)), chosen));
     out += __builtin_popcount(chosen);
   }
   return static_cast<int>(out - begin);
@@ -359,10 +363,10 @@ void emit(const std::uint32_t* items,
     const __m256i id = _mm256_and_si256(item, id_mask);
     const __m256i low = _mm256_cvtepu32_epi64(_mm256_castsi256_si128(id));
     const __m256i high = _mm256_cvtepu32_epi64(_mm256_extracti128_si256(id, 1));
-    const __m256i klass = _mm256_srl_epi32(item, class_shift);
-    const __m256 weight = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low_weights, klass),
-                                           _mm256_permutevar8x32_ps(high_weights, klass),
-                                           _mm256_castsi256_ps(_mm256_slli_epi32(klass, 28)));
+    const __m256i classes = _mm256_srl_epi32(item, class_shift);
+    const __m256 weight = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low_weights, classes),
+                                           _mm256_permutevar8x32_ps(high_weights, classes),
+                                           _mm256_castsi256_ps(_mm256_slli_epi32(classes, 28)));
     if (streaming == Streaming::kAll) {
       _mm256_stream_ps(weights + i, weight);
     } else {

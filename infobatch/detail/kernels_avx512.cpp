@@ -252,27 +252,30 @@ bool sum_block(const float* scores, int count, BlockSum* sum) {
 
 // ---- classes and the keep decision --------------------------------------------------------------
 
-void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
-  const __m512 cutoffs = _mm512_set1_ps(cutoff);
+void classify_below(const float* scores,
+                    std::int64_t count,
+                    float threshold,
+                    std::uint8_t* classes) {
+  const __m512 thresholds = _mm512_set1_ps(threshold);
   const __m128i ones = _mm_set1_epi8(1);
   std::int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
-    const __mmask16 below = _mm512_cmp_ps_mask(_mm512_loadu_ps(scores + i), cutoffs, _CMP_LT_OQ);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(klass + i), _mm_maskz_mov_epi8(below, ones));
+    const __mmask16 below = _mm512_cmp_ps_mask(_mm512_loadu_ps(scores + i), thresholds, _CMP_LT_OQ);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(classes + i), _mm_maskz_mov_epi8(below, ones));
   }
-  for (; i < count; ++i) klass[i] = scores[i] < cutoff;
+  for (; i < count; ++i) classes[i] = scores[i] < threshold;
 }
 
 inline __mmask64 valid_lanes(int left) {
   return left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
 }
 
-int class_lanes(const std::uint8_t* klass, int count, std::uint8_t c, std::uint64_t* lanes) {
+int class_lanes(const std::uint8_t* classes, int count, std::uint8_t c, std::uint64_t* lanes) {
   const __m512i wanted = _mm512_set1_epi8(static_cast<char>(c));
   int members = 0;
   for (int i = 0; i < count; i += 64) {
-    const std::uint64_t word =
-        _mm512_mask_cmpeq_epi8_mask(valid_lanes(count - i), _mm512_loadu_si512(klass + i), wanted);
+    const std::uint64_t word = _mm512_mask_cmpeq_epi8_mask(
+        valid_lanes(count - i), _mm512_loadu_si512(classes + i), wanted);
     lanes[i / 64] = word;
     members += __builtin_popcountll(word);
   }
@@ -289,7 +292,7 @@ int draws_below(std::uint64_t seed,
 }
 
 int append_items(const std::uint64_t* lanes,
-                 const std::uint8_t* klass,
+                 const std::uint8_t* classes,
                  int count,
                  std::uint32_t first_id,
                  int id_bits,
@@ -300,10 +303,10 @@ int append_items(const std::uint64_t* lanes,
   for (int i = 0; i < count; i += 64) {
     const std::uint64_t word = lanes[i / 64];
     for (int k = 0; k < 64; k += 16) {
-      const __m512i classes =
-          _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(klass + i + k)));
+      const __m512i class_ids =
+          _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(classes + i + k)));
       const auto chosen = static_cast<__mmask16>(word >> k);
-      const __m512i items = _mm512_or_si512(ids, _mm512_sll_epi32(classes, class_shift));
+      const __m512i items = _mm512_or_si512(ids, _mm512_sll_epi32(class_ids, class_shift));
       // A compressing store is microcode on some processors; compressing in a register is not.
       _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(chosen, items));
       out += __builtin_popcount(chosen);

@@ -67,8 +67,11 @@ bool sum_block(const float* scores, int count, BlockSum* sum) {
   return true;
 }
 
-void classify_below(const float* scores, std::int64_t count, float cutoff, std::uint8_t* klass) {
-  for (std::int64_t i = 0; i < count; ++i) klass[i] = scores[i] < cutoff;
+void classify_below(const float* scores,
+                    std::int64_t count,
+                    float threshold,
+                    std::uint8_t* classes) {
+  for (std::int64_t i = 0; i < count; ++i) classes[i] = scores[i] < threshold;
 }
 
 int draws_below(std::uint64_t seed,

@@ -66,7 +66,7 @@ static inline int draws_below(const Fill& fill,
 }
 
 /// Kernels::class_lanes.
-static inline int class_lanes(const std::uint8_t* klass,
+static inline int class_lanes(const std::uint8_t* classes,
                               int count,
                               std::uint8_t c,
                               std::uint64_t* lanes) {
@@ -74,7 +74,7 @@ static inline int class_lanes(const std::uint8_t* klass,
   for (int i = 0; i < count; i += kLaneWord) {
     const int size = count - i < kLaneWord ? count - i : kLaneWord;
     std::uint64_t word = 0;
-    for (int k = 0; k < size; ++k) word |= std::uint64_t{klass[i + k] == c} << k;
+    for (int k = 0; k < size; ++k) word |= std::uint64_t{classes[i + k] == c} << k;
     lanes[i / kLaneWord] = word;
     members += __builtin_popcountll(word);
   }
@@ -83,7 +83,7 @@ static inline int class_lanes(const std::uint8_t* klass,
 
 /// Kernels::append_items.
 static inline int append_items(const std::uint64_t* lanes,
-                               const std::uint8_t* klass,
+                               const std::uint8_t* classes,
                                int count,
                                std::uint32_t first_id,
                                int id_bits,
@@ -93,7 +93,7 @@ static inline int append_items(const std::uint64_t* lanes,
     for (std::uint64_t word = lanes[i / kLaneWord]; word != 0; word &= word - 1) {
       const int k = i + __builtin_ctzll(word);
       *out++ = (first_id + static_cast<std::uint32_t>(k)) |
-               static_cast<std::uint32_t>(std::uint64_t{klass[k]} << id_bits);
+               static_cast<std::uint32_t>(std::uint64_t{classes[k]} << id_bits);
     }
   }
   return static_cast<int>(out - begin);

@@ -192,7 +192,7 @@ void scatter_of(const Level& level,
                         count,
                         level.bits,
                         [from, next, out](std::int64_t i, int, std::uint64_t part) {
-                          // Relaxed, which costs nothing: where a part outgrows its room, it meets
+                          // Relaxed, which costs nothing: where a part outgrows its slots, it meets
                           // another thread's, and all of it is then done again with counts.
                           const std::uint32_t item = from[i];
                           __atomic_store_n(&out[next[part]++], item, __ATOMIC_RELAXED);

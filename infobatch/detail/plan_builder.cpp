@@ -44,10 +44,10 @@ void check_plan(const PlanTask& task) {
                                   "], got ",
                                   task.size));
   }
-  for (const KeepClass& klass : rule.classes) {
-    if (!(klass.keep_ratio >= 0.0 && klass.keep_ratio <= 1.0)) {
+  for (const KeepClass& each : rule.classes) {
+    if (!(each.keep_ratio >= 0.0 && each.keep_ratio <= 1.0)) {
       throw InvalidArgument(
-          message("plan: a keep ratio must lie in [0, 1], got ", klass.keep_ratio));
+          message("plan: a keep ratio must lie in [0, 1], got ", each.keep_ratio));
     }
   }
   if (rule.multiple < 1 || rule.multiple > kMaxSize) {
@@ -87,9 +87,9 @@ PlanOutcome fill_plan(const PlanTask& task,
     if (task.peers != nullptr) task.peers->add_up(members.data(), rule.classes.size());
     return members;
   };
-  const auto cut = [&](std::size_t klass, std::int64_t members, std::int64_t wanted) {
+  const auto cut = [&](std::size_t class_id, std::int64_t members, std::int64_t wanted) {
     return select_smallest_draws(rule.classifier,
-                                 static_cast<std::uint8_t>(klass),
+                                 static_cast<std::uint8_t>(class_id),
                                  task.size,
                                  members,
                                  wanted,

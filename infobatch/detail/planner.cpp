@@ -68,7 +68,7 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
                           request.scores,
                           request.columns,
                           sum,
-                          sum.cutoff(),
+                          sum.threshold(),
                           workers};
   PlannedEpoch planned;
   planned.choice = choose(request, input);

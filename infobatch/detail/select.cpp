@@ -23,7 +23,7 @@ template <typename ClassesOf>
 DrawWindow draws_between(std::uint64_t low,
                          std::uint64_t high,
                          const ClassesOf& classes_of,
-                         std::uint8_t klass,
+                         std::uint8_t class_id,
                          std::int64_t n,
                          std::uint64_t seed,
                          std::uint32_t epoch,
@@ -49,7 +49,7 @@ DrawWindow draws_between(std::uint64_t low,
                         blocks,
                         words);
       for (std::int64_t i = 0; i < end - begin; ++i) {
-        if (classes[i] != klass) continue;
+        if (classes[i] != class_id) continue;
         const std::uint64_t draw = words[2 * i] | std::uint64_t{words[2 * i + 1]} << 32;
         if (draw < low) {
           ++part.below;
@@ -70,7 +70,7 @@ DrawWindow draws_between(std::uint64_t low,
 
 template <typename ClassesOf>
 DrawCut smallest_draws(const ClassesOf& classes_of,
-                       std::uint8_t klass,
+                       std::uint8_t class_id,
                        std::int64_t n,
                        std::int64_t n_members,
                        std::int64_t m,
@@ -82,7 +82,7 @@ DrawCut smallest_draws(const ClassesOf& classes_of,
                        const detail::Peers* peers = nullptr) {
   return detail::smallest_draws(n_members, m, [&](std::uint64_t low, std::uint64_t high) {
     DrawWindow own =
-        draws_between(low, high, classes_of, klass, n, seed, epoch, stream, team, first);
+        draws_between(low, high, classes_of, class_id, n, seed, epoch, stream, team, first);
     return peers == nullptr ? own : peers->all_of(own);
   });
 }
@@ -90,7 +90,7 @@ DrawCut smallest_draws(const ClassesOf& classes_of,
 }  // namespace
 
 DrawCut select_smallest_draws(const Classifier& classifier,
-                              std::uint8_t klass,
+                              std::uint8_t class_id,
                               std::int64_t n,
                               std::int64_t n_members,
                               std::int64_t m,
@@ -104,7 +104,7 @@ DrawCut select_smallest_draws(const Classifier& classifier,
     classify(classifier, begin, end, classes);
   };
   return smallest_draws(
-      classes_of, klass, n, n_members, m, seed, epoch, stream, team, first, peers);
+      classes_of, class_id, n, n_members, m, seed, epoch, stream, team, first, peers);
 }
 
 namespace {
@@ -115,12 +115,12 @@ class Keys {
   Keys(const Key& key, const Pool* pool) : key_(key), pool_(pool) {}
 
   // At most kChunk of them, borrowed where they lie in memory already.
-  const float* of(std::int64_t begin, std::int64_t end, float* room) const {
+  const float* of(std::int64_t begin, std::int64_t end, float* scratch) const {
     const float* const column = key_.column();
     if (pool_ == nullptr && column != nullptr) return column + begin;
-    fill_keys(key_, begin, end, room);
-    if (pool_ != nullptr) leave_pool(*pool_, begin, end, room);
-    return room;
+    fill_keys(key_, begin, end, scratch);
+    if (pool_ != nullptr) leave_pool(*pool_, begin, end, scratch);
+    return scratch;
   }
 
  private:
@@ -136,11 +136,11 @@ std::vector<std::int64_t> histogram(
   std::vector<std::vector<std::int64_t>> parts(static_cast<std::size_t>(team.size()));
   team.run([&](int thread) {
     std::vector<std::int64_t> counts(kHalves);
-    alignas(64) float room[kChunk];
+    alignas(64) float scratch[kChunk];
     const std::int64_t last = n * (thread + 1) / team.size();
     for (std::int64_t begin = n * thread / team.size(); begin < last; begin += kChunk) {
       const std::int64_t end = std::min(begin + kChunk, last);
-      const float* const key = keys.of(begin, end, room);
+      const float* const key = keys.of(begin, end, scratch);
       for (std::int64_t i = 0; i < end - begin; ++i) {
         if (std::isnan(key[i])) continue;
         const std::uint32_t ordered = ordered_key(key[i]);
@@ -194,10 +194,10 @@ RankCut select_rank(const Key& key,
       [](std::uint32_t ordered) { return ordered & 0xFFFFu; });
   const std::uint32_t bottom = half_at(lower, rest);
   cut.key = key_of_ordered(top << 16 | bottom);
-  const auto ties = [&](std::int64_t begin, std::int64_t end, std::uint8_t* klass) {
-    alignas(64) float room[kChunk];
-    const float* const given = keys.of(begin, end, room);
-    for (std::int64_t i = 0; i < end - begin; ++i) klass[i] = given[i] == cut.key ? 1 : 0;
+  const auto ties = [&](std::int64_t begin, std::int64_t end, std::uint8_t* classes) {
+    alignas(64) float scratch[kChunk];
+    const float* const given = keys.of(begin, end, scratch);
+    for (std::int64_t i = 0; i < end - begin; ++i) classes[i] = given[i] == cut.key ? 1 : 0;
   };
   cut.ties =
       smallest_draws(ties, 1, n, lower[bottom], rest + 1, seed, epoch, kStreamRankTies, team);
@@ -209,7 +209,7 @@ void classify_by_ranks(const float* keys,
                        std::int64_t end,
                        const RankCut* cuts,
                        int n_cuts,
-                       std::uint8_t* klass) {
+                       std::uint8_t* classes) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   std::uint8_t below[kChunk];     // one cut: the key is less
   std::uint8_t reaching[kChunk];  // one cut: the key is less or equal
@@ -228,7 +228,7 @@ void classify_by_ranks(const float* keys,
         ties[i] = static_cast<std::uint8_t>(ties[i] | (reaching[i] ^ below[i]));
       }
     }
-    std::uint8_t* const out = klass + (start - begin);
+    std::uint8_t* const out = classes + (start - begin);
     for (std::int64_t i = 0; i < count; ++i) {
       out[i] = static_cast<std::uint8_t>(less[i] == 0 ? 0 : n_cuts + 1 - less[i]);
     }
@@ -241,8 +241,8 @@ void classify_by_ranks(const float* keys,
   }
 }
 
-void classify_below(const float* keys, std::int64_t count, float threshold, std::uint8_t* klass) {
-  detail::kernels().classify_below(keys, count, threshold, klass);
+void classify_below(const float* keys, std::int64_t count, float threshold, std::uint8_t* classes) {
+  detail::kernels().classify_below(keys, count, threshold, classes);
 }
 
 }  // namespace infobatch

@@ -15,13 +15,13 @@ class Peers;
 
 /// The cut that exactly m of the members lie before, in the order (draw64 of the stream, id).
 ///
-/// The members are the samples of [0, n) that the classifier puts into `klass`; there are n_members
-/// of them, and m is in [0, n_members].
+/// The members are the samples of [0, n) that the classifier puts into `class_id`; there are
+/// n_members of them, and m is in [0, n_members].
 /// @param first  id of sample 0 where these are a range of a larger table, a multiple of 32.
 /// @param peers  who holds the rest of it; n_members and m are then of the whole table.
 /// @note One pass over the n samples, O(sqrt(n)) memory.
 DrawCut select_smallest_draws(const Classifier& classifier,
-                              std::uint8_t klass,
+                              std::uint8_t class_id,
                               std::int64_t n,
                               std::int64_t n_members,
                               std::int64_t m,
@@ -43,7 +43,7 @@ RankCut select_rank(const Key& key,
                     std::uint32_t epoch,
                     Team& team);
 
-/// klass[i - begin] for the samples [begin, end): 1 + the index of the lowest cut that the sample
+/// classes[i - begin] for the samples [begin, end): 1 + the index of the lowest cut that the sample
 /// lies before; 0 for a sample behind all cuts or without a key. `cuts` ascend.
 /// @param keys  [end - begin]
 void classify_by_ranks(const float* keys,
@@ -51,9 +51,9 @@ void classify_by_ranks(const float* keys,
                        std::int64_t end,
                        const RankCut* cuts,
                        int n_cuts,
-                       std::uint8_t* klass);
+                       std::uint8_t* classes);
 
-/// klass[i] = 1 where keys[i] < threshold, otherwise (NaN included) 0, for i in [0, count).
-void classify_below(const float* keys, std::int64_t count, float threshold, std::uint8_t* klass);
+/// classes[i] = 1 where keys[i] < threshold, otherwise (NaN included) 0, for i in [0, count).
+void classify_below(const float* keys, std::int64_t count, float threshold, std::uint8_t* classes);
 
 }  // namespace infobatch

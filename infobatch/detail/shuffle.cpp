@@ -18,7 +18,7 @@ constexpr std::int64_t kStreamingFrom = std::int64_t{1}
                                         << 20;  // plans of this size pass the caches by
 
 // Slots for a part of this average size.
-std::int64_t room_for(std::int64_t mean, int deviations) {
+std::int64_t slots_for(std::int64_t mean, int deviations) {
   return mean + static_cast<std::int64_t>(std::sqrt(static_cast<double>(mean)) * deviations);
 }
 
@@ -26,26 +26,26 @@ std::int64_t room_for(std::int64_t mean, int deviations) {
 class Parts {
  public:
   // For parts of level 1 of up to `largest` items.
-  Parts(const Level& level, std::int64_t largest, int room_deviations)
+  Parts(const Level& level, std::int64_t largest, int slack_deviations)
       : level_(level),
-        room_deviations_(room_deviations),
+        slack_deviations_(slack_deviations),
         begins_(level.parts()),
         ends_(level.parts()) {
-    // Should a part overflow its room, it runs into the next ones, but never out of the memory.
+    // Should a part overflow its slots, it runs into the next ones, but never out of the memory.
     if (level.bits > 0) {
-      memory_.resize(static_cast<std::int64_t>(level.parts()) * room(largest) + largest);
+      memory_.resize(static_cast<std::int64_t>(level.parts()) * slots(largest) + largest);
     }
   }
 
   // Moves the items of one part of level 1 into their parts.
   void split(const Piece& piece) {
-    const std::int64_t room = this->room(piece.size);
+    const std::int64_t slots = this->slots(piece.size);
     for (std::size_t part = 0; part < begins_.size(); ++part) {
-      begins_[part] = static_cast<std::uint32_t>(part) * static_cast<std::uint32_t>(room);
+      begins_[part] = static_cast<std::uint32_t>(part) * static_cast<std::uint32_t>(slots);
     }
     move(piece);
     for (std::size_t part = 0; part < begins_.size(); ++part) {
-      if (this->size(part) > room) return split_exactly(piece);
+      if (this->size(part) > slots) return split_exactly(piece);
     }
   }
 
@@ -55,8 +55,8 @@ class Parts {
   }
 
  private:
-  std::int64_t room(std::int64_t size) const {
-    return room_for((size >> level_.bits) + 1, room_deviations_);
+  std::int64_t slots(std::int64_t size) const {
+    return slots_for((size >> level_.bits) + 1, slack_deviations_);
   }
 
   void split_exactly(const Piece& piece) {
@@ -72,7 +72,7 @@ class Parts {
   }
 
   Level level_;
-  int room_deviations_;
+  int slack_deviations_;
   Buffer<std::uint32_t> memory_;
   std::vector<std::uint32_t> begins_;
   std::vector<std::uint32_t> ends_;
@@ -133,7 +133,7 @@ void shuffle_items(const KeptRuns& kept,
   };
   std::atomic<std::size_t> next_part{0};
   team.run([&](int) {
-    Parts buckets(level2, largest, constants.room_deviations);
+    Parts buckets(level2, largest, constants.slack_deviations);
     for (std::size_t next; (next = next_part.fetch_add(1)) < parts.size();) {
       const Piece& part = parts[next];
       if (!two_levels) {

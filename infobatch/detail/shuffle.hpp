@@ -37,9 +37,9 @@ struct ShuffleConstants {
   int bits1 = 8;         ///< of level 1 then: fewer parts do not make a partition faster
   int fewest_bits2 = 5;  ///< of level 2, where there is one
   int most_bits2 = 16;   ///< of level 2; level 1 takes what is more
-  /// Not part of the rule: a part of level 2 gets room for its average size and this many
+  /// Not part of the rule: a part of level 2 gets slots for its average size and this many
   /// deviations more, and items are counted beforehand only where that was not enough.
-  int room_deviations = 8;
+  int slack_deviations = 8;
 };
 
 /// Bits of the two levels; 0 where there is no such level.

@@ -82,13 +82,13 @@ struct StepResult {
   /// One double for the backward: what the gradient of the loss is multiplied by, beside the
   /// weights. nullptr: not wanted.
   double* scale = nullptr;
-  void* room = nullptr;  ///< StepFunctions::room() bytes of scratch memory
+  void* scratch = nullptr;  ///< StepFunctions::scratch() bytes of device memory
 };
 
 /// All functions queue their work on a stream, which is one of the device's own kind.
 struct StepFunctions {
   /// Bytes of scratch memory for one step.
-  std::size_t (*room)(const StepRows* rows);
+  std::size_t (*scratch)(const StepRows* rows);
 
   /// Records the scores of a batch, weighs its losses and reduces them: one launch for up to 4096
   /// rows of one loss, else two, or three where nothing is reduced.

@@ -13,13 +13,13 @@ void Delivery::start_at(EpochFacts& facts, std::int64_t position) noexcept {
   runs_.clear();
   first_ = 0;
   pulled_ = pulled_before_update_ = 0;
-  facts.start = facts.handed = position;
+  facts.start = facts.delivered = position;
   facts.updates = facts.batch = facts.last = facts.offset = facts.lag = 0;
   facts.part = facts.short_part = 0;
   facts.rows = facts.came_back = facts.lag_cut = facts.slipped = false;
 }
 
-void Delivery::hand_out_rows(EpochFacts& facts, std::int64_t count) noexcept {
+void Delivery::deliver_rows(EpochFacts& facts, std::int64_t count) noexcept {
   if (count == 0) {
     facts.came_back = true;
     return;
@@ -31,18 +31,18 @@ void Delivery::hand_out_rows(EpochFacts& facts, std::int64_t count) noexcept {
     check_lag(facts);
   }
   pulled_ += count;
-  facts.handed += count;
+  facts.delivered += count;
 }
 
 void Delivery::note_update(EpochFacts& facts) noexcept {
-  if (facts.updates == 0) facts.lag_cut = facts.handed == facts.kept;
+  if (facts.updates == 0) facts.lag_cut = facts.delivered == facts.kept;
   ++facts.updates;
 }
 
 void Delivery::observed(EpochFacts& facts, std::int64_t count) noexcept {
   if (facts.rows) {
     // What was out at the first update, less the batch that it brought, is how far it runs ahead.
-    const bool shows_batch = pulled_ > 0 && facts.handed < facts.kept && !facts.lookahead;
+    const bool shows_batch = pulled_ > 0 && facts.delivered < facts.kept && !facts.lookahead;
     if (facts.updates > 0 && facts.batch == 0 && shows_batch) {
       facts.batch = pulled_;
       facts.lag = pulled_before_update_ - facts.batch;

@@ -10,7 +10,7 @@
 namespace infobatch::detail {
 
 /// A session's own hold of a plan. References that it lends are paid for in advance, many at once,
-/// so that handing out a batch costs no atomic operation. For one thread at a time.
+/// so that delivering a batch costs no atomic operation. For one thread at a time.
 class PlanHolder {
  public:
   PlanHolder() = default;

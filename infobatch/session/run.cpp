@@ -155,7 +155,7 @@ double Session::Impl::progress() const {
   }
   // A tail that is declared to be dropped does not come any more. Where a part of it comes all the
   // same, the epoch is open again, but progress does not go back: a learning rate follows it.
-  const bool tail_was_due = !run.facts.rows && run.facts.handed == run.facts.kept &&
+  const bool tail_was_due = !run.facts.rows && run.facts.delivered == run.facts.kept &&
                             run.facts.last < run.facts.batch &&
                             run.facts.observed + run.facts.last >= run.facts.kept;
   if (run.facts.drop_last.value_or(false) && (over(run) || tail_was_due)) share = 1.0;
@@ -257,10 +257,10 @@ void Session::Impl::note_plan(const Epoch& epoch) noexcept {
 void Session::Impl::note_forgotten(const Epoch& left) noexcept {
   const detail::EpochFacts& facts = left.facts;
   if (!left.plan || facts.by != detail::ObservedBy::kNone) return;
-  if (facts.handed == 0 || facts.handed < facts.kept) return;
+  if (facts.delivered == 0 || facts.delivered < facts.kept) return;
   detail::WarningFigures figures;
   figures.epoch = left.number;
-  figures.count = facts.handed;
+  figures.count = facts.delivered;
   figures.of = facts.kept;
   figures.batch = facts.batch;
   warnings.found(WarningKind::kForgotten, figures);
@@ -425,7 +425,7 @@ void Session::Impl::note_kept(const Epoch& left) noexcept {
   }
 }
 
-/// The running epoch at its beginning: nothing handed out, nothing observed, the same plan.
+/// The running epoch at its beginning: nothing delivered, nothing observed, the same plan.
 void Session::Impl::rewind() noexcept {
   detail::EpochFacts fresh;
   fresh.kept = running_.facts.kept;

@@ -55,7 +55,7 @@ class Session::Impl {
 
   // run_step.cpp: delivery and observation
   template <bool kRows>
-  Slice hand_out(std::int64_t asked, Lock& lock);
+  Slice deliver(std::int64_t asked, Lock& lock);
   std::int64_t pending() const;
   Slice observe(const float* losses, std::int64_t count);
   Slice advance(std::int64_t count);
@@ -120,7 +120,8 @@ class Session::Impl {
     bool iterating = false;      // an iteration began, in this process
     bool entered = false;        // an iteration began at some time: the plan is part of the state
     bool delivered = false;      // loaded: it was over, although nothing of it was observed
-    bool skips_covered = false;  // by ids, loaded: positions that were observed are not due again
+    bool skips_covered =
+        false;  // by ids, loaded: positions that were observed are not pending again
     detail::EpochFacts facts;
     detail::Delivery delivery;
     detail::LossLog log;
@@ -207,14 +208,14 @@ class Session::Impl {
   void stage_history(Epoch& run, const detail::StateContent& content) const;
 
   // run_step.cpp
-  Slice hand_out_nothing();
-  struct Due {
+  Slice deliver_nothing();
+  struct Span {
     std::int64_t begin;
     std::int64_t end;
   };
-  Due next_due(std::int64_t count) const noexcept;
+  Span next_pending(std::int64_t count) const noexcept;
   [[noreturn]] void refuse_batch(std::int64_t count) const;
-  [[noreturn]] void refuse_hand_out(bool rows) const;
+  [[noreturn]] void refuse_delivery(bool rows) const;
   Epoch& check_observation(std::int64_t count);
 
   const Policy* policy_;

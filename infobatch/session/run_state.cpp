@@ -391,7 +391,7 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   run.facts.verified = run.facts.proven;
   const bool by_ids = figures.by == ObservedBy::kIds;
   const bool all_seen = run.facts.observed == run.facts.kept;
-  run.skips_covered = by_ids && !run.whole;  // a share has what is due behind what was observed
+  run.skips_covered = by_ids && !run.whole;  // a share has what is pending behind what was observed
   run.delivery.start_at(run.facts, run.skips_covered && !all_seen ? 0 : run.facts.observed);
   // An empty epoch has nothing to observe: it is over when it has begun. One that was dropped as a
   // short batch comes again, because it may have been in the loop's hands instead.
@@ -509,9 +509,9 @@ void Session::Impl::deal_rest(Epoch& run, const detail::StateContent& content) c
     // By ids, what was observed may lie anywhere.
     order = Buffer<std::int64_t>(kept);
     std::int64_t seen = 0;
-    std::int64_t due = origin;
+    std::int64_t pending = origin;
     for (std::int64_t p = 0; p < kept; ++p) {
-      order[is_unseen(staged_loss(content, p)) ? due++ : seen++] = p;
+      order[is_unseen(staged_loss(content, p)) ? pending++ : seen++] = p;
     }
   }
   if (content.figures.by == ObservedBy::kNone) origin = 0;

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-// The step: samples are handed out, losses are written down beside them, weights are read.
+// The step: samples are delivered, losses are written down beside them, weights are read.
 
 namespace infobatch {
 
@@ -55,7 +55,7 @@ std::string suspected(const std::string& suspicion) {
                                     wording.discard);
   switch (fault) {
     case UpdateFault::kNone:
-    case UpdateFault::kNotHandedOut:
+    case UpdateFault::kNotDelivered:
       break;
     case UpdateFault::kBeyondBatch:
       throw StateError(message("update: losses must belong to one batch, got ",
@@ -76,7 +76,7 @@ std::string suspected(const std::string& suspicion) {
                                             : message("in parts of ", facts.part, " and a rest"),
           ", so ",
           std::min(facts.short_part > 0 ? facts.short_part : facts.part, batch - facts.offset),
-          " losses are due, got ",
+          " losses are pending, got ",
           count,
           " (epoch ",
           epoch,
@@ -107,10 +107,10 @@ std::string suspected(const std::string& suspicion) {
                   cures));
   }
   throw StateError(message(
-      "update: losses must belong to samples that were handed out and not observed yet, got ",
+      "update: losses must belong to samples that were delivered and not observed yet, got ",
       count,
       " losses for ",
-      facts.handed - facts.observed,
+      facts.delivered - facts.observed,
       " such samples (epoch ",
       epoch,
       "): a second update on one batch, a batch that the sampler did not deliver, or a loader "
@@ -132,49 +132,49 @@ void Session::Impl::refuse_batch(std::int64_t count) const {
                                 count));
 }
 
-void Session::Impl::refuse_hand_out(bool rows) const {
+void Session::Impl::refuse_delivery(bool rows) const {
   const detail::EpochFacts& facts = running_.facts;
-  if (rows != facts.rows && facts.handed > facts.start) {
+  if (rows != facts.rows && facts.delivered > facts.start) {
     throw StateError(message(rows ? "next_rows" : "next",
-                             ": an epoch must be handed out in one way, got ",
+                             ": an epoch must be delivered in one way, got ",
                              rows ? "rows after batches" : "a batch after rows",
                              " (epoch ",
                              running_.number,
                              ")"));
   }
-  throw StateError(message(
-      "next: no more than ",
-      facts.lag,
-      " samples may be out before a batch is handed out, as many as before the first update "
-      "of epoch ",
-      running_.number,
-      ", got ",
-      facts.handed - facts.observed,
-      ": a row or a batch was lost, so later losses would belong to other samples. ",
-      suspected(running_.suspicion),
-      "Pass the ids, ",
-      wording.update_by_ids,
-      wording.ids_hint,
-      "; or forget this epoch's losses with ",
-      wording.discard,
-      "; or set lookahead where a prefetcher runs further ahead later"));
+  throw StateError(
+      message("next: no more than ",
+              facts.lag,
+              " samples may be out before a batch is delivered, as many as before the first update "
+              "of epoch ",
+              running_.number,
+              ", got ",
+              facts.delivered - facts.observed,
+              ": a row or a batch was lost, so later losses would belong to other samples. ",
+              suspected(running_.suspicion),
+              "Pass the ids, ",
+              wording.update_by_ids,
+              wording.ids_hint,
+              "; or forget this epoch's losses with ",
+              wording.discard,
+              "; or set lookahead where a prefetcher runs further ahead later"));
 }
 
 /// Where an epoch that was observed by ids goes on: the next positions [begin, end), at most
-/// `count` of them, whose samples are due. What lies before `begin` was observed.
-Session::Impl::Due Session::Impl::next_due(std::int64_t count) const noexcept {
+/// `count` of them, whose samples are pending. What lies before `begin` was observed.
+Session::Impl::Span Session::Impl::next_pending(std::int64_t count) const noexcept {
   const detail::EpochFacts& facts = running_.facts;
   const detail::LossLog& log = running_.log;
-  const auto due = [&](std::int64_t p) { return p >= log.end() || is_unseen(log.data()[p]); };
-  std::int64_t begin = facts.handed;
-  while (begin < facts.kept && !due(begin)) ++begin;
+  const auto pending = [&](std::int64_t p) { return p >= log.end() || is_unseen(log.data()[p]); };
+  std::int64_t begin = facts.delivered;
+  while (begin < facts.kept && !pending(begin)) ++begin;
   std::int64_t end = begin;
-  while (end < facts.kept && end - begin < count && due(end)) ++end;
+  while (end < facts.kept && end - begin < count && pending(end)) ++end;
   return {begin, end};
 }
 
 /// The loop is still in the finished epoch, although somebody asked for the next one's length.
-Slice Session::Impl::hand_out_nothing() {
+Slice Session::Impl::deliver_nothing() {
   Slice nothing{previous_.plan.lend(), previous_.facts.kept, 0};
   previous_.facts.came_back = true;
   if (!over(previous_)) unlook();  // it was not dropped: the loader came back
@@ -183,40 +183,40 @@ Slice Session::Impl::hand_out_nothing() {
 
 // A batch takes a few nanoseconds: what is rare is done elsewhere.
 template <bool kRows>
-inline Slice Session::Impl::hand_out(std::int64_t asked, Lock& lock) {
+inline Slice Session::Impl::deliver(std::int64_t asked, Lock& lock) {
   // Where an epoch observed by ids goes on, a batch may have been cut short by what was observed.
   const bool other = !kRows && config.whole_batches != 0 && asked != config.whole_batches &&
                      !(running_.skips_covered && asked < config.whole_batches);
   if (asked < 1 || other) refuse_batch(asked);
-  if (looked_ && previous_.iterating) return hand_out_nothing();
+  if (looked_ && previous_.iterating) return deliver_nothing();
   if (looked_ || !running_.iterating) begin(lock);
   detail::EpochFacts& facts = running_.facts;
-  Due due{facts.handed, facts.handed + std::min(asked, facts.kept - facts.handed)};
-  if (running_.skips_covered) due = next_due(asked);
-  const std::int64_t count = due.end - due.begin;
-  const bool mixed = kRows != facts.rows && facts.handed > facts.start;
+  Span pending{facts.delivered, facts.delivered + std::min(asked, facts.kept - facts.delivered)};
+  if (running_.skips_covered) pending = next_pending(asked);
+  const std::int64_t count = pending.end - pending.begin;
+  const bool mixed = kRows != facts.rows && facts.delivered > facts.start;
   const bool begins = !kRows || (facts.batch > 0 && running_.delivery.pulled() == 0);
-  if (mixed || (count > 0 && begins && lost_before_hand_out(facts))) refuse_hand_out(kRows);
+  if (mixed || (count > 0 && begins && lost_before_delivery(facts))) refuse_delivery(kRows);
   running_.delivery.reserve();
   pinned_ = false;
-  facts.handed = due.begin;
-  Slice slice{running_.plan.lend(), due.begin, count};
+  facts.delivered = pending.begin;
+  Slice slice{running_.plan.lend(), pending.begin, count};
   if (kRows) {
-    running_.delivery.hand_out_rows(facts, count);
+    running_.delivery.deliver_rows(facts, count);
   } else {
-    running_.delivery.hand_out(facts, asked, count);
+    running_.delivery.deliver(facts, asked, count);
   }
   return slice;
 }
 
 Slice Session::next(std::int64_t count) {
   Impl::Lock lock(impl_->mutex);
-  return impl_->hand_out</*kRows=*/false>(count, lock);
+  return impl_->deliver</*kRows=*/false>(count, lock);
 }
 
 Slice Session::next_rows(std::int64_t count) {
   Impl::Lock lock(impl_->mutex);
-  return impl_->hand_out</*kRows=*/true>(count, lock);
+  return impl_->deliver</*kRows=*/true>(count, lock);
 }
 
 std::int64_t Session::Impl::pending() const {

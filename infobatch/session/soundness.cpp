@@ -56,7 +56,7 @@ bool is_doubtful(const EpochFacts& facts) {
 }  // namespace
 
 UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64_t size) {
-  if (count > facts.handed - facts.observed) return UpdateFault::kNotHandedOut;
+  if (count > facts.delivered - facts.observed) return UpdateFault::kNotDelivered;
   const std::int64_t rest = size - facts.offset;
   if (count > rest) return UpdateFault::kBeyondBatch;
   if (facts.part == 0) return UpdateFault::kNone;
@@ -68,11 +68,11 @@ UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64
 }
 
 UpdateFault check_rows_update(const EpochFacts& facts, std::int64_t count, std::int64_t pulled) {
-  if (count > facts.handed - facts.observed) return UpdateFault::kNotHandedOut;
+  if (count > facts.delivered - facts.observed) return UpdateFault::kNotDelivered;
   if (facts.part == 0) return UpdateFault::kNone;
   // What is pulled between two updates is one batch, or less at the end of the plan.
   // With lookahead it is any number.
-  const bool shows_batch = facts.batch == 0 && pulled > 0 && facts.handed < facts.kept;
+  const bool shows_batch = facts.batch == 0 && pulled > 0 && facts.delivered < facts.kept;
   const bool lost = (shows_batch && facts.part != pulled) || pulled > facts.part;
   if (lost && !facts.lookahead) return UpdateFault::kOtherBatch;
   const bool completes = count < facts.part && facts.observed + count == facts.kept;
@@ -80,7 +80,7 @@ UpdateFault check_rows_update(const EpochFacts& facts, std::int64_t count, std::
 }
 
 Ending ending_of(const EpochFacts& facts) {
-  if (!facts.begun || facts.handed < facts.kept) return Ending::kOpen;
+  if (!facts.begun || facts.delivered < facts.kept) return Ending::kOpen;
   const std::int64_t missing = facts.kept - facts.observed;
   if (missing == 0) return Ending::kWhole;
   if (facts.by == ObservedBy::kIds) {
@@ -104,10 +104,10 @@ Trusted trusted_of(const EpochFacts& facts) {
   if (facts.by == ObservedBy::kNone) return {};
   if (facts.by == ObservedBy::kIds) return {facts.kept, 0, 0};
   Trusted trusted;
-  if (facts.start > 0 && facts.handed == facts.start) {
-    trusted.end = facts.sure;  // what was out when it was saved was not handed out again
+  if (facts.start > 0 && facts.delivered == facts.start) {
+    trusted.end = facts.sure;  // what was out when it was saved was not delivered again
   } else if (ending_of(facts) != Ending::kOpen ||
-             (facts.observed == facts.handed && facts.lag == 0)) {
+             (facts.observed == facts.delivered && facts.lag == 0)) {
     // A loader that runs ahead has something out wherever a loop breaks off. Where nothing is,
     // there were more updates than batches.
     trusted.end = facts.observed;
@@ -115,7 +115,7 @@ Trusted trusted_of(const EpochFacts& facts) {
     trusted.end = std::max(facts.proven, lag_is_proven(facts) ? facts.verified : 0);
   }
   // A batch that was lost before the first update of the first epoch only makes the loader seem to
-  // run further ahead. In one process it is missing at the end; behind a load it is handed out
+  // run further ahead. In one process it is missing at the end; behind a load it is delivered
   // again, and only the smaller lag of the same loader tells.
   const std::int64_t doubt_end = doubt_end_of(facts);
   if (doubt_end > facts.proven) {

@@ -18,16 +18,16 @@ constexpr std::int64_t kWholeBatch = INT64_MAX;
 struct EpochFacts {
   std::int64_t kept = 0;  ///< K, samples of the plan
   bool begun = false;
-  std::int64_t start = 0;     ///< where delivery began: not 0 behind a load
-  std::int64_t handed = 0;    ///< positions handed out, [start, handed)
-  std::int64_t observed = 0;  ///< positions observed: in order [0, observed); by ids their number
+  std::int64_t start = 0;      ///< where delivery began: not 0 behind a load
+  std::int64_t delivered = 0;  ///< positions delivered, [start, delivered)
+  std::int64_t observed = 0;   ///< positions observed: in order [0, observed); by ids their number
   ObservedBy by = ObservedBy::kNone;
   std::int64_t updates = 0;  ///< since `start`
 
   // Delivery.
-  bool rows = false;        ///< handed out row by row: batches are not known
+  bool rows = false;        ///< delivered row by row: batches are not known
   std::int64_t batch = 0;   ///< size of a batch: the last one asked for; rows: as found, 0 unknown
-  std::int64_t last = 0;    ///< samples of the last batch handed out
+  std::int64_t last = 0;    ///< samples of the last batch delivered
   std::int64_t offset = 0;  ///< samples observed of the oldest batch that is not observed whole
   bool came_back = false;   ///< asked for more behind the end
 
@@ -40,10 +40,10 @@ struct EpochFacts {
   std::optional<bool> drop_last;
   bool lookahead = false;
 
-  // Check (a). `lag`: most samples handed out and not observed just before a hand-out.
+  // Check (a). `lag`: most samples delivered and not observed just before a delivery.
   std::int64_t lag = 0;
-  bool lag_cut = false;         ///< all was handed out before the first update: `lag` may be short
-  bool slipped = false;         ///< fewer were out at a hand-out: nothing is verified from there on
+  bool lag_cut = false;         ///< all was delivered before the first update: `lag` may be short
+  bool slipped = false;         ///< fewer were out at a delivery: nothing is verified from there on
   std::int64_t known_lag = -1;  ///< that of the last epoch that came to its end; -1: there is none
   std::int64_t known_batch = 0;  ///< size of its batches
   std::int64_t verified = 0;     ///< [0, verified) was observed up to the last check that passed
@@ -57,16 +57,16 @@ struct EpochFacts {
   std::int64_t doubt_end = 0;  ///< [proven, doubt_end) was found to be wrong then
 };
 
-/// Check (a), just before a hand-out: samples are out that the loader did not use to have out.
-inline bool lost_before_hand_out(const EpochFacts& facts) {
+/// Check (a), just before a delivery: samples are out that the loader did not use to have out.
+inline bool lost_before_delivery(const EpochFacts& facts) {
   if (facts.by == ObservedBy::kIds || facts.lookahead || facts.updates == 0) return false;
-  return facts.handed - facts.observed > facts.lag;
+  return facts.delivered - facts.observed > facts.lag;
 }
 
 /// What is wrong with an update of `count` losses in order.
 enum class UpdateFault {
   kNone,
-  kNotHandedOut,  ///< more losses than samples handed out and not observed
+  kNotDelivered,  ///< more losses than samples delivered and not observed
   kBeyondBatch,   ///< reaches past the end of the oldest batch that is not observed whole
   kOtherPart,     ///< not the part of a batch that the first batch fixed
   kOtherBatch,    ///< rows: what was pulled since the update before is not one batch
@@ -78,7 +78,7 @@ enum class UpdateFault {
 /// others (torch's chunk).
 UpdateFault check_update(const EpochFacts& facts, std::int64_t count, std::int64_t size);
 
-/// Checks (c): `pulled` rows were handed out since the update before.
+/// Checks (c): `pulled` rows were delivered since the update before.
 UpdateFault check_rows_update(const EpochFacts& facts, std::int64_t count, std::int64_t pulled);
 
 /// How an epoch stands.

@@ -46,7 +46,7 @@ struct StateFigures {
   ObservedBy by = ObservedBy::kNone;
   std::int64_t observed = 0;
   bool split = false;
-  std::int64_t row_batch = 0;  ///< rows of a batch, of an epoch handed out row by row; 0: not known
+  std::int64_t row_batch = 0;  ///< rows of a batch, of an epoch delivered row by row; 0: not known
   std::int64_t proven = 0;
   std::int64_t lag_batches = 0;  ///< unproven
   std::int64_t sure = 0;         ///< would enter the scores if the epoch were closed now

@@ -24,7 +24,7 @@ std::string forgotten(const WarningFigures& f, const Wording& wording) {
                  f.count,
                  " samples of epoch ",
                  f.epoch,
-                 " were handed out and no loss came back, so nothing can be skipped: call ",
+                 " were delivered and no loss came back, so nothing can be skipped: call ",
                  wording.update,
                  " after the forward pass (the third line)",
                  f.batch > f.of

@@ -1,4 +1,4 @@
-"""Handing out samples: the iterators of a sampler, and what of them the engine has to know.
+"""Delivering samples: the iterators of a sampler, and what of them the engine has to know.
 
 A loader pulls, and only one iteration of a run can be under way: its plan is the order in which losses
 come back. Two ways of pulling:
@@ -150,7 +150,7 @@ class Feed:
 
     @property
     def ended(self) -> bool:
-        """All of the plan was handed out."""
+        """All of the plan was delivered."""
         return self.current is not None and self.current.ended()
 
     def came(self, count: int) -> None:
@@ -214,11 +214,11 @@ class Iteration(ABC):
 
     @abstractmethod
     def ended(self) -> bool:
-        """All of the plan was handed out."""
+        """All of the plan was delivered."""
 
     @abstractmethod
     def position(self) -> int:
-        """Samples of the plan that were handed out."""
+        """Samples of the plan that were delivered."""
 
     def state_dict(self) -> dict[str, int]:
         """Where this iteration stands: plain integers, so safe for ``torch.load(weights_only=True)``."""
@@ -304,7 +304,7 @@ class Rows(Iteration):
         self.sync()
 
     def _around(self, begin: int, count: int) -> Iterator[Iterator[int]]:
-        """An epoch that was observed by ids out of order: the engine says which samples are due."""
+        """An epoch that was observed by ids out of order: the engine says which samples are pending."""
         ids = self.feed.plan.ids
         while count > 0:
             self._base = self._told = begin + count
@@ -407,7 +407,7 @@ class BatchIterator(Iteration):
 
 class Streamed(Iteration):
     """An epoch whose samples come from a stream, in its order, maybe in the workers of a loader. The engine
-    counts all of the plan as handed out when the first loss has come back, and the ids say the rest."""
+    counts all of the plan as delivered when the first loss has come back, and the ids say the rest."""
 
     def __init__(self, feed: Feed) -> None:
         super().__init__(feed)
@@ -435,9 +435,9 @@ class Streamed(Iteration):
 
     def sync(self) -> None:
         if not self._told and self._observed() > 0:
-            self.hand_out()
+            self.deliver()
 
-    def hand_out(self) -> None:
+    def deliver(self) -> None:
         """All that was to come was read."""
         session = self.feed.session
         while not self._told:

@@ -51,7 +51,7 @@ class NeverPrunesWarning(InfoBatchWarning):
 
 
 class UpdateForgottenWarning(InfoBatchWarning):
-    """An epoch was handed out to the end and no loss came back, so nothing can be left out: the third line is
+    """An epoch was delivered to the end and no loss came back, so nothing can be left out: the third line is
     missing, or an epoch that is smaller than one batch was dropped. With the epoch behind it."""
 
 

@@ -284,14 +284,14 @@ class Session:
     # What a call fills in is its own: calls may come from several threads at once.
 
     def next(self, count: int) -> tuple[int, int]:
-        """Hands out a batch: where it begins in the plan, and its size; 0 at the end."""
+        """Delivers a batch: where it begins in the plan, and its size; 0 at the end."""
         found = CSlice()
         if status := self._next(self.handle, count, byref(found)):
             fail(status, f"{self.name}.sampler")
         return found.begin, found.count
 
     def next_rows(self, count: int) -> tuple[int, int]:
-        """Notes that ``count`` rows more were handed out: where they begin, and how many there were."""
+        """Notes that ``count`` rows more were delivered: where they begin, and how many there were."""
         found = CSlice()
         if status := self._next_rows(self.handle, count, byref(found)):
             fail(status, f"{self.name}.sampler")

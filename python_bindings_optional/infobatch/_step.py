@@ -222,7 +222,7 @@ class Step:
         return weights
 
     def _due(self, count: int, what: str) -> tuple[int, EpochArrays | None]:
-        """Where the next losses in order belong, and the epoch's arrays. Raises where none are due."""
+        """Where the next losses in order belong, and the epoch's arrays. Raises where none are pending."""
         session, feed = self.session, self.feed
         feed.sync()
         feed.require_order(what)

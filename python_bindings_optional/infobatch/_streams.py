@@ -318,7 +318,7 @@ class Filter:
             iteration.delivered = rows = rows + 1
             yield sample
         if board.turn == turn:
-            iteration.hand_out()
+            iteration.deliver()
             board.passages = [Passage(0, 1, rows, bytes(seen))]
 
     def _deliver_in_worker(self, source: Iterator[Any]) -> Iterator[Any]:

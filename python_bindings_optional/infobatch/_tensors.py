@@ -265,7 +265,7 @@ class TensorStep:
         return scores.flatten(1).mean(1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
     def _due(self, scores: torch.Tensor, what: str) -> tuple[int, torch.Tensor]:
-        """Where the next losses in order belong, and their weights. Raises where none are due."""
+        """Where the next losses in order belong, and their weights. Raises where none are pending."""
         feed, session = self._step.feed, self._session
         feed.sync()
         if self._tables is not None and self._tables.dirty:
@@ -409,7 +409,7 @@ class TensorStep:
         shape = list(scores.shape)
         if pending > 0 and shape[0] != pending and pending in shape[1:]:
             self._session.suspect(
-                f"The losses have shape {shape}, and {pending} samples are due: the first dimension must "
+                f"The losses have shape {shape}, and {pending} samples are pending: the first dimension must "
                 "be the batch, losses.transpose(0, 1) or reduction over the others cures that"
             )
 
@@ -454,7 +454,7 @@ class TensorStep:
                 raise
 
     def progress(self) -> float:
-        """Of an epoch by ids on a device, what was handed out counts: what came back is known later."""
+        """Of an epoch by ids on a device, what was delivered counts: what came back is known later."""
         session, feed = self._session, self._step.feed
         if self._tables is None or not self._tables.dirty or feed.current is None:
             return session.progress

@@ -106,7 +106,7 @@ class _Run:
         rows = self.board.here().close(self.ranks is None)
         current = self.feed.current
         if rows and isinstance(current, Streamed):
-            current.hand_out()
+            current.deliver()
 
     def withdraw(self) -> None:
         """The epoch that was set is none any more."""

@@ -105,8 +105,8 @@ class FullRunScheduler(LRScheduler):
         DeepSpeed's, which sets its first rate in its first step). What some trainers pass as ``epoch`` is not
         looked at."""
         most = self.total_steps - (not hasattr(self.scheduler, "last_batch_iteration"))
-        due = min(round(self.infobatch.progress * self.total_steps), most)
-        while self._made() < due:
+        target = min(round(self.infobatch.progress * self.total_steps), most)
+        while self._made() < target:
             self.scheduler.step()
 
     @property

@@ -99,7 +99,7 @@ at::Tensor DeviceStep::observe(const at::Tensor& scores, const at::Tensor& ids) 
 
 // --- in order
 
-/// Where the next losses belong. Throws, with the engine's reason, where none are due.
+/// Where the next losses belong. Throws, with the engine's reason, where none are pending.
 std::int64_t DeviceStep::begin_in_order(const char* function, const at::Tensor& rows) {
   if (by_ids_) settle();  // so that the engine knows it, and refuses
   const std::int64_t count = rows.size(0);
@@ -247,7 +247,7 @@ void DeviceStep::settle() {
 
 void DeviceStep::settle_if_over() {
   const bool in_order = epoch_ != kNoEpoch && session_.epoch() != epoch_;
-  if (in_order || (has_tables() && handed_ >= kept_)) settle();
+  if (in_order || (has_tables() && delivered_ >= kept_)) settle();
 }
 
 void DeviceStep::leave() {
@@ -261,7 +261,7 @@ void DeviceStep::renew() {
   epoch_ = kNoEpoch;
   by_ids_ = false;
   if (engine_has_ids()) uses_ids_ = true;  // a state was loaded
-  handed_ = 0;
+  delivered_ = 0;
   kept_ = kUnknown;
 }
 
@@ -283,8 +283,8 @@ void DeviceStep::prepare() noexcept {
   }
 }
 
-void DeviceStep::handed_out(std::int64_t handed, std::int64_t kept) noexcept {
-  handed_.store(handed, std::memory_order_relaxed);
+void DeviceStep::delivered(std::int64_t delivered, std::int64_t kept) noexcept {
+  delivered_.store(delivered, std::memory_order_relaxed);
   kept_.store(kept, std::memory_order_relaxed);
 }
 
@@ -292,7 +292,7 @@ double DeviceStep::progress() const {
   const Lock lock(mutex_);
   const std::int64_t kept = kept_;
   if (!has_tables() || end_ > 0 || kept <= 0) return session_.progress();
-  const double share = static_cast<double>(handed_.load()) / static_cast<double>(kept);
+  const double share = static_cast<double>(delivered_.load()) / static_cast<double>(kept);
   const double epochs = static_cast<double>(session_.config().epochs);
   const double epoch = static_cast<double>(session_.statistics().epoch);
   return std::min(1.0, (epoch + share) / epochs);

@@ -23,7 +23,7 @@ namespace infobatch::detail {
 /// each step (`Session::advance`). Nothing in a step waits for the device. The losses come to the
 /// host in one copy, by `settle`.
 ///
-/// Every function but `elsewhere`, `device` and `handed_out` expects the mutex to be held, or takes
+/// Every function but `elsewhere`, `device` and `delivered` expects the mutex to be held, or takes
 /// it. The mutex may be taken again by the thread that has it: the engine calls warning handlers
 /// inside calls that end an epoch, and these may call the run.
 class DeviceStep {
@@ -49,7 +49,8 @@ class DeviceStep {
 
   /// Hands what is staged on the device over to the engine: one copy. Where it throws, it can be
   /// called again.
-  /// @throws c10::IndexError  ids outside the plan were observed; all other losses are handed over.
+  /// @throws c10::IndexError  ids outside the plan were observed; all other losses are delivered
+  /// over.
   void settle();
   /// The same where the epoch was delivered and may be over.
   void settle_if_over();
@@ -61,7 +62,7 @@ class DeviceStep {
   void prepare() noexcept;
 
   /// Samples of the running epoch's plan that were delivered, out of how many.
-  void handed_out(std::int64_t handed, std::int64_t kept) noexcept;
+  void delivered(std::int64_t delivered, std::int64_t kept) noexcept;
   /// `Session::progress`; by ids, what was delivered counts: what came back is known later.
   double progress() const;
 
@@ -91,7 +92,7 @@ class DeviceStep {
   ShareRows& share_;
   mutable Mutex mutex_;
   RunDevice device_;
-  std::atomic<std::int64_t> handed_{0};
+  std::atomic<std::int64_t> delivered_{0};
   std::atomic<std::int64_t> kept_{kUnknown};
 
   // In order.
@@ -99,7 +100,7 @@ class DeviceStep {
   at::Tensor staged_;              // [N] losses by position
   std::int64_t epoch_ = kNoEpoch;  // that the weights are of
   std::int64_t size_ = 0;          // K
-  std::int64_t begin_ = 0;         // staged and not handed over: [begin_, end_)
+  std::int64_t begin_ = 0;         // staged and not delivered over: [begin_, end_)
   std::int64_t end_ = 0;
 
   // By ids.

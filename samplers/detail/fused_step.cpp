@@ -112,10 +112,10 @@ class FusedStep : public torch::autograd::Function<FusedStep> {
     at::Tensor result =
         kind == Reduction::kNone ? at::empty(losses.sizes(), options) : at::empty({}, options);
     const at::Tensor scale = at::empty({}, values.options().dtype(at::kDouble));
-    const at::Tensor room = at::empty({static_cast<std::int64_t>(steps->room(&rows))},
-                                      values.options().dtype(at::kByte));
+    const at::Tensor scratch = at::empty({static_cast<std::int64_t>(steps->scratch(&rows))},
+                                         values.options().dtype(at::kByte));
     const StepResult out{
-        result.mutable_data_ptr(), scale.mutable_data_ptr<double>(), room.mutable_data_ptr()};
+        result.mutable_data_ptr(), scale.mutable_data_ptr<double>(), scratch.mutable_data_ptr()};
     const StepReduction reduction = reduction_of(kind, losses, rows);
     launch("update", [&](BackendError* error) {
       return (*forward)(rows, reduction, out, stream_on(losses.device()), error);

@@ -276,7 +276,7 @@ static void test_errors(void) {
   EXPECT_ERROR(ib_session_next(session, 0, &slice), IB_INVALID_ARGUMENT, "next: count");
   EXPECT_ERROR(ib_session_next(session, 8, NULL), IB_INVALID_ARGUMENT, "slice must not be NULL");
   EXPECT_ERROR(ib_session_begin(NULL), IB_INVALID_ARGUMENT, "ib_session_begin: session");
-  EXPECT_ERROR(ib_session_observe(session, losses, 8, NULL), IB_STATE_ERROR, "handed out");
+  EXPECT_ERROR(ib_session_observe(session, losses, 8, NULL), IB_STATE_ERROR, "delivered");
   EXPECT_ERROR(ib_session_update(session, losses, 8, 42, &out), IB_INVALID_ARGUMENT, "got 42");
   EXPECT_ERROR(ib_session_observe_ids(session, losses, &id, 1, weights),
                IB_INDEX_ERROR,
@@ -579,7 +579,7 @@ static void test_rows(void) {
   EXPECT(pending == 6);
   EXPECT_ERROR(ib_session_next_rows(session, 1, &slice),
                IB_STATE_ERROR,
-               "ib_session_next_rows: an epoch must be handed out in one way");
+               "ib_session_next_rows: an epoch must be delivered in one way");
   EXPECT_ERROR(
       ib_session_next_rows(session, 0, &slice), IB_INVALID_ARGUMENT, "ib_session_next_rows: count");
   EXPECT_ERROR(

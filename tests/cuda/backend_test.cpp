@@ -144,9 +144,9 @@ TEST_CASE("cuda backend: arrays that were lent are folded where they are", "[cud
       session.begin();
       while (session.next(64).count > 0) {
         const EpochArrays arrays = session.epoch_arrays();
-        const std::int64_t due = std::min<std::int64_t>(64, arrays.size - session.position());
-        const Slice slice = session.advance(due);
-        for (std::int64_t i = 0; i < due; ++i) {
+        const std::int64_t pending = std::min<std::int64_t>(64, arrays.size - session.position());
+        const Slice slice = session.advance(pending);
+        for (std::int64_t i = 0; i < pending; ++i) {
           arrays.losses[slice.begin + i] = simulated_loss(slice.ids()[i], epoch);
         }
       }

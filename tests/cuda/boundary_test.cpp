@@ -124,7 +124,7 @@ Classifier classifier_of_sort(Sort sort, const Columns& columns, Team& team) {
     case Sort::kEverybody:
       break;
     case Sort::kBelow:
-      return Classifier::below(score, sum_scores(columns.scores.data(), n, team).cutoff());
+      return Classifier::below(score, sum_scores(columns.scores.data(), n, team).threshold());
     case Sort::kTwoTerms:
       classifier.kind = Classifier::Kind::kBelow;
       classifier.key.terms[0] = {columns.scores.data(), 0.7};
@@ -233,7 +233,7 @@ TEST_CASE("cuda: the sum of scores is the engine's to the last bit", "[cuda][rul
       cuda::Work work(nullptr);
       const ScoreSum sum = cuda::sum_scores(work, on_device.data(), n);
       REQUIRE(sum == expected);
-      REQUIRE(float_bits(sum.cutoff()) == float_bits(expected.cutoff()));
+      REQUIRE(float_bits(sum.threshold()) == float_bits(expected.threshold()));
     }
   }
   require_nothing_left();

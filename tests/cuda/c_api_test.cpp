@@ -90,9 +90,9 @@ ib_device_step step_of(const DeviceArray<float>& losses, std::int64_t rows) {
   return step;
 }
 
-size_t room_of(const ib_device_step& step) {
+size_t scratch_of(const ib_device_step& step) {
   size_t bytes = 0;
-  ok(ib_device_step_room(&step, &bytes));
+  ok(ib_device_step_scratch(&step, &bytes));
   return bytes;
 }
 
@@ -120,7 +120,7 @@ InUse train_on_device(const Run& run, std::int64_t epoch, cudaStream_t stream, c
     step.size = arrays.size;
     step.begin = batch.begin;
     step.staged = arrays.losses;
-    REQUIRE(room_of(step) == 0);
+    REQUIRE(scratch_of(step) == 0);
     const auto* const loss = in_use.emplace_back(std::make_unique<DeviceArray<float>>(1)).get();
     step.loss = loss->data();
     ok(ib_device_step_forward(&step));
@@ -249,8 +249,8 @@ TEST_CASE("cuda C interface: reductions, their divisors and gradients are as the
     step.begin = 1;
     step.staged = staged.data();
   }
-  const DeviceArray<char> room(static_cast<std::int64_t>(room_of(step)));
-  step.room = room.data();
+  const DeviceArray<char> scratch(static_cast<std::int64_t>(scratch_of(step)));
+  step.scratch = scratch.data();
   ok(ib_device_step_forward(&step));
 
   std::vector<float> weights = of_rows;
@@ -316,8 +316,8 @@ TEST_CASE("cuda C interface: what is wrong is refused, with name, rule and value
   right.weights = weights.data();
   right.size = 2;
   right.loss = loss.data();
-  const DeviceArray<char> room(static_cast<std::int64_t>(room_of(right)));
-  right.room = room.data();
+  const DeviceArray<char> scratch(static_cast<std::int64_t>(scratch_of(right)));
+  right.scratch = scratch.data();
   ok(ib_device_step_forward(&right));
 
   const auto refused = [&](const auto& change, const std::string& reason) {
@@ -352,8 +352,8 @@ TEST_CASE("cuda C interface: what is wrong is refused, with name, rule and value
   refused([](Step& step) { step.losses = nullptr; }, "losses must not be NULL");
   refused([](Step& step) { step.weights = nullptr; }, "weights must not be NULL");
   refused([](Step& step) { step.loss = nullptr; }, "loss must not be NULL");
-  refused([](Step& step) { step.rows = 1, step.width = 2, step.room = nullptr; },
-          "room must not be NULL");
+  refused([](Step& step) { step.rows = 1, step.width = 2, step.scratch = nullptr; },
+          "scratch must not be NULL");
   refused([](Step& step) { step.struct_size = 8; },
           "struct_size of step must be its sizeof, set by the caller, got 8");
   const std::int64_t id = 0;

@@ -126,7 +126,7 @@ void check_in_order(const Shape& shape, StepReduction::Kind kind) {
   const DeviceArray<Wide<T>> result(results);
   const DeviceArray<double> scale(1);
   cuda::StepRows rows{device_losses.data(), TypeOf<T>::kType, shape.rows, shape.width};
-  const DeviceArray<char> room(static_cast<std::int64_t>(cuda::step_room(rows)));
+  const DeviceArray<char> scratch(static_cast<std::int64_t>(cuda::step_scratch(rows)));
   StepReduction reduction{kind, 1.0};
   if (kind == StepReduction::kDivided) {
     reduction.divisor = static_cast<double>(shape.rows * shape.width);
@@ -138,7 +138,7 @@ void check_in_order(const Shape& shape, StepReduction::Kind kind) {
   cuda::step_in_order(rows,
                       {device_weights.data(), staged.data(), size, begin, nullptr},
                       reduction,
-                      {result.data(), scale.data(), room.data()},
+                      {result.data(), scale.data(), scratch.data()},
                       nullptr);
   watch.require(one ? 1u : none ? 3u : 2u);
 
@@ -250,11 +250,11 @@ TEST_CASE("cuda: a step gives the same bits under every schedule", "[cuda][rule6
       const DeviceArray<float> weights(weights_of_rows(shape.rows));
       const DeviceArray<double> result(2);
       cuda::StepRows rows{losses.data(), LossType::kDouble, shape.rows, shape.width};
-      const DeviceArray<char> room(static_cast<std::int64_t>(cuda::step_room(rows)));
+      const DeviceArray<char> scratch(static_cast<std::int64_t>(cuda::step_scratch(rows)));
       cuda::step_in_order(rows,
                           {weights.data(), nullptr, shape.rows, 0, nullptr},
                           {StepReduction::kWeighted, 1.0},
-                          {result.data(), result.data() + 1, room.data()},
+                          {result.data(), result.data() + 1, scratch.data()},
                           nullptr);
       const std::vector<double> values = result.values();
       const auto place = first.emplace(shape.rows * 10000 + shape.width, values);
@@ -300,12 +300,12 @@ TEST_CASE("cuda: a cursor on the device moves by itself, up to the plan's end", 
   const DeviceArray<float> result(1);
   const DeviceArray<float> losses(std::vector<float>(kBatch * 40, 2.0f));
   cuda::StepRows rows{losses.data(), LossType::kFloat, kBatch, width};
-  const DeviceArray<char> room(static_cast<std::int64_t>(cuda::step_room(rows)));
+  const DeviceArray<char> scratch(static_cast<std::int64_t>(cuda::step_scratch(rows)));
   for (std::int64_t step = 0; step < 4; ++step) {
     cuda::step_in_order(rows,
                         {device_weights.data(), staged.data(), kSize, 0, cursor.data()},
                         {StepReduction::kDivided, static_cast<double>(width)},
-                        {result.data(), nullptr, room.data()},
+                        {result.data(), nullptr, scratch.data()},
                         nullptr);
     double sum = 0.0;
     for (std::int64_t p = step * kBatch; p < std::min(kSize, (step + 1) * kBatch); ++p) {
@@ -358,11 +358,11 @@ TEST_CASE("cuda: a step by ids: the last row of an id wins, strangers weigh noth
     const cuda::StepByIds place{
         device_ids.data(), kSamples, device_weights.data(), table.data(), row.data()};
     cuda::StepRows rows{device_losses.data(), LossType::kFloat, rows_count, width};
-    const DeviceArray<char> room(static_cast<std::int64_t>(cuda::step_room(rows)));
+    const DeviceArray<char> scratch(static_cast<std::int64_t>(cuda::step_scratch(rows)));
     cuda::step_by_ids(rows,
                       place,
                       {StepReduction::kDivided, static_cast<double>(width)},
-                      {result.data(), nullptr, room.data()},
+                      {result.data(), nullptr, scratch.data()},
                       nullptr);
     const auto found = static_cast<double>(result.values()[0]);
     if (std::isnan(sum)) {

@@ -163,7 +163,7 @@ TEST_CASE("a state saved between the last full batch and the tail delivers the t
   session.begin();
   run_batches(
       session, 20, [](std::int64_t) { return 1.0f; }, 2);
-  const Slice tail = session.next(20);  // handed out, not yet observed
+  const Slice tail = session.next(20);  // delivered, not yet observed
   REQUIRE(tail.count == 10);
   session.length();
   Session other(50, config_of(8), 1);
@@ -207,20 +207,20 @@ TEST_CASE("after a load by ids only what is not observed yet is delivered", "[en
   Session other(50, config_of(8), 1);
   REQUIRE(other.deserialize(session.serialize()).position == 23);
   other.begin();
-  std::vector<std::int64_t> due;
+  std::vector<std::int64_t> pending;
   for (Slice s = other.next(4); s.count > 0; s = other.next(4)) {
-    for (std::int64_t p = s.begin; p < s.begin + s.count; ++p) due.push_back(p);
+    for (std::int64_t p = s.begin; p < s.begin + s.count; ++p) pending.push_back(p);
     other.observe_ids(losses.data(), s.ids(), s.count, weights.data());
   }
   std::vector<std::int64_t> expected;
   for (std::int64_t p = 2; p < 30; ++p) {
     if (p != 7) expected.push_back(p);
   }
-  REQUIRE(due == expected);
+  REQUIRE(pending == expected);
   REQUIRE(other.epoch() == 1);
 }
 
-TEST_CASE("after a load by ids a refused hand-out does not move over what was observed",
+TEST_CASE("after a load by ids a refused delivery does not move over what was observed",
           "[engine][resume]") {
   Session session(11, config_of(8), 1);
   session.begin();

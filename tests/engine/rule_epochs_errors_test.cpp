@@ -29,24 +29,24 @@ const std::vector<float>& ones() {
 TEST_CASE("rule 15: a second update on one batch raises at once and changes nothing",
           "[engine][epochs]") {
   Session session(100, config_of(8), 1);
-  REQUIRE_THROWS_AS(session.observe(ones().data(), 1), StateError);  // nothing handed out
+  REQUIRE_THROWS_AS(session.observe(ones().data(), 1), StateError);  // nothing delivered
   session.begin();
   session.next(20);
   session.observe(ones().data(), 20);
   const std::string before = session.serialize();
   REQUIRE_THROWS_AS(session.observe(ones().data(), 20), StateError);
-  REQUIRE_THROWS_WITH(session.observe(ones().data(), 20),
-                      ContainsSubstring("update: losses must belong to samples that were handed "
-                                        "out") &&
-                          ContainsSubstring("got 20 losses for 0 such samples (epoch 0)") &&
-                          ContainsSubstring("a second update on one batch") &&
-                          ContainsSubstring("update(losses, ids)"));
+  REQUIRE_THROWS_WITH(
+      session.observe(ones().data(), 20),
+      ContainsSubstring("update: losses must belong to samples that were delivered") &&
+          ContainsSubstring("got 20 losses for 0 such samples (epoch 0)") &&
+          ContainsSubstring("a second update on one batch") &&
+          ContainsSubstring("update(losses, ids)"));
   float out = 0.0f;
   REQUIRE_THROWS_AS(session.update(ones().data(), 20, Reduction::kMean, &out), StateError);
   REQUIRE(session.serialize() == before);
 }
 
-TEST_CASE("soundness: a skipped batch raises at the next hand-out and names the cures",
+TEST_CASE("soundness: a skipped batch raises at the next delivery and names the cures",
           "[engine][epochs]") {
   Session session(100, config_of(8), 1);
   session.begin();
@@ -94,9 +94,9 @@ TEST_CASE("soundness: losses that are missing in the midst of an epoch raise at 
   session.observe(ones().data(), 64);
   session.next(64);
   REQUIRE_THROWS_WITH(session.observe(ones().data(), 64 - lost),
-                      ContainsSubstring("whole, so 64 losses are due, got"));
+                      ContainsSubstring("whole, so 64 losses are pending, got"));
   REQUIRE(session.position() == 64);
-  session.observe(ones().data(), 64);  // the call can be made again, rightly
+  session.observe(ones().data(), 64);  // the call can be made again, as it should
   REQUIRE(session.position() == 128);
 }
 
@@ -125,8 +125,7 @@ TEST_CASE("rule 15: discard_epoch undoes the steps of the running or just finish
   REQUIRE(fresh.size() > 400);
 }
 
-TEST_CASE("rule 15: a plan handed out to the end without an update warns once",
-          "[engine][epochs]") {
+TEST_CASE("rule 15: a plan delivered to the end without an update warns once", "[engine][epochs]") {
   const bool with_set_epoch = GENERATE(false, true);
   Session session(50, config_of(8), 1);
   const Warnings warnings(session);
@@ -137,7 +136,7 @@ TEST_CASE("rule 15: a plan handed out to the end without an update warns once",
     }
     REQUIRE(warnings.all().size() == (epoch == 0 ? 0u : 1u));
   }
-  REQUIRE(warnings.count("all 50 samples of epoch 0 were handed out and no loss came back") == 1);
+  REQUIRE(warnings.count("all 50 samples of epoch 0 were delivered and no loss came back") == 1);
   REQUIRE(warnings.count("third line") == 1);
 }
 

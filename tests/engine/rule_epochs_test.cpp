@@ -75,7 +75,7 @@ TEST_CASE("rule 15: a loop that breaks off early begins the next epoch with what
   session.begin();
   const PlanCopy seen = run_batches(
       session, 10, [](std::int64_t) { return 2.0f; }, 3);
-  session.next(10);  // handed out and not observed when the loop broke off
+  session.next(10);  // delivered and not observed when the loop broke off
   REQUIRE(session.epoch() == 0);
   REQUIRE(session.position() == 30);
   session.begin();
@@ -93,7 +93,7 @@ TEST_CASE("rule 15: a dropped tail of less than one batch ends the epoch too", "
     session.next(30);
     session.observe(ones().data(), 30);
   }
-  REQUIRE(session.epoch() == 0);          // not handed out to the end yet
+  REQUIRE(session.epoch() == 0);          // not delivered to the end yet
   REQUIRE(session.next(30).count == 10);  // drop_last throws these away
   REQUIRE(session.epoch() == 1);
   REQUIRE(session.length() == session.plan()->size());
@@ -219,7 +219,7 @@ TEST_CASE("rule 15: prefetching far ahead is fine, also to the end", "[engine][e
     ahead.begin();
     std::vector<Slice> queue;
     for (Slice s = ahead.next(9); s.count > 0; s = ahead.next(9)) queue.push_back(s);
-    REQUIRE(ahead.epoch() == epoch);  // all handed out, nothing observed
+    REQUIRE(ahead.epoch() == epoch);  // all delivered, nothing observed
     PlanCopy seen;
     for (const Slice& s : queue) {
       append(seen, s);

@@ -104,7 +104,7 @@ TEST_CASE("rule 11: in order, repeated, swapped, in order again: every row finds
   while (p.session.next(32).count > 0) {
   }
   // Positions of the batches: in the order of the plan; the same batch twice; two swapped; a batch
-  // that begins at the place due but goes on elsewhere; the rest.
+  // that begins at the pending place but goes on elsewhere; the rest.
   std::vector<std::vector<std::int64_t>> batches;
   const auto range = [](std::int64_t begin, std::int64_t end) {
     std::vector<std::int64_t> positions;

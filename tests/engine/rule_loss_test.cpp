@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::int64_t kSize = 500;
 
-/// A session in its second epoch, with weights other than 1, and 40 samples handed out.
+/// A session in its second epoch, with weights other than 1, and 40 samples delivered.
 struct Prepared {
   Prepared() : session(kSize, config_of(10), 1) {
     run_epoch(session, 50);

@@ -50,7 +50,7 @@ struct Group {
   bool drawn() const { return keep_ratio > 0.0 && keep_ratio < 1.0; }
 };
 
-/// What the scores say about the epoch whose plan is due: each sample's class, and the classes.
+/// What the scores say about the epoch whose plan comes next: each sample's class, and the classes.
 struct Expected {
   std::vector<std::uint8_t> group_of;
   std::vector<Group> groups;
@@ -92,7 +92,7 @@ Expected expected_of(const Session& session, std::int64_t epoch, double scale) {
   }
   const detail::Workers workers(size, 1);
   const PolicyInput input{
-      config, epoch, size, session.scores(), nullptr, sum, sum.cutoff(), workers};
+      config, epoch, size, session.scores(), nullptr, sum, sum.threshold(), workers};
   const EpochRule rule = find_policy(config.policy)->select(input, scale);
   Expected expected;
   expected.group_of.assign(std::size_t(size), 0);

@@ -34,7 +34,7 @@ float nan_loss(std::int64_t id) {
   return id % 7 == 0 ? std::numeric_limits<float>::quiet_NaN() : simulated_loss(id, 0);
 }
 
-void hand_out_all(Session& session) {
+void deliver_all(Session& session) {
   session.begin();
   while (session.next(kBatch).count > 0) {
   }
@@ -53,7 +53,7 @@ std::vector<Case> cases() {
   const auto not_finite = [](Session& s) { run_epoch(s, kBatch, nan_loss); };
   const auto looked_at = [](Session& s) {
     run_epoch(s, kBatch);
-    hand_out_all(s);
+    deliver_all(s);
     s.length();
   };
   return {{"will never prune", config_of(2), [](Session&) {}},
@@ -83,7 +83,7 @@ std::vector<Case> cases() {
            config_of(5),
            [](Session& s) {
              run_epoch(s, kBatch);
-             hand_out_all(s);
+             deliver_all(s);
            }},
           {"never observed, length asked", config_of(5), looked_at},
           {"set to an epoch before the first", config_of(2), [](Session& s) { s.serialize(); }}};

@@ -155,7 +155,7 @@ void World::epoch() {
 }
 
 void World::finish() {
-  // What is out comes back first, in the parts that are due.
+  // What is out comes back first, in the parts that are pending.
   std::int64_t pending = 0;
   while (ib_session_pending(session, &pending) == IB_OK && pending > 0) {
     if (situation.loop == Loop::kParts) pending = std::min<std::int64_t>(pending, 4);

@@ -55,7 +55,7 @@ struct World {
 
   // The loop, in the manner of the situation. Statuses are part of the trace.
   void begin();
-  /// Hands out and observes batches; false: there is none.
+  /// Delivers and observes batches; false: there is none.
   bool step();
   void steps(int count);
   void epoch();  ///< begins one and ends it, the last call of `next` included
@@ -73,7 +73,7 @@ struct World {
   bool nan_losses = false;
 
   // What calls read and write: room is made before anything may fail.
-  std::vector<std::int64_t> last_ids;  ///< of the batch handed out last
+  std::vector<std::int64_t> last_ids;  ///< of the batch delivered last
   std::vector<float> losses;
   std::vector<float> weights;
   std::vector<std::int64_t> ids;

@@ -292,7 +292,7 @@ class Harness {
     batches_.clear();
   }
 
-  void handed_out(const Answer& answer) {
+  void delivered(const Answer& answer) {
     if (!answer.refused.empty() || reenters_) return;
     const Slice& slice = answer.slice;
     require(static_cast<bool>(slice.plan), "a slice has a plan");
@@ -392,18 +392,18 @@ class Harness {
         break;
       }
       case Call::kNext:
-        handed_out(make([&](Session& s, Answer& a) { a.slice = s.next(batch_); }));
+        delivered(make([&](Session& s, Answer& a) { a.slice = s.next(batch_); }));
         goes_back = true;
         break;
       case Call::kNextOther: {
         const std::int64_t count = bytes_.below(16);
-        handed_out(make([&](Session& s, Answer& a) { a.slice = s.next(count); }));
+        delivered(make([&](Session& s, Answer& a) { a.slice = s.next(count); }));
         goes_back = true;
         break;
       }
       case Call::kNextRows: {
         const std::int64_t count = bytes_.below(8);
-        handed_out(make([&](Session& s, Answer& a) { a.slice = s.next_rows(count); }));
+        delivered(make([&](Session& s, Answer& a) { a.slice = s.next_rows(count); }));
         goes_back = true;
         break;
       }
@@ -556,7 +556,7 @@ class Harness {
     }
   }
 
-  /// Weights by ids: of a plan that was handed out, which may be that of an earlier epoch.
+  /// Weights by ids: of a plan that was delivered, which may be that of an earlier epoch.
   void look_up() {
     std::vector<std::int64_t> ids;
     const std::int64_t most = last_.plan ? last_.plan->size() : 0;
@@ -721,7 +721,7 @@ class Harness {
   std::unique_ptr<Session> session_;
   std::unique_ptr<Session> twin_;
   std::string known_;                 // the session's state; empty: not written
-  std::deque<std::int64_t> out_;      // rows that were handed out and not observed
+  std::deque<std::int64_t> out_;      // rows that were delivered and not observed
   std::deque<std::int64_t> batches_;  // sizes of the batches they are of
   Slice last_{nullptr, -1, 0};
   std::vector<std::set<float>> given_;

@@ -98,7 +98,7 @@ void require_exact(const std::vector<float>& scores) {
       std::count_if(scores.begin(), scores.end(), [](float x) { return !std::isnan(x); }));
   REQUIRE(sum.count() == count);
   const Reference expected = reference_sum(scores);
-  const float cutoff = sum.cutoff();
+  const float threshold = sum.threshold();
   const auto below_mean = [&](float x) {
     Reference difference;
     difference.add(x, count);
@@ -106,14 +106,14 @@ void require_exact(const std::vector<float>& scores) {
     return difference.sign() < 0;
   };
   if (count > 0) {  // the smallest float that reaches the mean, and no larger one
-    REQUIRE(std::isfinite(cutoff));
-    REQUIRE_FALSE(below_mean(cutoff));
-    const float next = std::nextafter(cutoff, -std::numeric_limits<float>::infinity());
+    REQUIRE(std::isfinite(threshold));
+    REQUIRE_FALSE(below_mean(threshold));
+    const float next = std::nextafter(threshold, -std::numeric_limits<float>::infinity());
     if (std::isfinite(next)) REQUIRE(below_mean(next));
   }
   std::size_t wrong = 0;
   for (const float x : scores) {
-    if (!std::isnan(x) && (x < cutoff) != below_mean(x)) ++wrong;
+    if (!std::isnan(x) && (x < threshold) != below_mean(x)) ++wrong;
   }
   REQUIRE(wrong == 0);
 }
@@ -182,21 +182,21 @@ TEST_CASE("rule 2: all scores equal, nobody is below the mean (defect 8)",
           "[kernels][exact_mean]") {
   for (const float value : {3.0f, 0.1f, 2.3025851f, -0.7f, 0.0f, -0.0f, kTiny, kHuge, -kHuge}) {
     for (std::size_t n = 1; n < 3000; n += n < 40 ? 1 : 37) {
-      REQUIRE(sum_of(std::vector<float>(n, value)).cutoff() == value);
+      REQUIRE(sum_of(std::vector<float>(n, value)).threshold() == value);
     }
   }
 }
 
 TEST_CASE("rule 1: scores that were never observed do not count", "[kernels][exact_mean]") {
   REQUIRE(sum_of({}).count() == 0);
-  REQUIRE(sum_of({}).cutoff() == -std::numeric_limits<float>::infinity());
+  REQUIRE(sum_of({}).threshold() == -std::numeric_limits<float>::infinity());
   REQUIRE(sum_of(std::vector<float>(5000, kNaN)).count() == 0);
   std::vector<float> scores(10000, kNaN);
   scores[5] = 1.0f;
   scores[9000] = 4.0f;
   REQUIRE(sum_of(scores).count() == 2);
   REQUIRE(sum_of(scores).mean() == 2.5);
-  REQUIRE(sum_of(scores).cutoff() == 2.5f);
+  REQUIRE(sum_of(scores).threshold() == 2.5f);
   for (std::size_t i = 0; i < scores.size(); i += 3) scores[i] = static_cast<float>(i) * 1e-3f;
   require_exact(scores);
 }
@@ -230,17 +230,17 @@ TEST_CASE("classify_below: ties, NaN and sizes around block edges, every instruc
     for (const std::size_t n : {0, 1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 1000}) {
       std::vector<float> scores = losses(n, 12);
       for (std::size_t i = 0; i < n; i += 5) scores[i] = i % 2 == 0 ? kNaN : 1.0f;
-      std::vector<std::uint8_t> klass(n + 1, 77);
-      classify_below(scores.data(), static_cast<std::int64_t>(n), 1.0f, klass.data());
-      bool equal = klass[n] == 77;
-      for (std::size_t i = 0; i < n; ++i) equal = equal && klass[i] == (scores[i] < 1.0f ? 1 : 0);
+      std::vector<std::uint8_t> classes(n + 1, 77);
+      classify_below(scores.data(), static_cast<std::int64_t>(n), 1.0f, classes.data());
+      bool equal = classes[n] == 77;
+      for (std::size_t i = 0; i < n; ++i) equal = equal && classes[i] == (scores[i] < 1.0f ? 1 : 0);
       REQUIRE(equal);
     }
   }
   const float zeros[2] = {-0.0f, 0.0f};
-  std::uint8_t klass[2];
-  classify_below(zeros, 2, 0.0f, klass);
-  REQUIRE((klass[0] == 0 && klass[1] == 0));
+  std::uint8_t classes[2];
+  classify_below(zeros, 2, 0.0f, classes);
+  REQUIRE((classes[0] == 0 && classes[1] == 0));
 }
 
 }  // namespace infobatch

@@ -82,11 +82,11 @@ struct Planned {
   PlanCopy plan;
   std::uint64_t mean;
   std::uint64_t scale;
-  std::uint32_t cutoff;
+  std::uint32_t threshold;
 
   bool operator==(const Planned& other) const {
     return plan == other.plan && mean == other.mean && scale == other.scale &&
-           cutoff == other.cutoff;
+           threshold == other.threshold;
   }
 };
 
@@ -117,7 +117,7 @@ Planned planned(const Config& config, const std::vector<float>& scores, int thre
   return {copy_of(epoch.plan.lend()),
           bits_of(epoch.statistics.mean_score),
           bits_of(epoch.choice.scale),
-          float_bits(sum_scores(scores.data(), size, team).cutoff())};
+          float_bits(sum_scores(scores.data(), size, team).threshold())};
 }
 
 /// Denormal scores of a few units; 3e38 beside 1e-45, so that the mean lies far from all of them;

@@ -141,14 +141,14 @@ TEST_CASE("classify_by_ranks gives 1 + the lowest cut that a sample lies before"
   const RankCut cuts[3] = {select_rank(Key::of(scores.data()), nullptr, n, 2500, 1, 2, team),
                            select_rank(Key::of(scores.data()), nullptr, n, 5000, 1, 2, team),
                            select_rank(Key::of(scores.data()), nullptr, n, 8500, 1, 2, team)};
-  std::vector<std::uint8_t> klass(scores.size());
-  classify_by_ranks(scores.data(), 0, 777, cuts, 3, klass.data());
-  classify_by_ranks(scores.data() + 777, 777, n, cuts, 3, klass.data() + 777);
-  REQUIRE(std::count(klass.begin(), klass.end(), 1) == 2500);
-  REQUIRE(std::count(klass.begin(), klass.end(), 2) == 2500);
-  REQUIRE(std::count(klass.begin(), klass.end(), 3) == 3500);
-  REQUIRE(std::count(klass.begin(), klass.end(), 0) == 1500);
-  REQUIRE(klass[3] == 0);
+  std::vector<std::uint8_t> classes(scores.size());
+  classify_by_ranks(scores.data(), 0, 777, cuts, 3, classes.data());
+  classify_by_ranks(scores.data() + 777, 777, n, cuts, 3, classes.data() + 777);
+  REQUIRE(std::count(classes.begin(), classes.end(), 1) == 2500);
+  REQUIRE(std::count(classes.begin(), classes.end(), 2) == 2500);
+  REQUIRE(std::count(classes.begin(), classes.end(), 3) == 3500);
+  REQUIRE(std::count(classes.begin(), classes.end(), 0) == 1500);
+  REQUIRE(classes[3] == 0);
 }
 
 // H0: among equal scores every sample is as likely to lie before the cut.

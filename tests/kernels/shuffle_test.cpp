@@ -230,13 +230,13 @@ TEST_CASE("rule 8: two levels give the same plan for any team and instruction se
   }
 }
 
-TEST_CASE("rule 8: a part of level 2 that outgrows its room changes nothing",
+TEST_CASE("rule 8: a part of level 2 that outgrows its slots changes nothing",
           "[kernels][shuffle]") {
   testing::PlanOptions options = tiny_buckets(3);
   for (const std::int64_t n : {40, 1000, 30011}) {
     const testing::PlanVectors expected = plan_with(options, n, 2, 3, two_class_rule(0.7));
     testing::PlanOptions tight = options;
-    tight.shuffle.room_deviations = 0;
+    tight.shuffle.slack_deviations = 0;
     REQUIRE(plan_with(tight, n, 2, 3, two_class_rule(0.7), 2) == expected);
   }
 }

@@ -202,11 +202,11 @@ def test_an_epoch_observed_by_ids_goes_on_with_what_is_still_due(rows: bool) -> 
     first.update(losses_of(observed_ids[10:], 0), observed_ids[10:])
     second = InfoBatch(60, 5, seed=9)
     second.load_state_dict(first.state_dict())
-    due = []
+    pending = []
     for ids in batches_of(second, rows, 10):
         second.update(losses_of(ids, 0), ids)
-        due += ids
-    assert due == [i for i in plan if i not in observed_ids]
+        pending += ids
+    assert pending == [i for i in plan if i not in observed_ids]
     assert second.epoch == 1
     len(second.sampler)
     assert observed(second) == dict(zip(plan, losses_of(plan, 0), strict=True))

@@ -471,7 +471,7 @@ def test_one_session_in_two_loaders_of_torch_is_refused_and_two_sessions_work() 
 
 
 def test_of_an_epoch_that_lacks_its_last_batch_what_is_beyond_doubt_enters() -> None:
-    """No hand-out follows there that could notice a loss. Rows of that batch are missed at once."""
+    """No delivery follows there that could notice a loss. Rows of that batch are missed at once."""
     ib = InfoBatch(100, 8)
     record = Record()
     for step, ids in enumerate(ib.batch_sampler(10)):
@@ -480,7 +480,7 @@ def test_of_an_epoch_that_lacks_its_last_batch_what_is_beyond_doubt_enters() -> 
             record.saw(ids, losses_of(ids, 0))
         else:
             for lost in range(1, 10):
-                with pytest.raises(RuntimeError, match="10 losses are due"):
+                with pytest.raises(RuntimeError, match="10 losses are pending"):
                     ib.update(losses_of(ids[lost:], 0))
     with nothing_to_warn_of():
         next(iter(ib.batch_sampler(10)))

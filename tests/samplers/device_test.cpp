@@ -80,7 +80,7 @@ std::vector<std::uint32_t> scores_of(InfoBatch& ib) {
   return bits(torch::from_blob(const_cast<float*>(scores), {ib.session()->size()}));
 }
 
-/// A run on the device, at the first batch of a pruned epoch: 16 samples are due.
+/// A run on the device, at the first batch of a pruned epoch: 16 samples are pending.
 struct Midway {
   explicit Midway(bool by_ids = false) : ib(200, Options(6).seed(3)), sampler(ib.sampler()) {
     const c10::Device device = stand_in_device();
@@ -99,7 +99,7 @@ struct Midway {
 
   InfoBatch ib;
   InfoBatchSampler sampler;
-  torch::Tensor ids;     // [16] of the samples that are due, on the device
+  torch::Tensor ids;     // [16] of the samples that are pending, on the device
   torch::Tensor losses;  // [16] there
 };
 

@@ -113,7 +113,7 @@ TEST_CASE("a loop that breaks off early goes on with the next epoch", "[samplers
     ib.update(batch.ids.to(torch::kFloat));
     break;
   }
-  // What came before the last batch was handed out has entered, the last batch with workers not.
+  // What came before the last batch was delivered has entered, the last batch with workers not.
   const float* scores = ib.session()->scores();
   std::int64_t entered = 0;
   for (const std::int64_t id : met) entered += scores[id] == static_cast<float>(id) ? 1 : 0;
@@ -127,7 +127,7 @@ TEST_CASE("warnings go through TORCH_WARN, each once", "[samplers][epochs]") {
   for (int epoch = 0; epoch < 3; ++epoch) {
     for (ToyBatch& batch : *loader) REQUIRE(batch.ids.size(0) == 10);
   }
-  REQUIRE(warnings.count("infobatch: all 50 samples of epoch 0 were handed out and no loss") == 1);
+  REQUIRE(warnings.count("infobatch: all 50 samples of epoch 0 were delivered and no loss") == 1);
 
   InfoBatch broken(50, Options(6).seed(1));
   for (int epoch = 0; epoch < 3; ++epoch) {

@@ -125,7 +125,7 @@ TEST_CASE("rule 11: ids beyond the range of half precision and of float32 stay e
   REQUIRE(std::isnan(ib.session()->scores()[1 << 24]));
 }
 
-TEST_CASE("defect 3: batches handed out ahead of the updates get their own losses",
+TEST_CASE("defect 3: batches delivered ahead of the updates get their own losses",
           "[samplers][ids]") {
   // A consumer that looks ahead by one batch: by cursor the order is enough.
   InfoBatch ib(100, Options(4).seed(1));

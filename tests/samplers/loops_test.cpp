@@ -120,7 +120,7 @@ class Loop {
     for (std::vector<std::int64_t>& ids : loader) {
       ++number;
       if (epoch == s_.stop_epoch && number >= s_.stop_batch && !stopped_) {
-        // A batch that was lost before the first update, or behind the last hand-out, of an epoch
+        // A batch that was lost before the first update, or behind the last delivery, of an epoch
         // that is stopped and resumed: nobody can know.
         unknowable = hurt && hurt_epoch_ == epoch;
         stopped_ = true;

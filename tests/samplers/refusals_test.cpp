@@ -10,7 +10,7 @@ using Catch::Matchers::ContainsSubstring;
 namespace infobatch::testing {
 namespace {
 
-/// In the middle of epoch 1, by cursor: 40 samples handed out, 20 observed.
+/// In the middle of epoch 1, by cursor: 40 samples delivered, 20 observed.
 struct Midway {
   explicit Midway(bool by_ids = false) : ib(100, Options(6).seed(3)), sampler(ib.sampler()) {
     run_epoch(ib);
@@ -81,7 +81,7 @@ TEST_CASE("rule 13: a second update on one batch is refused at once", "[samplers
   Midway run;
   run.ib.update(torch::rand({20}));
   require_refused<c10::Error>([&] { run.ib.update(torch::rand({20})); },
-                              {"update: losses must belong to samples that were handed out",
+                              {"update: losses must belong to samples that were delivered",
                                "got 20 losses for 0",
                                "second update on one batch",
                                "update(losses, ids)"});
@@ -141,7 +141,7 @@ TEST_CASE("cursor and ids cannot be mixed in one epoch", "[samplers][refuse]") {
   by_ids.require_unchanged();
 }
 
-TEST_CASE("a skipped batch is refused at the next hand-out, with the cure", "[samplers][refuse]") {
+TEST_CASE("a skipped batch is refused at the next delivery, with the cure", "[samplers][refuse]") {
   const std::size_t workers = GENERATE(0, 4);
   InfoBatch ib(400, Options(4).seed(1));
   std::string warning;
@@ -169,7 +169,7 @@ TEST_CASE("a skipped batch is refused at the next hand-out, with the cure", "[sa
   REQUIRE(warning.empty());
 }
 
-TEST_CASE("a batch that is lost behind the last hand-out is dropped with what is not verified",
+TEST_CASE("a batch that is lost behind the last delivery is dropped with what is not verified",
           "[samplers][refuse]") {
   InfoBatch ib(400, Options(4).seed(1).policy("full"));  // every batch is whole
   std::string warning;
@@ -205,7 +205,7 @@ TEST_CASE("losses of [T, B] are diagnosed as what they are", "[samplers][refuse]
         {"update", "shape [20, 16]", "batch of 16", "transpose(0, 1)"});
     REQUIRE(ib.session()->serialize() == state);
   }
-  SECTION("fewer: they look like a part of the batch until the next hand-out") {
+  SECTION("fewer: they look like a part of the batch until the next delivery") {
     ib.update(torch::rand({7, 16}));
     require_refused<c10::Error>([&] { sampler.next(16); },
                                 {"next", "shape [7, 16]", "batch of 16", "transpose(0, 1)"});
@@ -305,7 +305,7 @@ TEST_CASE("ids that are no dense tensor on the CPU are refused by name", "[sampl
 TEST_CASE("observe is named where observe was called", "[samplers][refuse]") {
   Midway run;
   require_refused<c10::Error>([&] { run.ib.observe(torch::rand({90})); },
-                              {"observe: losses must belong to samples that were handed out"});
+                              {"observe: losses must belong to samples that were delivered"});
   Midway by_ids(true);
   require_refused<c10::IndexError>(
       [&] { by_ids.ib.observe(torch::rand({1}), torch::full({1}, 100, torch::kInt64)); },

@@ -1,6 +1,6 @@
 #pragma once
 
-// A small regression problem for the tests of the libtorch skin: data, model, loops.
+// A small regression problem for the tests of the libtorch binding: data, model, loops.
 
 #include <samplers/data_loader.hpp>
 #include <samplers/infobatch.hpp>

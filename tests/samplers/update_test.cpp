@@ -8,7 +8,7 @@
 namespace infobatch::testing {
 namespace {
 
-/// A run in epoch 1, whose plan has weights 1 and 2, with `count` samples handed out.
+/// A run in epoch 1, whose plan has weights 1 and 2, with `count` samples delivered.
 struct Handed {
   explicit Handed(std::int64_t count, std::int64_t size = 200) : ib(size, Options(10).seed(7)) {
     run_epoch(ib);

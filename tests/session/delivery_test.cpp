@@ -24,7 +24,7 @@ struct Step {
   std::int64_t count;  // samples; kIds: positions covered
   std::int64_t oldest;
   std::int64_t offset;
-  std::int64_t handed;
+  std::int64_t delivered;
   std::int64_t last;
   std::int64_t lag;
   std::int64_t verified;
@@ -47,7 +47,7 @@ struct Sequence {
   }
   void hand(std::int64_t asked, std::int64_t count) {
     delivery.reserve();
-    delivery.hand_out(facts, asked, count);
+    delivery.deliver(facts, asked, count);
   }
 };
 
@@ -64,7 +64,7 @@ Sequence follow(const Table& table) {
         run.hand(table.asked, step.count);
         break;
       case What::kRows:
-        run.delivery.hand_out_rows(run.facts, step.count);
+        run.delivery.deliver_rows(run.facts, step.count);
         break;
       case What::kObserve:
         run.delivery.observed(run.facts, step.count);
@@ -79,7 +79,7 @@ Sequence follow(const Table& table) {
     }
     REQUIRE(run.delivery.oldest() == step.oldest);
     REQUIRE(run.facts.offset == step.offset);
-    REQUIRE(run.facts.handed == step.handed);
+    REQUIRE(run.facts.delivered == step.delivered);
     REQUIRE(run.facts.observed == observed);
     REQUIRE(run.facts.last == step.last);
     REQUIRE(run.facts.lag == step.lag);
@@ -95,7 +95,7 @@ TEST_CASE("a loop without a loader: batch, update, batch, update", "[session][de
   const Sequence run = follow({10,
                                4,
                                false,
-                               // what, count, oldest, offset, handed, last, lag, verified
+                               // what, count, oldest, offset, delivered, last, lag, verified
                                {{What::kHand, 4, 4, 0, 4, 4, 0, 0},
                                 {What::kObserve, 4, 0, 0, 4, 4, 0, 0},
                                 {What::kHand, 4, 4, 0, 8, 4, 0, 4},
@@ -126,7 +126,7 @@ TEST_CASE("a loader that runs ahead: the lag is what was out before a batch",
   REQUIRE_FALSE(run.facts.lag_cut);
 }
 
-TEST_CASE("all handed out before the first update: the lag is cut", "[session][delivery]") {
+TEST_CASE("all delivered before the first update: the lag is cut", "[session][delivery]") {
   const Sequence run = follow({10,
                                4,
                                false,
@@ -228,7 +228,7 @@ TEST_CASE("delivery starts anew anywhere, with no batch out", "[session][deliver
     REQUIRE(run.delivery.oldest() == 0);
     REQUIRE(run.delivery.pulled() == 0);
     REQUIRE(run.facts.start == start);
-    REQUIRE(run.facts.handed == start);
+    REQUIRE(run.facts.delivered == start);
     const EpochFacts& facts = run.facts;
     for (const std::int64_t figure :
          {facts.updates, facts.batch, facts.last, facts.offset, facts.part, facts.lag}) {
@@ -242,7 +242,7 @@ TEST_CASE("delivery starts anew anywhere, with no batch out", "[session][deliver
     REQUIRE(facts.observed == 3);
     run.hand(6, 6);
     REQUIRE(run.delivery.oldest() == 6);
-    REQUIRE(facts.handed == start + 6);
+    REQUIRE(facts.delivered == start + 6);
   }
 }
 
@@ -285,5 +285,5 @@ TEST_CASE("many batches of changing sizes may be out at once", "[session][delive
     run.delivery.observed(run.facts, size_of(i));
   }
   REQUIRE(run.delivery.oldest() == 0);
-  REQUIRE(run.facts.observed == run.facts.handed);
+  REQUIRE(run.facts.observed == run.facts.delivered);
 }

@@ -457,7 +457,7 @@ TEST_CASE("what cannot be lent, advanced or staged is refused and changes nothin
   const std::string before = session->serialize();
   REQUIRE_THAT(message_of<InvalidArgument>([&] { session->advance(-1); }),
                ContainsSubstring("advance: count must be at least 0, got -1"));
-  REQUIRE_THROWS_AS(session->advance(7), StateError);  // more than were handed out
+  REQUIRE_THROWS_AS(session->advance(7), StateError);  // more than were delivered
   REQUIRE_THROWS_AS(session->advance(3), StateError);  // another part than the first
   REQUIRE_THROWS_AS(session->observe(losses.data(), 3), StateError);
   REQUIRE_THROWS_AS(session->advance(INT64_MAX), StateError);

@@ -16,11 +16,11 @@
 #include <vector>
 
 // Random loops over a session, some of which lose a row, a part of a batch or a batch, break off,
-// or are stopped and resumed. Every loss says which sample it is of, so a score that stands with
+// or are stopped and resumed. Every loss says which sample it is of, so a score that belongs to
 // another sample is seen. What must hold (docs/rules.md, soundness):
 //
 //   - no score of another sample, ever;
-//   - no weight of another sample behind the next hand-out after a loss;
+//   - no weight of another sample behind the next delivery after a loss;
 //   - no clean loop is refused, warned of, or loses a score.
 
 using namespace infobatch;
@@ -161,7 +161,7 @@ class Loop {
     const Slice slice = s_.rows ? session_->next_rows(s_.batch) : session_->next(s_.batch);
     if (slice.count == 0) return false;
     queue_.push_back({slice.ids(), slice.ids() + slice.count});
-    ++hand_outs_;
+    ++deliveries_;
     return true;
   }
 
@@ -172,7 +172,7 @@ class Loop {
     if (!std::equal(rows.begin(), rows.end(), slice.ids())) {
       // Only what is out when something is lost may get another's weight, and where the first
       // batches of an epoch are lost, which look like a loader that runs further ahead.
-      const bool excused = hurt_ && (hand_outs_ == hand_outs_at_fault_ || !updated_before_fault_);
+      const bool excused = hurt_ && (deliveries_ == deliveries_at_fault_ || !updated_before_fault_);
       if (!excused) wrong_weight_ = true;
     }
     updated_ = true;
@@ -220,7 +220,7 @@ class Loop {
   void hurt(std::int64_t epoch) {
     hurt_ = true;
     hurt_epoch_ = epoch;
-    hand_outs_at_fault_ = hand_outs_;
+    deliveries_at_fault_ = deliveries_;
     updated_before_fault_ = updated_;
   }
 
@@ -228,9 +228,9 @@ class Loop {
     stopped_ = true;
     const std::string state = session_->serialize();
     // What nobody can know: a batch that was lost before the first update of an epoch, or when no
-    // hand-out was to come, in an epoch that is stopped and resumed.
+    // delivery was to come, in an epoch that is stopped and resumed.
     if (hurt_ && hurt_epoch_ == epoch) {
-      unknowable_ = !updated_before_fault_ || hand_outs_ == hand_outs_at_fault_;
+      unknowable_ = !updated_before_fault_ || deliveries_ == deliveries_at_fault_;
     }
     renew();
     session_->deserialize(state);
@@ -247,8 +247,8 @@ class Loop {
   std::deque<std::vector<std::int64_t>> queue_;
   std::map<std::int64_t, float> given_;
   std::int64_t batches_ = 0;
-  std::int64_t hand_outs_ = 0;
-  std::int64_t hand_outs_at_fault_ = -1;
+  std::int64_t deliveries_ = 0;
+  std::int64_t deliveries_at_fault_ = -1;
   std::int64_t hurt_epoch_ = -1;
   bool updated_ = false;
   bool updated_before_fault_ = false;

@@ -104,7 +104,7 @@ TEST_CASE("soundness: an epoch that is left behind a load enters as if never sto
   const auto scores = [&](bool stop) {
     auto run = std::make_unique<Run>(64);
     run->iterate(ahead);
-    // A batch is lost behind the last hand-out, or the loop ends with batches in hand.
+    // A batch is lost behind the last delivery, or the loop ends with batches in hand.
     if (loses) {
       run->iterate(ahead, /*lost=*/ahead == 0 ? 8 : 6);
     } else {
@@ -167,7 +167,7 @@ TEST_CASE("set_epoch behind a load goes on in the midst, also when it is saved a
   REQUIRE(run.session().next(kBatch).begin == 32);
 }
 
-TEST_CASE("stage keeps what it was handed, whoever holds the array", "[session][lent_arrays]") {
+TEST_CASE("stage keeps what it was given, whoever holds the array", "[session][lent_arrays]") {
   Run run(64);
   Session& session = run.session();
   session.begin();
@@ -235,10 +235,10 @@ TEST_CASE("rows resumed near the end: the short batch that the loader drops is k
         if (declared) config.drop_last = true;
         auto session = std::make_unique<Session>(42, config, 1);
         session->begin();
-        std::int64_t handed = 0;
+        std::int64_t delivered = 0;
         for (int step = 1; step <= stop; ++step) {
-          while (handed < 42 && handed < (step + ahead) * kBatch) {
-            handed += session->next_rows(std::min<std::int64_t>(kBatch, 42 - handed)).count;
+          while (delivered < 42 && delivered < (step + ahead) * kBatch) {
+            delivered += session->next_rows(std::min<std::int64_t>(kBatch, 42 - delivered)).count;
           }
           session->observe(std::vector<float>(kBatch, 1.0f).data(), kBatch);
         }

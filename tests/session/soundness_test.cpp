@@ -51,10 +51,10 @@ const std::optional<bool> kSilent = std::nullopt;
 std::vector<Case> cases() {
   return {
       // Rule 15: the end of an epoch.
-      {"nothing was handed out", 30, "", Over::kOpen, 0},
+      {"nothing was delivered", 30, "", Over::kOpen, 0},
       {"all came back", 30, "b10 u10 b10 u10 b10 u10", Over::kWhole, 30},
       {"all came back, with a short last batch", 25, "b10 u10 b10 u10 b10:5 u5", Over::kWhole, 25},
-      {"handed out to the end and not observed", 20, "b10 b10", Over::kOpen, 0},
+      {"delivered to the end and not observed", 20, "b10 b10", Over::kOpen, 0},
       {"an empty plan is over when it has begun", 0, "again", Over::kWhole, 0},
       {"one batch is the whole plan", 10, "b10 u10", Over::kWhole, 10},
       {"by ids all was met", 20, "b10 b10 i20", Over::kWhole, 20},
@@ -108,7 +108,7 @@ std::vector<Case> cases() {
        kKeeps},
 
       // Check a: lag.
-      {"a batch was lost: the next hand-out notices", 40, "b10 u10 b10 b10! u10", Over::kOpen, 20},
+      {"a batch was lost: the next delivery notices", 40, "b10 u10 b10 b10! u10", Over::kOpen, 20},
       {"the same at the last batch: nothing notices, nothing wrong enters",
        30,
        "b10 u10 b10 u10 b10",
@@ -120,7 +120,7 @@ std::vector<Case> cases() {
        Over::kWhole,
        50},
       {"two ahead, one more is too many", 60, "b10 b10 b10 u10 b10 b10!", Over::kOpen, 0},
-      {"asking again behind the end is no hand-out", 20, "b10 b10 u10 again u10", Over::kWhole, 20},
+      {"asking again behind the end is no delivery", 20, "b10 b10 u10 again u10", Over::kWhole, 20},
       {"a prefetcher that runs further ahead later, undeclared",
        60,
        "b10 u10 b10 b10!",
@@ -210,7 +210,7 @@ std::vector<Case> cases() {
        true},
       {"rows one by one", 6, "r1 r1 r1 u3 r1 r1 r1 u3", Over::kWhole, 6},
 
-      // Check d: a loop that broke off. Verified is what was observed up to the last hand-out.
+      // Check d: a loop that broke off. Verified is what was observed up to the last delivery.
       {"broken off, never ahead: all is verified", 50, "b10 u10 b10 u10", Over::kOpen, 20},
       {"broken off with a batch in hand", 50, "b10 u10 b10 u10 b10", Over::kOpen, 20},
       {"one ahead, and two updates on one batch: nothing is out, and nothing is known",
@@ -314,7 +314,7 @@ class Epoch {
       const bool refused = word.back() == '!';
       if (refused) word.pop_back();
       if (word == "again") {
-        delivery_.hand_out(facts_, 10, 0);
+        delivery_.deliver(facts_, 10, 0);
         continue;
       }
       const char kind = word[0];
@@ -322,15 +322,15 @@ class Epoch {
       const std::size_t colon = word.find(':');
       if (kind == 'b') {
         const std::int64_t got = colon == std::string::npos ? count : std::atoll(&word[colon + 1]);
-        REQUIRE(facts_.handed + got <= facts_.kept);
-        REQUIRE(lost_before_hand_out(facts_) == refused);
+        REQUIRE(facts_.delivered + got <= facts_.kept);
+        REQUIRE(lost_before_delivery(facts_) == refused);
         if (refused) continue;
         delivery_.reserve();
-        delivery_.hand_out(facts_, count, got);
+        delivery_.deliver(facts_, count, got);
       } else if (kind == 'r') {
         const bool begins = facts_.batch > 0 && delivery_.pulled() == 0;
-        REQUIRE((begins && lost_before_hand_out(facts_)) == refused);
-        if (!refused) delivery_.hand_out_rows(facts_, count);
+        REQUIRE((begins && lost_before_delivery(facts_)) == refused);
+        if (!refused) delivery_.deliver_rows(facts_, count);
       } else if (kind == 'u') {
         std::string reason;
         if (refused) words >> reason;
@@ -357,7 +357,7 @@ class Epoch {
     switch (fault) {
       case UpdateFault::kNone:
         return "";
-      case UpdateFault::kNotHandedOut:
+      case UpdateFault::kNotDelivered:
         return "out";
       case UpdateFault::kBeyondBatch:
         return "batch";
@@ -433,7 +433,7 @@ TEST_CASE("soundness: a load remembers a lag that nothing has proven", "[session
       const std::int64_t count = std::atoll(word.c_str() + 1);
       delivery.reserve();
       if (word[0] == 'b') {
-        delivery.hand_out(facts, count, count);
+        delivery.deliver(facts, count, count);
       } else {
         delivery.observed(facts, count);
       }
@@ -466,7 +466,7 @@ TEST_CASE("soundness: what is proven when it is saved", "[session][soundness]") 
     epoch.live(story);
     return proven_of(epoch.facts());
   };
-  REQUIRE(proven("b10 u10 b10 u10", -1) == 10);      // never ahead: up to the last hand-out
+  REQUIRE(proven("b10 u10 b10 u10", -1) == 10);      // never ahead: up to the last delivery
   REQUIRE(proven("b10 b10 u10 b10 u10", -1) == 0);   // one ahead, unproven
   REQUIRE(proven("b10 b10 u10 b10 u10", 10) == 10);  // one ahead, as in an earlier epoch
   REQUIRE(proven("b10 u10 b10 u10 b10 u10 b10 u10 b10 u10", -1) == 50);  // whole

@@ -1,4 +1,4 @@
-// What handing out samples costs: `Session::next`, the libtorch sampler, and torch's DataLoader
+// What delivering samples costs: `Session::next`, the libtorch sampler, and torch's DataLoader
 // around it, beside the same loader with torch's own RandomSampler.
 //
 // Counters: ns_per_index; bytes_per_sample read and written; times_memcpy the time against a copy
@@ -65,24 +65,21 @@ void silence(infobatch::Session& session) {
 /// One observed epoch, so that the next one is pruned as in a training.
 void observe_epoch(infobatch::Session& session) {
   session.begin();
-  const std::int64_t handed = session.next(kSize).count;
-  const torch::Tensor losses = torch::rand({handed}).log().neg();
-  session.observe(losses.const_data_ptr<float>(), handed);
+  const std::int64_t delivered = session.next(kSize).count;
+  const torch::Tensor losses = torch::rand({delivered}).log().neg();
+  session.observe(losses.const_data_ptr<float>(), delivered);
 }
 
-/// hand_out() delivers a batch and returns its size, 0 at the end of the epoch.
-template <typename Begin, typename HandOut>
-void measure(benchmark::State& state,
-             double bytes_per_sample,
-             Begin begin_epoch,
-             HandOut hand_out) {
+/// deliver() delivers a batch and returns its size, 0 at the end of the epoch.
+template <typename Begin, typename Deliver>
+void measure(benchmark::State& state, double bytes_per_sample, Begin begin_epoch, Deliver deliver) {
   std::vector<double> times;
   begin_epoch();
   for (auto _ : state) {
     begin_epoch();
     std::int64_t total = 0;
     const auto begin = Clock::now();
-    while (const std::int64_t count = hand_out()) total += count;
+    while (const std::int64_t count = deliver()) total += count;
     const double time = nanoseconds(begin, Clock::now());
     state.SetIterationTime(time * 1e-9);
     times.push_back(time / static_cast<double>(total));
@@ -185,8 +182,8 @@ void data_loader(benchmark::State& state) {
 
 }  // namespace
 
-BENCHMARK(session_next)->Name("hand_out/session/1024")->UseManualTime()->Iterations(50);
-BENCHMARK(sampler_next)->Name("hand_out/sampler/1024")->UseManualTime()->Iterations(50);
-BENCHMARK(data_loader)->Name("hand_out/data_loader/1024")->UseManualTime()->Iterations(50);
+BENCHMARK(session_next)->Name("delivery/session/1024")->UseManualTime()->Iterations(50);
+BENCHMARK(sampler_next)->Name("delivery/sampler/1024")->UseManualTime()->Iterations(50);
+BENCHMARK(data_loader)->Name("delivery/data_loader/1024")->UseManualTime()->Iterations(50);
 
 BENCHMARK_MAIN();
