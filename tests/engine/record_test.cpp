@@ -4,6 +4,8 @@
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -200,7 +202,7 @@ TEST_CASE("export: a line for each sample, read back to the bit", "[engine][reco
   run_epoch(
       session, 32, [](std::int64_t id) { return id == 7 ? std::nanf("") : simulated_loss(id, 0); });
   session.set_epoch(1);
-  const std::string path = std::tmpnam(nullptr);
+  const std::string path = "record_test_" + std::to_string(::getpid()) + ".csv";
   session.export_csv(path);
   std::istringstream lines(content_of(path));
   std::string line;

@@ -5,6 +5,8 @@
 #include <tests/support/catch2_shim.hpp>
 #include <tests/support/run.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -236,7 +238,7 @@ TEST_CASE("resize: figures and budget count the samples that the epochs had", "[
 
 TEST_CASE("resize: from a file", "[engine][resize]") {
   const Config config = ten_epochs();
-  const std::string path = std::tmpnam(nullptr);
+  const std::string path = "resize_test_" + std::to_string(::getpid());
   {
     Session session(1000, config, 1);
     run_epoch(session, 64);
