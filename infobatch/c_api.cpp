@@ -896,6 +896,29 @@ ib_status ib_session_set_ranks(ib_session* session, const ib_ranks* ranks) {
   });
 }
 
+ib_status ib_session_set_range(ib_session* session,
+                               const ib_id_range* range,
+                               ib_gather gather,
+                               void* user_data) {
+  return guarded(__func__, [&] {
+    require(session, "ib_session_set_range", "session");
+    const size_t least = offsetof(ib_id_range, ranks) + sizeof(int32_t);
+    checked_size("ib_session_set_range", "range", range, least);
+    const ib_id_range given = taken("ib_session_set_range", "range", *range, ib_id_range{});
+    infobatch::Gather gathers;
+    if (gather != nullptr) {
+      gathers = [=](const void* own, std::size_t bytes, void* all) {
+        const int32_t code = gather(own, bytes, all, user_data);
+        if (code != 0) {
+          throw infobatch::StateError(message("set_range: gather must return 0, got ", code));
+        }
+      };
+    }
+    session->session.set_range({given.first, given.total, given.rank, given.ranks},
+                               std::move(gathers));
+  });
+}
+
 ib_status ib_session_report_to_share(ib_session* session, int64_t target, ib_rank_report* report) {
   return guarded(__func__, [&] {
     require(session, "ib_session_report_to_share", "session");

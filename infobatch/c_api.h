@@ -188,6 +188,20 @@ typedef struct ib_ranks {
   int32_t padding; /**< an ib_padding */
 } ib_ranks;
 
+/** A session's part of a table that is larger than one session may hold. Sample i of the session is
+ *  sample first + i of the table. */
+typedef struct ib_id_range {
+  size_t struct_size;
+  int64_t first; /**< a multiple of 2048 */
+  int64_t total; /**< samples of the whole table, at most 2^53 */
+  int32_t rank;  /**< of the session that holds this part, in the order of the ranges */
+  int32_t ranks; /**< at least 1 */
+} ib_id_range;
+
+/** Gathers the bytes of all ranks: `all` [ranks * bytes] receives them in the order of the ranks.
+ *  @return 0; anything else fails the call that asked for it, which has then changed nothing. */
+typedef int32_t (*ib_gather)(const void* own, size_t bytes, void* all, void* user_data);
+
 /** What a rank tells all others before losses are exchanged. It may be sent as the bytes it is;
  *  what its fields mean is in infobatch/session.hpp, RankReport. */
 typedef struct ib_rank_report {
@@ -507,18 +521,22 @@ INFOBATCH_API ib_status ib_session_stage(ib_session* session,
  *
  * Each rank has a session of its own, all with the same options, and all make the same plan. Row j
  * of a share is position j * size + rank of the plan; everything that delivers, observes or lends
- * speaks of the share. Nothing is exchanged in a step. Between epochs, with `exchange` and `gather`
- * those of the program (MPI, NCCL, files):
- *
- *     ib_session_report_to_share(session, -1, &own);              // or the epoch of set_epoch
- *     exchange(&own, reports);                                    // the reports of all ranks
- *     ib_session_agree(session, reports, ranks);                  // fails on all, where they
- * differ if (ib_rank_reports_must_share(reports, ranks)) { ib_session_losses_to_share(session,
- * &bits, &count); gather(bits, count, all);                                 // IB_GLOBAL: the
- * largest of each ib_session_take_losses(session, all, count, reports, ranks);
- *     }
- *     ib_session_begin(session);                                  // or ib_session_set_epoch
+ * speaks of the share. Nothing is exchanged in a step. Between epochs, with `exchange`, `gather`
+ * and `largest` those of the program (MPI, NCCL, files):
  */
+/* clang-format off */
+/*
+ *     ib_session_report_to_share(session, -1, &own);       // or the epoch of set_epoch
+ *     exchange(&own, reports);                             // the reports of all ranks
+ *     ib_session_agree(session, reports, ranks);           // fails on all ranks, where they differ
+ *     if (ib_rank_reports_must_share(reports, ranks)) {
+ *       ib_session_losses_to_share(session, &bits, &count);
+ *       gather(bits, count, all);                          // IB_GLOBAL: largest(bits, count, all)
+ *       ib_session_take_losses(session, all, count, reports, ranks);
+ *     }
+ *     ib_session_begin(session);                           // or ib_session_set_epoch
+ */
+/* clang-format on */
 
 /** This session is one rank of several from now on; before its first epoch begins. Set struct_size
  *  first. Plans do not depend on it, but for whole_batches, which counts one rank's samples. */
@@ -574,6 +592,16 @@ INFOBATCH_API ib_status ib_session_save_parts(ib_session* session,
                                               const char* const* parts,
                                               const size_t* sizes,
                                               size_t count);
+
+/** This session holds one range of a larger table from now on: threshold, keep decisions and
+ * weights are those of the whole table, order and figures those of the range. Whatever plans an
+ * epoch is then a call of all ranks together, and `gather` must not call the session. What it needs
+ * and refuses: infobatch/session.hpp, Session::set_range. Set struct_size first.
+ *  @return IB_STATE_ERROR where the ranges are not one table of one run, or an epoch has begun. */
+INFOBATCH_API ib_status ib_session_set_range(ib_session* session,
+                                             const ib_id_range* range,
+                                             ib_gather gather,
+                                             void* user_data);
 
 /** Fraction of the run that is done, [0, 1]. */
 INFOBATCH_API ib_status ib_session_progress(const ib_session* session, double* progress);

@@ -1073,6 +1073,98 @@ static void test_ranks(void) {
   for (r = 0; r < 2; ++r) ib_session_destroy(sessions[r]);
 }
 
+static int32_t gather_alone(const void* own, size_t bytes, void* all, void* code) {
+  memcpy(all, own, bytes);
+  return *(const int32_t*)code;
+}
+
+/* A table in one range is a session; a gather that fails leaves it as it was. */
+static void test_range(void) {
+  enum { N = 5000 };
+  ib_session* whole = NULL;
+  ib_session* range = NULL;
+  ib_session* both[2];
+  ib_id_range all;
+  ib_config config;
+  const int64_t* ids[2];
+  int64_t kept[2];
+  const char* bytes = NULL;
+  char* before = NULL;
+  size_t size = 0;
+  size_t size_after = 0;
+  int32_t code = 0;
+  int s;
+  ib_config_init(&config, sizeof config);
+  config.epochs = 8;
+  config.keep = "exact";
+  EXPECT_OK(ib_session_create(N, &config, 1, &whole));
+  EXPECT_OK(ib_session_create(N, &config, 1, &range));
+  memset(&all, 0, sizeof all);
+  all.struct_size = sizeof all;
+  all.total = N;
+  all.ranks = 1;
+  EXPECT_ERROR(ib_session_set_range(NULL, &all, gather_alone, &code),
+               IB_INVALID_ARGUMENT,
+               "ib_session_set_range: session must not be NULL");
+  EXPECT_ERROR(ib_session_set_range(range, NULL, gather_alone, &code),
+               IB_INVALID_ARGUMENT,
+               "range must not be NULL");
+  EXPECT_ERROR(ib_session_set_range(range, &all, NULL, NULL),
+               IB_INVALID_ARGUMENT,
+               "gather must be a function");
+  all.first = 7;
+  EXPECT_ERROR(ib_session_set_range(range, &all, gather_alone, &code),
+               IB_INVALID_ARGUMENT,
+               "multiple of 2048, got 7");
+  all.first = 0;
+  all.struct_size = 8;
+  EXPECT_ERROR(
+      ib_session_set_range(range, &all, gather_alone, &code), IB_INVALID_ARGUMENT, "struct_size");
+  all.struct_size = sizeof all;
+  code = 3;
+  EXPECT_ERROR(ib_session_set_range(range, &all, gather_alone, &code),
+               IB_STATE_ERROR,
+               "ib_session_set_range: gather must return 0, got 3");
+  code = 0;
+  EXPECT_OK(ib_session_set_range(range, &all, gather_alone, &code));
+  both[0] = whole;
+  both[1] = range;
+  for (s = 0; s < 2; ++s) {
+    ib_slice slice;
+    for (;;) {
+      float losses[100];
+      int64_t i;
+      EXPECT_OK(ib_session_next(both[s], 100, &slice));
+      if (slice.count == 0) break;
+      for (i = 0; i < slice.count; ++i) losses[i] = (float)(slice.ids[i] % 97);
+      EXPECT_OK(ib_session_observe(both[s], losses, slice.count, NULL));
+    }
+  }
+  EXPECT_OK(ib_session_serialize(range, &bytes, &size));
+  before = malloc(size);
+  EXPECT(before != NULL);
+  if (before != NULL) memcpy(before, bytes, size);
+  code = 7;
+  EXPECT_ERROR(ib_session_begin(range), IB_STATE_ERROR, "gather must return 0, got 7");
+  EXPECT_OK(ib_session_serialize(range, &bytes, &size_after));
+  EXPECT(before != NULL && size_after == size && memcmp(bytes, before, size) == 0);
+  free(before);
+  code = 0;
+  for (s = 0; s < 2; ++s) {
+    ib_epoch_arrays arrays;
+    memset(&arrays, 0, sizeof arrays);
+    arrays.struct_size = sizeof arrays;
+    EXPECT_OK(ib_session_begin(both[s]));
+    EXPECT_OK(ib_session_epoch_arrays(both[s], &arrays));
+    ids[s] = arrays.ids;
+    kept[s] = arrays.size;
+  }
+  EXPECT(kept[0] == kept[1] && kept[0] < N && kept[0] > 0);
+  EXPECT(memcmp(ids[0], ids[1], sizeof(int64_t) * (size_t)kept[0]) == 0);
+  ib_session_destroy(whole);
+  ib_session_destroy(range);
+}
+
 static void test_backends(void) {
   ib_session* session = NULL;
   const char* name = "unset";
@@ -1116,6 +1208,7 @@ int main(void) {
   test_load_report();
   test_growing_structs();
   test_ranks();
+  test_range();
   test_backends();
   if (failures == 0) printf("C interface: all tests passed\n");
   return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

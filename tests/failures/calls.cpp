@@ -1,6 +1,7 @@
 #include <tests/failures/calls.hpp>
 
 #include <algorithm>
+#include <cstring>
 
 namespace infobatch::testing {
 namespace {
@@ -97,6 +98,19 @@ const std::vector<Call>& session_calls() {
        [](World& w) {
          const ib_status status = ib_session_set_warning_handler(w.session, nullptr, nullptr);
          return status == IB_OK ? ib_session_hold_warnings(w.session) : status;
+       }},
+      {"ib_session_set_range",
+       "the whole table",
+       [](World& w) {
+         const ib_id_range range = {sizeof range, 0, w.situation.size, 0, 1};
+         return ib_session_set_range(
+             w.session,
+             &range,
+             [](const void* own, std::size_t bytes, void* gathered, void*) {
+               std::memcpy(gathered, own, bytes);
+               return std::int32_t{0};
+             },
+             nullptr);
        }},
       {"ib_session_hold_warnings",
        "",

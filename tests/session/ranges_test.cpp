@@ -1,3 +1,4 @@
+#include <infobatch/c_api.h>
 #include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/session.hpp>
@@ -11,6 +12,7 @@
 #include <exception>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -264,6 +266,62 @@ TEST_CASE("ranges: a rank that is lost fails the call, and the session is as bef
   REQUIRE(session.serialize() == before);
   lost = false;
   REQUIRE_NOTHROW(session.set_epoch(1));
+}
+
+TEST_CASE("ranges: through the C interface", "[session][ranges]") {
+  // Two ranks in C make the plans of two in C++.
+  const std::vector<IdRange> ranges = ranges_of(9000, 2);
+  const Config config = config_for("infobatch", "exact");
+  Meeting meeting(2);
+  std::vector<PlanCopy> expected(2);
+  on_ranks(2, meeting, [&](int rank) {
+    Session session(size_of(ranges, rank), config, 1);
+    session.set_range(ranges[std::size_t(rank)], meeting.of(rank));
+    run_epoch(session, 100);
+    expected[std::size_t(rank)] = copy_of(session.plan());
+  });
+  on_ranks(2, meeting, [&](int rank) {
+    const auto check = [](ib_status status) {
+      if (status != IB_OK) throw std::runtime_error(ib_last_error());
+    };
+    ib_config options;
+    ib_config_init(&options, sizeof options);
+    const std::string params = config.to_json();
+    options.params_json = params.c_str();
+    ib_session* session = nullptr;
+    check(ib_session_create(size_of(ranges, rank), &options, 1, &session));
+    const std::unique_ptr<ib_session, void (*)(ib_session*)> owner(session, ib_session_destroy);
+    const IdRange& range = ranges[std::size_t(rank)];
+    const ib_id_range given = {sizeof given, range.first, range.total, range.rank, range.ranks};
+    Gather gather = meeting.of(rank);
+    check(ib_session_set_range(
+        session,
+        &given,
+        [](const void* own, std::size_t bytes, void* all, void* function) {
+          (*static_cast<Gather*>(function))(own, bytes, all);
+          return std::int32_t{0};
+        },
+        &gather));
+    for (;;) {
+      ib_slice slice;
+      check(ib_session_next(session, 100, &slice));
+      if (slice.count == 0) break;
+      std::vector<float> losses;
+      for (std::int64_t i = 0; i < slice.count; ++i) {
+        losses.push_back(simulated_loss(slice.ids[i], 0));
+      }
+      check(ib_session_observe(session, losses.data(), slice.count, nullptr));
+    }
+    ib_plan* plan = nullptr;
+    check(ib_session_plan(session, &plan));
+    const std::unique_ptr<ib_plan, void (*)(ib_plan*)> plan_owner(plan, ib_plan_release);
+    const std::vector<std::int64_t>& ids = expected[std::size_t(rank)].ids;
+    ib_slice view;
+    check(ib_plan_view(plan, &view));
+    if (view.count != std::int64_t(ids.size()) || !std::equal(ids.begin(), ids.end(), view.ids)) {
+      throw std::logic_error("another plan");
+    }
+  });
 }
 
 TEST_CASE("ranges: what is none, or does not fit the others, is refused", "[session][ranges]") {
