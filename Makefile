@@ -15,7 +15,7 @@ help:
 	@echo 'make test-wheels  try them: Python 3.10 to 3.13, several torches; FULL=1: every pair and test (5 GB free)'
 	@echo 'make bench      set up, build, and run the benchmarks; results in build/bench/*.json'
 	@echo 'make fuzz       half a minute of random calls, states and configs each, with Clang'
-	@echo 'make gates      the engine under sanitizers and on aarch64; headers alone, exported symbols'
+	@echo 'make gates      the engine under sanitizers, clang-tidy and on aarch64; headers alone, exported symbols'
 	@echo 'make lint       check format, layers, spelling'
 	@echo 'make format     format every C and C++ file'
 	@echo 'make clean      remove build/'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the engine has to pass beside its tests; each is a script of its own:
 #
-#   .ci/gates.sh [release|headers|exports|kernels|asan|tsan|tidy|arm ...]      default: all but tidy, in this order
+#   .ci/gates.sh [release|headers|exports|kernels|asan|tsan|tidy|arm ...]      default: all of them, in this order
 #
 # release: its tests with -O3 -DNDEBUG, warnings errors (.ci/engine.sh release); headers: each one that is
 # installed compiles alone (.ci/headers.sh); exports: the library's symbols are those listed
@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 gates=("$@")
-((${#gates[@]})) || gates=(release headers exports kernels asan tsan arm)
+((${#gates[@]})) || gates=(release headers exports kernels asan tsan tidy arm)
 
 run() {
   case $1 in

@@ -27,7 +27,7 @@ std::string load_backend(const std::string& library) {
 #if defined(INFOBATCH_HAS_DLOPEN)
   void* const handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
-    const char* const error = dlerror();
+    const char* const error = dlerror();  // NOLINT(concurrency-mt-unsafe): one text a thread
     refuse(library, error != nullptr ? error : "it cannot be loaded");
   }
   const auto backend_of = reinterpret_cast<BackendOf>(dlsym(handle, kBackendOf));

@@ -70,7 +70,7 @@ std::vector<std::string> check_ranges(const Config& config, std::vector<std::str
   for (const auto& [name, value] : config.params) {
     const Option* const option = find_option(name);
     if (option == nullptr || detail::field_of(name) != nullptr) {
-      found.push_back("params: no policy has a parameter " + detail::quoted(name));
+      found.push_back("params: no policy has a parameter " + detail::in_quotes(name));
     }
   }
   return broken;
@@ -148,7 +148,7 @@ void check_whole_batches(const Config& config, std::vector<std::string>& found) 
     found.push_back(
         message("whole_batches needs keep = exact, which counts the samples it keeps, "
                 "got keep = ",
-                detail::quoted(config.keep)));
+                detail::in_quotes(config.keep)));
   }
   const Policy* policy = find_policy(config.policy);
   if (policy != nullptr && !policy->card.draws) {
@@ -170,10 +170,10 @@ std::vector<std::string> Config::problems() const {
     found.push_back(message("policy must be one of ",
                             detail::join(policy_names(), ", "),
                             "; got ",
-                            detail::quoted(policy)));
+                            detail::in_quotes(policy)));
   }
   if (keep != "bernoulli" && keep != "exact") {
-    found.push_back(message("keep must be bernoulli or exact, got ", detail::quoted(keep)));
+    found.push_back(message("keep must be bernoulli or exact, got ", detail::in_quotes(keep)));
   }
   const std::size_t before = found.size();
   check_quantiles(*this, found);
@@ -194,10 +194,10 @@ double Config::number(const Option& parameter) const {
 }
 
 bool Config::operator==(const Config& other) const {
-  for (const Option* option : all_options()) {
-    if (option_json(*this, *option) != option_json(other, *option)) return false;
-  }
-  return true;
+  const auto& options = all_options();
+  return std::all_of(options.begin(), options.end(), [&](const Option* option) {
+    return option_json(*this, *option) == option_json(other, *option);
+  });
 }
 
 }  // namespace infobatch

@@ -96,7 +96,7 @@ void tell(const std::vector<std::string>& keys,
           const Named& named,
           const char* others,
           std::vector<std::string>& found) {
-  for (const std::string& key : keys) found.push_back(named(detail::quoted(key)));
+  for (const std::string& key : keys) found.push_back(named(detail::in_quotes(key)));
   if (more > 0) found.push_back(message("and ", more, " more ", others));
 }
 
@@ -116,10 +116,13 @@ class OptionReader {
           ++more_;
         }
       } else if (!set_.insert(option).second) {
-        found_.push_back(message("key ", detail::quoted(member.key), " stands there twice"));
+        found_.push_back(message("key ", detail::in_quotes(member.key), " stands there twice"));
       } else if (!assign(config_, *option, member.value)) {
-        found_.push_back(message(
-            option->name, " must be ", kind_of(*option), ", got ", detail::quoted(member.value)));
+        found_.push_back(message(option->name,
+                                 " must be ",
+                                 kind_of(*option),
+                                 ", got ",
+                                 detail::in_quotes(member.value)));
       }
     }
   }
@@ -132,7 +135,7 @@ class OptionReader {
       if (params->is_object()) {
         read(*params);
       } else {
-        found_.push_back(message("params must be an object, got ", detail::quoted(*params)));
+        found_.push_back(message("params must be an object, got ", detail::in_quotes(*params)));
       }
     }
     tell(
@@ -228,12 +231,12 @@ Config& Config::set(const std::string& name, const OptionValue& value) {
     throw InvalidArgument(message("Config::set: an option must be one of ",
                                   detail::join(names, ", "),
                                   "; got ",
-                                  detail::quoted(name)));
+                                  detail::in_quotes(name)));
   }
   const JsonValue json = detail::parse_json(value.json(), kDeepest);
   if (!assign(*this, *option, json)) {
     throw InvalidArgument(message(
-        "Config::set: ", name, " must be ", kind_of(*option), ", got ", detail::quoted(json)));
+        "Config::set: ", name, " must be ", kind_of(*option), ", got ", detail::in_quotes(json)));
   }
   return *this;
 }

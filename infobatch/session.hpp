@@ -399,9 +399,8 @@ class INFOBATCH_API Session {
   /// samples as chance leaves them: how a loop of equal numbers of steps comes about is the
   /// caller's.
   ///
-  /// @throws InvalidArgument  a range that is none; a policy that needs ranks of scores;
-  /// target_saved,
-  ///                          whole_batches, sampling weights, set_ranks; another backend.
+  /// @throws InvalidArgument  a range that is none; a policy that needs ranks of scores; another
+  ///                          backend; target_saved, whole_batches, sampling weights, set_ranks.
   /// @throws StateError  the ranges are not one table of one run; an epoch has begun.
   void set_range(const IdRange& range, Gather gather);
 

@@ -14,9 +14,9 @@ namespace {
 
 // What crosses the table has the same layout for every compiler of the platform.
 template <typename... Types>
-constexpr bool are_plain = (... && (std::is_standard_layout_v<Types> &&
+constexpr bool kArePlain = (... && (std::is_standard_layout_v<Types> &&
                                     std::is_trivially_copyable_v<Types>));
-static_assert(are_plain<BackendError,
+static_assert(kArePlain<BackendError,
                         ScoreSum,
                         Classifier,
                         DrawTask,

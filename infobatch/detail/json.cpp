@@ -188,7 +188,7 @@ class Builder {
     if (once.empty()) return true;
     std::sort(once.begin(), once.end());
     if (repeated_ == nullptr) {
-      problem_ = message("key ", quoted(members[once.front()].key), " stands there twice");
+      problem_ = message("key ", in_quotes(members[once.front()].key), " stands there twice");
       return false;
     }
     if (open_.empty()) {
@@ -366,12 +366,12 @@ const char* kind_name(const JsonValue& value) {
   return "number";
 }
 
-std::string quoted(const JsonValue& value) {
+std::string in_quotes(const JsonValue& value) {
   if (value.is_array() || value.is_object()) return std::string("an ") + kind_name(value);
-  return value.kind == Kind::kString ? quoted(value.text) : to_text(value);
+  return value.kind == Kind::kString ? in_quotes(value.text) : to_text(value);
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   const std::string_view begin = text.substr(0, kLongestShown + 4);  // with one character to spare
   return cut(JsonWriter().value(begin).take(), begin.size() < text.size());
 }

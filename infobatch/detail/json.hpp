@@ -104,10 +104,10 @@ const char* kind_name(const JsonValue& value);
 
 /// The value for a message: arrays and objects by their kind, as they may be of any size ("an
 /// array"), others as JSON of at most 80 characters.
-std::string quoted(const JsonValue& value);
+std::string in_quotes(const JsonValue& value);
 
 /// The text for a message: as a JSON string of at most 80 characters.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 /// Writes JSON without white space. Calls follow the text, from left to right:
 /// `JsonWriter().begin_object().key("a").value(1).end_object().take()` is {"a":1}.

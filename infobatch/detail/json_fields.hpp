@@ -24,14 +24,14 @@ template <typename T>
 T get(const JsonValue& object, const char* key) {
   const JsonValue& value = get_value(object, key);
   std::optional<T> content = value.as<T>();
-  if (!content) throw JsonError(message(key, " = ", quoted(value)));
+  if (!content) throw JsonError(message(key, " = ", in_quotes(value)));
   return *std::move(content);
 }
 
 /// A member that is an object.
 inline const JsonValue& get_object(const JsonValue& object, const char* key) {
   const JsonValue& value = get_value(object, key);
-  if (!value.is_object()) throw JsonError(message(key, " = ", quoted(value)));
+  if (!value.is_object()) throw JsonError(message(key, " = ", in_quotes(value)));
   return value;
 }
 

@@ -183,7 +183,7 @@ void scatter_of(const Level& level,
                 const std::uint32_t* items,
                 std::int64_t size,
                 std::uint32_t* next,
-                std::uint32_t* out) {
+                std::uint32_t* out) {  // NOLINT(readability-non-const-parameter): written
   Draws<Draw> draws(level);
   for (std::int64_t done = 0; done < size; done += kDrawChunk) {
     const std::int64_t count = std::min(kDrawChunk, size - done);

@@ -413,6 +413,7 @@ void Session::Impl::commit_look() noexcept {
 }
 
 /// The record of an epoch that counts: what its plan had.
+// NOLINTNEXTLINE(readability-make-member-function-const): the columns are the session's
 void Session::Impl::note_kept(const Epoch& left) noexcept {
   const auto record = columns.record();
   if (record.size == 0) return;

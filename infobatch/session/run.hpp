@@ -72,6 +72,9 @@ class Session::Impl {
   RankReport report_to_share(std::int64_t target);
   void agree(const RankReport* reports, std::int64_t count) const;
   RankLosses losses_to_share();
+  Buffer<float> losses_of_ranks(const std::int32_t* bits,
+                                std::int64_t count,
+                                std::int64_t ranks) const;
   void take_losses(const std::int32_t* bits,
                    std::int64_t count,
                    const RankReport* reports,
@@ -202,8 +205,15 @@ class Session::Impl {
 
   // run_state.cpp
   std::string write(bool part, bool with_scores) const;
+  detail::StateFigures figures_of(const Epoch& run, bool part) const;
+  std::vector<std::int64_t> positions_of(const Epoch& run) const;
   void add_kept_columns(std::vector<detail::StateTensor>& tensors) const;
   LoadReport compare(const detail::StateContent& content, const Resize* resize) const;
+  void plan_loaded(Epoch& run,
+                   const detail::StateContent& content,
+                   const float* scores,
+                   const float* const* policy_columns) const;
+  void restore_facts(Epoch& run, const detail::StateContent& content) const;
   void deal_rest(Epoch& run, const detail::StateContent& content) const;
   void stage_history(Epoch& run, const detail::StateContent& content) const;
 

@@ -85,7 +85,7 @@ void Session::Impl::set_range(const IdRange& range, Gather gather) {
   if (weights_) refuse("sampling_weight must not be set, its mean is that of one range");
   if (distributed()) refuse("ranks must not be set: each range has a session that is one process");
   if (made_for_ != nullptr && made_for_ != &detail::cpu_backend()) {
-    refuse(message("backend must be \"cpu\", got \"", made_for_->name, "\""));
+    refuse(message(R"(backend must be "cpu", got ")", made_for_->name, "\""));
   }
   if (reported().entered || reported().number > 0 || totals_.epochs > 0) {
     throw StateError("set_range: it must be called before the first epoch begins, got a later one");
@@ -249,6 +249,32 @@ RankLosses Session::Impl::losses_to_share() {
   return {shared_.data(), facts.kept};
 }
 
+/// The losses of all ranks by position of the plan.
+Buffer<float> Session::Impl::losses_of_ranks(const std::int32_t* bits,
+                                             std::int64_t count,
+                                             std::int64_t ranks) const {
+  Buffer<float> losses(kept_of(running_));
+  std::fill(losses.begin(), losses.end(), unseen());
+  const auto kept_loss = [](float loss) { return is_unseen(loss) ? loss : score_of_loss(loss); };
+  if (!sharded()) {
+    for (std::int64_t p = 0; p < count; ++p) {
+      losses[p] = kept_loss(detail::loss_of_ordered(bits[p]));
+    }
+    return losses;
+  }
+  const detail::Share& share = running_.share;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    const std::int32_t* const theirs = bits + rank * count;
+    for (std::int64_t row = 0; row < count; ++row) {
+      const std::int64_t place = share.deal.place(rank, row);
+      if (place < 0) continue;
+      losses[share.position(place)] =
+          kept_loss(bits_float(static_cast<std::uint32_t>(theirs[row])));
+    }
+  }
+  return losses;
+}
+
 void Session::Impl::take_losses(const std::int32_t* bits,
                                 std::int64_t count,
                                 const RankReport* reports,
@@ -272,25 +298,7 @@ void Session::Impl::take_losses(const std::int32_t* bits,
                                   bits == nullptr ? 0 : count));
   }
   detail::TakenLosses taken;
-  taken.losses = Buffer<float>(kept_of(running_));
-  std::fill(taken.losses.begin(), taken.losses.end(), unseen());
-  const auto kept_loss = [](float loss) { return is_unseen(loss) ? loss : score_of_loss(loss); };
-  if (sharded()) {
-    const detail::Share& share = running_.share;
-    for (std::int64_t rank = 0; rank < ranks; ++rank) {
-      const std::int32_t* const theirs = bits + rank * count;
-      for (std::int64_t row = 0; row < count; ++row) {
-        const std::int64_t place = share.deal.place(rank, row);
-        if (place < 0) continue;
-        taken.losses[share.position(place)] =
-            kept_loss(bits_float(static_cast<std::uint32_t>(theirs[row])));
-      }
-    }
-  } else {
-    for (std::int64_t p = 0; p < count; ++p) {
-      taken.losses[p] = kept_loss(detail::loss_of_ordered(bits[p]));
-    }
-  }
+  taken.losses = losses_of_ranks(bits, count, ranks);
   for (std::int64_t rank = 0; rank < ranks; ++rank) {
     taken.observed += reports[rank].observed;
     taken.dropped += reports[rank].observed - reports[rank].entering;

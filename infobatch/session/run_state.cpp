@@ -55,6 +55,70 @@ bool same_values(const detail::StateColumn& saved,
   return true;
 }
 
+/// Lent losses are as the caller wrote them.
+void put_scores_of_losses(char* losses, std::int64_t count) {
+  for (std::int64_t p = 0; p < count; ++p) {
+    float loss;
+    std::memcpy(&loss, losses + static_cast<std::size_t>(p) * sizeof loss, sizeof loss);
+    if (!is_unseen(loss)) put(losses, p, score_of_loss(loss));
+  }
+}
+
+/// What a fold has changed, put back into copies of the arrays.
+struct BeforeFold {
+  detail::Trusted folded;
+  detail::FoldArrays arrays;
+  detail::FoldRule rule;
+
+  template <typename Visit>
+  void each(const Visit& visit) const {
+    for (std::int64_t p = 0; p < folded.end; ++p) {
+      if (p < folded.gap_begin || p >= folded.gap_end) visit(p);
+    }
+  }
+  void put_scores(char* copy) const {
+    each([&](std::int64_t p) {
+      if (rule.needs_memory() || !is_unseen(arrays.losses[p])) {
+        put(copy, arrays.ids[p], overwritten_score(rule, arrays, p));
+      }
+    });
+  }
+  void put_values(char* copy, int column) const {
+    each([&](std::int64_t p) { put(copy, arrays.ids[p], overwritten_value(arrays, column, p)); });
+  }
+  void put_losses(char* copy) const {
+    each([&](std::int64_t p) { put(copy, p, folded_loss(rule, arrays, p)); });
+  }
+};
+
+/// The columns of a state, beside those of the session.
+struct SavedColumns {
+  Buffer<float> scores;
+  std::deque<Buffer<float>> values;  // of the policy
+  std::vector<const float*> policy;  // the same, as a plan takes them
+};
+
+/// @throws StateError  columns that the policy does not keep
+SavedColumns copy_columns(const detail::StateContent& content,
+                          View<ColumnCard> cards,
+                          std::int64_t size) {
+  SavedColumns saved;
+  saved.scores = Buffer<float>(size);
+  if (size > 0) std::memcpy(saved.scores.data(), content.scores.data(), content.scores.size());
+  bool complete = content.policy.size() == static_cast<std::size_t>(cards.size);
+  for (const ColumnCard& card : cards) {
+    const detail::StateColumn* const column = find_column(content.policy, card.name);
+    Buffer<float>& values = saved.values.emplace_back(size);
+    saved.policy.push_back(values.data());
+    complete = complete && column != nullptr;
+    if (complete && size > 0) {
+      std::memcpy(values.data(), column->bytes.data(), column->bytes.size());
+    }
+  }
+  if (!complete) damaged("columns that its policy does not keep");
+  return saved;
+}
+
 }  // namespace
 
 std::string Session::Impl::serialize() const {
@@ -72,11 +136,9 @@ std::string Session::Impl::serialize_part(bool with_scores) const {
   return write(/*part=*/true, with_scores);
 }
 
-std::string Session::Impl::write(bool part, bool with_scores) const {
-  // Where the next epoch was looked at, the finished one is what there is to save.
-  const Epoch& run = reported();
+/// Everything about the running epoch but its losses.
+detail::StateFigures Session::Impl::figures_of(const Epoch& run, bool part) const {
   const detail::EpochFacts& facts = run.facts;
-  if (run.log.lent()) detail::wait_for(backend());
   detail::StateFigures figures;
   figures.size = size;
   figures.config = config;
@@ -99,67 +161,53 @@ std::string Session::Impl::write(bool part, bool with_scores) const {
     figures.observed = std::count_if(losses, losses + run.log.end(), seen);
   }
   figures.split = facts.split;
-  if (facts.by == ObservedBy::kOrder) {
-    const bool known = facts.rows && facts.part > 0;
-    figures.row_batch = known ? facts.part : facts.batch_before;
-  }
   figures.proven = proven_of(facts);
   figures.lag_batches = unproven_lag_batches(facts);
   if (facts.by == ObservedBy::kOrder) {
+    const bool known = facts.rows && facts.part > 0;
+    figures.row_batch = known ? facts.part : facts.batch_before;
     figures.sure = trusted_of(facts).end;
     figures.doubt_end = doubt_end_of(facts);
   }
   figures.non_finite = run.log.lent() ? 0 : run.log.non_finite();
   figures.lent = run.log.lent();
   figures.totals = reported_totals();
+  return figures;
+}
 
+/// The position of the plan that each row of this rank stands for; -1: padding.
+std::vector<std::int64_t> Session::Impl::positions_of(const Epoch& run) const {
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(run.facts.kept));
+  for (std::int64_t row = 0; row < run.facts.kept; ++row) {
+    const std::int64_t place = sharded() ? run.share.deal.place(ranks_.rank, row) : row;
+    positions[static_cast<std::size_t>(row)] = place < 0 ? -1 : run.share.position(place);
+  }
+  return positions;
+}
+
+std::string Session::Impl::write(bool part, bool with_scores) const {
+  // Where the next epoch was looked at, the finished one is what there is to save.
+  const Epoch& run = reported();
+  const detail::EpochFacts& facts = run.facts;
+  if (run.log.lent()) detail::wait_for(backend());
+  const detail::StateFigures figures = figures_of(run, part);
   // A look has folded losses into the scores: both are written as they were before.
-  const detail::Trusted folded = run.folded;
-  const bool has_folded = folded.count() > 0;
-  const detail::FoldArrays arrays = has_folded ? fold_arrays(run) : detail::FoldArrays{};
-  const detail::FoldRule rule = fold_rule(run);
-  const auto each_folded = [folded](const auto& visit) {
-    for (std::int64_t p = 0; p < folded.end; ++p) {
-      if (p < folded.gap_begin || p >= folded.gap_end) visit(p);
-    }
-  };
-  const auto scores_before = [&](char* copy) {
-    if (!has_folded) return;
-    each_folded([&](std::int64_t p) {
-      if (rule.needs_memory() || !is_unseen(arrays.losses[p])) {
-        put(copy, arrays.ids[p], overwritten_score(rule, arrays, p));
-      }
-    });
-  };
+  const bool has_folded = run.folded.count() > 0;
+  const BeforeFold before{
+      run.folded, has_folded ? fold_arrays(run) : detail::FoldArrays{}, fold_rule(run)};
   const auto raw_losses = [&](char* copy) {
-    if (has_folded && !run.taken.done) {  // what was taken lies elsewhere
-      each_folded([&](std::int64_t p) { put(copy, p, folded_loss(rule, arrays, p)); });
-    }
-    if (!run.log.lent()) return;
-    for (std::int64_t p = 0; p < run.log.end(); ++p) {  // lent losses are as the caller wrote them
-      float loss;
-      std::memcpy(&loss, copy + static_cast<std::size_t>(p) * sizeof loss, sizeof loss);
-      if (!is_unseen(loss)) put(copy, p, score_of_loss(loss));
-    }
-  };
-  const auto values_before = [&](char* copy, int column) {
-    if (!has_folded) return;
-    each_folded(
-        [&](std::int64_t p) { put(copy, arrays.ids[p], overwritten_value(arrays, column, p)); });
+    if (!run.taken.done) before.put_losses(copy);  // what was taken lies elsewhere
+    if (run.log.lent()) put_scores_of_losses(copy, run.log.end());
   };
   const std::int64_t staged = facts.by == ObservedBy::kNone ? 0 : run.log.end();
-  std::vector<detail::StateTensor> tensors;
   const std::int64_t scores = with_scores ? size : 0;
+  std::vector<detail::StateTensor> tensors;
   tensors.push_back({"scores", "F32", scores, bytes_of(columns.scores(), scores), {}});
-  if (with_scores) tensors.back().patch = scores_before;
+  if (with_scores) tensors.back().patch = [&](char* copy) { before.put_scores(copy); };
   tensors.push_back({"staged", "F32", staged, bytes_of(run.log.data(), staged), raw_losses});
   std::vector<std::int64_t> positions;
   if (part && facts.by == ObservedBy::kIds) {
-    positions.resize(static_cast<std::size_t>(facts.kept));
-    for (std::int64_t row = 0; row < facts.kept; ++row) {
-      const std::int64_t place = sharded() ? run.share.deal.place(ranks_.rank, row) : row;
-      positions[static_cast<std::size_t>(row)] = place < 0 ? -1 : run.share.position(place);
-    }
+    positions = positions_of(run);
     tensors.push_back({"positions", "I64", facts.kept, bytes_of(positions.data(), facts.kept), {}});
   }
   if (!with_scores) return write_state(figures, tensors);
@@ -168,7 +216,7 @@ std::string Session::Impl::write(bool part, bool with_scores) const {
                        "F32",
                        size,
                        bytes_of(columns.policy()[static_cast<std::size_t>(c)], size),
-                       [&values_before, c](char* copy) { values_before(copy, c); }});
+                       [&before, c](char* copy) { before.put_values(copy, c); }});
   }
   add_kept_columns(tensors);
   return write_state(figures, tensors);
@@ -188,6 +236,7 @@ void Session::Impl::add_kept_columns(std::vector<detail::StateTensor>& tensors) 
 std::string Session::Impl::join_parts(const std::vector<std::string_view>& parts) const {
   const detail::DefaultFloatEnvironment float_environment;
   std::vector<detail::StateContent> contents;
+  contents.reserve(parts.size());
   for (const std::string_view part : parts) contents.push_back(detail::read_state(part));
   const detail::JoinedParts joined = detail::join_parts(contents);
   const detail::StateFigures& figures = joined.figures;
@@ -298,78 +347,54 @@ LoadReport Session::Impl::compare(const detail::StateContent& content, const Res
   return report;
 }
 
-LoadReport Session::Impl::deserialize(std::string_view bytes) {
-  const detail::DefaultFloatEnvironment float_environment;  // reading numbers rounds, too
-  const detail::StateContent content = detail::read_state(bytes);
+/// Plans a loaded epoch anew, from the columns as they were.
+void Session::Impl::plan_loaded(Epoch& run,
+                                const detail::StateContent& content,
+                                const float* scores,
+                                const float* const* policy_columns) const {
   const detail::StateFigures& figures = content.figures;
-  LoadReport report = compare(content, /*resize=*/nullptr);
-  const View<ColumnCard> cards = columns.policy_cards();
-  const auto stands = [&](const ColumnCard& card) {
-    return std::any_of(content.policy.begin(), content.policy.end(), [&](const auto& column) {
-      return column.name == card.name;
-    });
-  };
-  if (content.policy.size() != static_cast<std::size_t>(cards.size) ||
-      !std::all_of(cards.begin(), cards.end(), stands)) {
-    damaged("columns that its policy does not keep");
+  const detail::StateFigures::PlanFigures& plan = *figures.plan;
+  const double scale = plan.choice.scale;
+  const double largest = std::max(largest_scale(figures.config, policy_->reach(figures.config)),
+                                  configured_scale(figures.config, policy_->card));
+  if (!(scale >= 0.0) || scale > largest) damaged(message("scale = ", scale));
+  // The end of pruning may have been moved by other epochs or another delta, its beginning not.
+  const bool may_prune = policy_->card.prunes && run.number >= config.warmup;
+  if (plan.choice.prunes && !may_prune) {
+    damaged(message("samples left out of epoch ", run.number, ", which has them all"));
   }
+  run.choice = plan.choice;
+  Config plan_config = figures.config;
+  if (plan_config.whole_batches > kMaxSize / plan.ranks) damaged("too large batches");
+  plan_config.whole_batches *= plan.ranks;
+  const detail::PlanRequest request{plan_config,
+                                    *policy_,
+                                    run.number,
+                                    size,
+                                    scores,
+                                    policy_columns,
+                                    weights_,
+                                    peers_.get(),
+                                    so_far(figures.totals),
+                                    &run.choice,
+                                    threads_,
+                                    backend()};
+  detail::PlannedEpoch planned = detail::plan_epoch(request, PlanArrays{});
+  if (planned.plan->size() != plan.kept ||
+      detail::fingerprint(*planned.plan.get()) != plan.fingerprint) {
+    damaged("scores that lead to another plan than the one that was running");
+  }
+  run.plan = std::move(planned.plan);
+  run.statistics = planned.statistics;
+  run.entered = true;
+  run.plan_ranks = plan.ranks;
+  if (sharded()) deal_rest(run, content);
+  run.facts.kept = run.plan->size();
+}
 
-  // Everything is made and checked beside the running state, which changes last.
-  Buffer<float> scores(size);
-  if (size > 0) std::memcpy(scores.data(), content.scores.data(), content.scores.size());
-  std::deque<Buffer<float>> kept_values;  // the policy's columns, as they were saved
-  std::vector<const float*> kept_columns;
-  for (const ColumnCard& card : cards) {
-    Buffer<float>& values = kept_values.emplace_back(size);
-    for (const detail::StateColumn& column : content.policy) {
-      if (column.name == card.name && size > 0) {
-        std::memcpy(values.data(), column.bytes.data(), column.bytes.size());
-      }
-    }
-    kept_columns.push_back(values.data());
-  }
-  Epoch run;
-  run.number = figures.epoch;
-  start(run, figures.totals);
-  run.delivery.reserve();
-  if (figures.plan) {
-    const double scale = figures.plan->choice.scale;
-    const double largest = std::max(largest_scale(figures.config, policy_->reach(figures.config)),
-                                    configured_scale(figures.config, policy_->card));
-    if (!(scale >= 0.0) || scale > largest) damaged(message("scale = ", scale));
-    // The end of pruning may have been moved by other epochs or another delta, its beginning not.
-    const bool may_prune = policy_->card.prunes && run.number >= config.warmup;
-    if (figures.plan->choice.prunes && !may_prune) {
-      damaged(message("samples left out of epoch ", run.number, ", which has them all"));
-    }
-    run.choice = figures.plan->choice;
-    Config plan_config = figures.config;
-    if (plan_config.whole_batches > kMaxSize / figures.plan->ranks) damaged("too large batches");
-    plan_config.whole_batches *= figures.plan->ranks;
-    const detail::PlanRequest request{plan_config,
-                                      *policy_,
-                                      run.number,
-                                      size,
-                                      scores.data(),
-                                      kept_columns.data(),
-                                      weights_,
-                                      peers_.get(),
-                                      so_far(figures.totals),
-                                      &run.choice,
-                                      threads_,
-                                      backend()};
-    detail::PlannedEpoch planned = detail::plan_epoch(request, PlanArrays{});
-    if (planned.plan->size() != figures.plan->kept ||
-        detail::fingerprint(*planned.plan.get()) != figures.plan->fingerprint) {
-      damaged("scores that lead to another plan than the one that was running");
-    }
-    run.plan = std::move(planned.plan);
-    run.statistics = planned.statistics;
-    run.entered = true;
-    run.plan_ranks = figures.plan->ranks;
-    if (sharded()) deal_rest(run, content);
-    run.facts.kept = run.plan->size();
-  }
+/// What was observed of a loaded epoch, which has been planned.
+void Session::Impl::restore_facts(Epoch& run, const detail::StateContent& content) const {
+  const detail::StateFigures& figures = content.figures;
   const auto staged = static_cast<std::int64_t>(content.staged.size() / sizeof(float));
   Buffer<float> none;
   run.log.prepare(run.facts.kept, none);
@@ -397,17 +422,33 @@ LoadReport Session::Impl::deserialize(std::string_view bytes) {
   // short batch comes again, because it may have been in the loop's hands instead.
   run.delivered = figures.delivered;
   run.facts.begun = figures.by != ObservedBy::kNone || (figures.delivered && run.facts.kept == 0);
+}
 
-  if (size > 0) std::memcpy(columns.scores(), scores.data(), content.scores.size());
-  for (std::size_t c = 0; c < kept_columns.size(); ++c) {
-    if (size > 0) std::memcpy(columns.policy()[c], kept_columns[c], content.scores.size());
+LoadReport Session::Impl::deserialize(std::string_view bytes) {
+  const detail::DefaultFloatEnvironment float_environment;  // reading numbers rounds, too
+  const detail::StateContent content = detail::read_state(bytes);
+  const detail::StateFigures& figures = content.figures;
+  LoadReport report = compare(content, /*resize=*/nullptr);
+
+  // Everything is made and checked beside the running state, which changes last.
+  const SavedColumns saved = copy_columns(content, columns.policy_cards(), size);
+  Epoch run;
+  run.number = figures.epoch;
+  start(run, figures.totals);
+  run.delivery.reserve();
+  if (figures.plan) plan_loaded(run, content, saved.scores.data(), saved.policy.data());
+  restore_facts(run, content);
+
+  std::copy(saved.scores.begin(), saved.scores.end(), columns.scores());
+  for (std::size_t c = 0; c < saved.policy.size(); ++c) {
+    std::copy_n(saved.policy[c], size, columns.policy()[c]);
   }
   for (const detail::Columns::Record& record : columns.record()) {
-    const detail::StateColumn* const saved = find_column(content.record, record.name);
-    if (saved == nullptr) {
+    const detail::StateColumn* const values = find_column(content.record, record.name);
+    if (values == nullptr) {
       std::fill_n(record.values, size, record.none);
     } else if (size > 0) {
-      std::memcpy(record.values, saved->bytes.data(), saved->bytes.size());
+      std::memcpy(record.values, values->bytes.data(), values->bytes.size());
     }
   }
   looked_ = false;

@@ -25,6 +25,7 @@ bool is_chunk_of_short(std::int64_t batch,
                        std::int64_t part,
                        std::int64_t size,
                        std::int64_t count) {
+  // NOLINTNEXTLINE(readability-suspicious-call-argument): parts of a batch, as batches of a plan
   const std::int64_t fewest = batches(batch, part);  // k
   const std::int64_t most = part > 1 ? batches(batch, part - 1) - 1 : batch;
   return count <= batches(size, fewest) && count >= batches(size, std::max(fewest, most));

@@ -138,10 +138,10 @@ std::uint64_t read_hex(const JsonValue& json, const char* key) {
     const char* const digits = "0123456789abcdef";
     const char* const at = c == '\0' ? nullptr : std::strchr(digits, c);
     if (at == nullptr || text.size() != kHexDigits)
-      throw JsonError(message(key, " = ", quoted(text)));
+      throw JsonError(message(key, " = ", in_quotes(text)));
     value = value << 4 | static_cast<std::uint64_t>(at - digits);
   }
-  if (text.size() != kHexDigits) throw JsonError(message(key, " = ", quoted(text)));
+  if (text.size() != kHexDigits) throw JsonError(message(key, " = ", in_quotes(text)));
   return value;
 }
 
@@ -166,7 +166,7 @@ T read_word(const JsonValue& json, const char* key, const char* const (&words)[k
   for (std::size_t i = 0; i < kCount; ++i) {
     if (text == words[i]) return static_cast<T>(i);
   }
-  throw JsonError(message(key, " = ", quoted(text)));
+  throw JsonError(message(key, " = ", in_quotes(text)));
 }
 
 StateFigures::PartFigures read_part(const JsonValue& json, std::int64_t kept) {
@@ -203,7 +203,7 @@ StateFigures read_figures(const std::string& text) {
   if (plan.is_object()) {
     figures.plan = read_plan(plan, figures.size);
   } else if (plan.kind != JsonValue::Kind::kNull) {
-    throw JsonError(message("plan = ", quoted(plan)));
+    throw JsonError(message("plan = ", in_quotes(plan)));
   }
   const std::int64_t kept = figures.plan ? figures.plan->kept : 0;
   if (json.find("part") != nullptr) figures.part = read_part(get_object(json, "part"), kept);
@@ -378,7 +378,7 @@ StateContent read_state(std::string_view bytes) {
                                   kSchema,
                                   ", that of this version; older and newer states are not read; "
                                   "got ",
-                                  quoted(meta("schema"))));
+                                  in_quotes(meta("schema"))));
   }
   StateContent content;
   content.scores = file.vector("scores", "F32").data;
@@ -494,8 +494,8 @@ void join_rows(const std::vector<const StateContent*>& parts, JoinedParts& joine
   StateFigures& all = joined.figures;
   all.observed = deal.places_before(first.observed);
   all.proven = all.sure = all.observed;
-  for (std::size_t rank = 0; rank < parts.size(); ++rank) {
-    const StateFigures& part = parts[rank]->figures;
+  for (const StateContent* const content : parts) {
+    const StateFigures& part = content->figures;
     if (part.observed != first.observed) {
       throw InvalidArgument(message("join_parts: all ranks must be at the same step, got ",
                                     place_text(first),
