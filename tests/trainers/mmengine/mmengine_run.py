@@ -4,6 +4,7 @@ Pickles to the file what each of them was trained on, logged, and ended with.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -26,6 +27,8 @@ from torch.utils.data import BatchSampler
 import infobatch.mmengine  # noqa: F401 - registers sampler and hook
 
 TOP_RATE = 0.05
+#: MMEngine takes runs of one name that begin in the same second for one, with one log.
+MADE = itertools.count()
 DATASETS.register_module(module=Points)
 
 
@@ -137,7 +140,7 @@ def settings(folder: Path, **options: Any) -> dict[str, Any]:
         "visualizer": {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
         "randomness": {"seed": 3},
         "log_level": "INFO",
-        "experiment_name": folder.name + str(len(list(folder.parent.iterdir()))),
+        "experiment_name": f"{folder.name}_{next(MADE)}",
         "default_scope": "mmengine",
         **options.get("config", {}),
     }
