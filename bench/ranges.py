@@ -4,8 +4,8 @@
 
 Two ways. *Replicated* (`set_ranks`, as in docs/distributed.md): every rank holds the scores of all samples
 and makes the same plan; between epochs the losses of all ranks are gathered, 4 bytes a row. *Ranges*
-(`set_range`): every rank holds its own range; the exact sum of the scores travels, and with keep = "exact"
-counts and draws of a window. Bytes are those that a rank receives in an epoch; seconds are these bytes on a
+(`set_range`): every rank holds its own range; the epoch and the exact sum of the scores travel, and with
+keep = "exact" rounds of counts that close in on the draw where the samples are cut. Bytes are those that a rank receives in an epoch; seconds are these bytes on a
 link of each rank, without latency. Memory is what a session takes while it plans. Nothing here is measured.
 """
 
@@ -17,10 +17,13 @@ import math
 BYTES_PER_SAMPLE = 32
 #: Samples of one session, with two classes.
 LIMIT = 2**31
-SUM_BYTES = 56
-COUNT_BYTES = 8 * 2
-#: A candidate in the window: draw and id.
-DRAW_BYTES = 16
+#: Of a rank: the epoch, and the sum.
+SUM_BYTES = 8 + 56
+#: Of a rank: members of two classes; draws below and in the window; the draw that is found, and its id.
+COUNT_BYTES = 8 * 2 + 8 * 2 + 8 * 2
+#: Of a rank: a round of counts.
+PARTS = 64
+ROUND_BYTES = 8 * PARTS
 
 
 def replicated(ranks: int, samples: int, kept: float) -> tuple[float, float]:
@@ -34,10 +37,12 @@ def ranges(ranks: int, samples: int, candidates: float, ratio: float, exact: boo
     received = SUM_BYTES * ranks
     if exact:
         members = samples * candidates
-        # Ten deviations of the cut to each side, and ten draws; two rounds of lengths beside.
+        # Ten deviations of the cut to each side, and ten draws.
         share = 1 - ratio
         window = 2 * (10 * math.sqrt(share * (1 - share) * members) + 10)
-        received += (COUNT_BYTES + 16) * ranks + DRAW_BYTES * window
+        # Each round leaves one of its parts, until one draw is in it: one round more than expected.
+        rounds = math.ceil(math.log(window, PARTS)) + 1
+        received += (COUNT_BYTES + ROUND_BYTES * rounds) * ranks
     local = samples / ranks
     held = BYTES_PER_SAMPLE * local if local <= LIMIT else math.nan
     return received, held

@@ -391,8 +391,8 @@ class INFOBATCH_API Session {
   /// Threshold, keep decisions and weights (rules 2 to 5) are then those of the whole table, to the
   /// bit as one session of it would have them; order, budget of memory and figures are of this
   /// range. A rank delivers the samples of its own range alone, so no losses travel: what does is
-  /// the exact sum of the scores, 56 bytes a rank and epoch, and with keep = "exact" 16 counts and
-  /// a list of draws, about 160 * sqrt(candidates) bytes in all.
+  /// the epoch and the exact sum of the scores, 64 bytes a rank and epoch, and with keep = "exact"
+  /// counts in five or six rounds, 2 to 3 KB a rank, wherever the candidates lie.
   ///
   /// Whatever plans an epoch is then a call of all ranks together: the first of `set_epoch`,
   /// `begin`, `length` and `plan` in an epoch, and a load in the midst of one. Ranks keep as many

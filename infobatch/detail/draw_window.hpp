@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,11 +25,11 @@ struct DrawWindow {
 ///
 /// It is sought in a window of draws around its expectation, ten deviations to each side; a window
 /// that misses it is widened. So the window only decides the cost, never the result.
-/// @param draws_between  (low, high) -> DrawWindow of the members.
-template <typename DrawsBetween>
-DrawCut smallest_draws(std::int64_t members,
-                       std::int64_t wanted,
-                       const DrawsBetween& draws_between) {
+/// @param find  (low, high, last) -> the cut, where it lies in the window from `low` to `high`,
+/// both
+///              included; last: there is no wider one.
+template <typename Find>
+DrawCut seek_cut(std::int64_t members, std::int64_t wanted, const Find& find) {
   if (wanted <= 0) return {};
   if (wanted >= members) return DrawCut::all();
   const double n = static_cast<double>(members);
@@ -40,13 +41,26 @@ DrawCut smallest_draws(std::int64_t members,
     const auto low = static_cast<std::uint64_t>(std::ldexp(from, 64));
     const std::uint64_t high =
         to < 1.0 ? static_cast<std::uint64_t>(std::ldexp(to, 64)) : ~std::uint64_t{0};
+    const std::optional<DrawCut> cut = find(low, high, from <= 0.0 && to >= 1.0);
+    if (cut) return *cut;
+  }
+}
+
+/// The same where one process has all members.
+/// @param draws_between  (low, high) -> DrawWindow of the members.
+template <typename DrawsBetween>
+DrawCut smallest_draws(std::int64_t members,
+                       std::int64_t wanted,
+                       const DrawsBetween& draws_between) {
+  const auto find = [&](std::uint64_t low, std::uint64_t high, bool) -> std::optional<DrawCut> {
     DrawWindow window = draws_between(low, high);
     const std::int64_t rank = wanted - window.below;
-    if (rank < 0 || rank >= static_cast<std::int64_t>(window.inside.size())) continue;
+    if (rank < 0 || rank >= static_cast<std::int64_t>(window.inside.size())) return std::nullopt;
     std::nth_element(window.inside.begin(), window.inside.begin() + rank, window.inside.end());
     const Draw& first_behind = window.inside[static_cast<std::size_t>(rank)];
-    return {first_behind.first, first_behind.second};
-  }
+    return DrawCut{first_behind.first, first_behind.second};
+  };
+  return seek_cut(members, wanted, find);
 }
 
 }  // namespace detail

@@ -2,6 +2,7 @@
 #include <infobatch/error.hpp>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <type_traits>
 
@@ -18,33 +19,90 @@ ScoreSum Peers::total(const ScoreSum& own) const {
 void Peers::add_up(std::int64_t* values, std::size_t count) const {
   const std::vector<std::int64_t> all = gather(values, count);
   std::fill_n(values, count, 0);
-  for (std::size_t i = 0; i < all.size(); ++i) values[i % count] += all[i];
+  for (std::size_t i = 0; i < all.size(); ++i) {  // without overflow, whatever was gathered
+    const auto sum = static_cast<std::uint64_t>(values[i % count]);
+    values[i % count] = static_cast<std::int64_t>(sum + static_cast<std::uint64_t>(all[i]));
+  }
 }
 
-DrawWindow Peers::all_of(const DrawWindow& own) const {
-  // Lists of different lengths: the lengths first, then as much from each as the longest has.
-  const std::int64_t head[] = {own.below, static_cast<std::int64_t>(own.inside.size())};
-  const std::vector<std::int64_t> heads = gather(head, 2);
-  DrawWindow all;
-  std::size_t longest = 0;
-  for (std::size_t rank = 0; 2 * rank < heads.size(); ++rank) {
-    all.below += heads[2 * rank];
-    longest = std::max(longest, static_cast<std::size_t>(heads[2 * rank + 1]));
+void Peers::gather_bytes(const void* own, std::size_t bytes, void* all) const {
+  try {
+    gather_(own, bytes, all);
+  } catch (...) {
+    failure_ = std::current_exception();
+    throw StateError("gather: failed");  // of a kind that every table takes
   }
-  if (longest == 0) return all;
-  std::vector<std::uint64_t> padded(2 * longest);
-  for (std::size_t i = 0; i < own.inside.size(); ++i) {
-    padded[2 * i] = own.inside[i].first;
-    padded[2 * i + 1] = static_cast<std::uint64_t>(own.inside[i].second);
+  const char* const place = static_cast<const char*>(all) + bytes * std::size_t(range_.rank);
+  if (bytes > 0 && std::memcmp(place, own, bytes) != 0) {
+    refuse(message(
+        "the bytes of all ranks in their order, got others than its own in the place of rank ",
+        range_.rank));
   }
-  const std::vector<std::uint64_t> lists = gather(padded.data(), padded.size());
-  for (std::size_t rank = 0; 2 * rank < heads.size(); ++rank) {
-    const std::uint64_t* const list = lists.data() + rank * padded.size();
-    for (std::int64_t i = 0; i < heads[2 * rank + 1]; ++i) {
-      all.inside.emplace_back(list[2 * i], static_cast<std::int64_t>(list[2 * i + 1]));
+}
+
+void Peers::refuse(const std::string& rule) const {
+  const StateError error("gather: must return " + rule);
+  failure_ = std::make_exception_ptr(error);
+  throw error;
+}
+
+void Peers::refuse_counts() const { refuse("what all ranks gave, got counts that cannot be"); }
+
+void Peers::meet(std::int64_t epoch) const {
+  const std::vector<std::int64_t> all = gather(&epoch, 1);
+  std::string wrong;
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    wrong += message(wrong.empty() ? "" : ", ", "rank ", rank, ": epoch ", all[rank]);
+  }
+  if (!wrong.empty()) {
+    throw StateError(message("plan: the ranges of a table must plan the same epoch, got ",
+                             wrong,
+                             ", rank 0: epoch ",
+                             all[0]));
+  }
+}
+
+DrawCut Peers::draw_at(std::int64_t rank,
+                       std::uint64_t low,
+                       std::uint64_t high,
+                       std::vector<Draw> own) const {
+  constexpr std::uint64_t kParts = 64;
+  while (low < high) {
+    const std::uint64_t width = (high - low) / kParts + 1;
+    std::int64_t counts[kParts] = {};
+    for (const Draw& draw : own) ++counts[(draw.first - low) / width];
+    add_up(counts, kParts);
+    std::uint64_t part = 0;
+    while (part < kParts && rank >= counts[part]) rank -= counts[part++];
+    if (part == kParts || rank < 0) refuse_counts();
+    low += part * width;
+    high = high - low < width ? high : low + (width - 1);
+    const auto outside = [&](const Draw& draw) { return draw.first < low || draw.first > high; };
+    own.erase(std::remove_if(own.begin(), own.end(), outside), own.end());
+    if (counts[part] > 1) continue;
+    // One rank has it, and tells; the others add nothing.
+    std::int64_t found[2] = {};
+    if (!own.empty()) {
+      found[0] = static_cast<std::int64_t>(own[0].first);
+      found[1] = own[0].second;
     }
+    add_up(found, 2);
+    return {static_cast<std::uint64_t>(found[0]), found[1]};
   }
-  return all;
+  // Equal draws: by id, and so by rank first.
+  const auto mine = static_cast<std::int64_t>(own.size());
+  const std::vector<std::int64_t> all = gather(&mine, 1);
+  std::size_t owner = 0;
+  while (owner < all.size() && rank >= all[owner]) rank -= all[owner++];
+  if (owner == all.size() || rank < 0) refuse_counts();
+  std::int64_t id = 0;
+  if (owner == static_cast<std::size_t>(range_.rank)) {
+    std::sort(own.begin(), own.end());
+    id = own[static_cast<std::size_t>(rank)].second;
+  }
+  add_up(&id, 1);
+  return {low, id};
 }
 
 void check_ranges(const std::vector<RangeReport>& reports) {

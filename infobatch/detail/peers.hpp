@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -21,24 +23,52 @@ class Peers {
 
   const IdRange& range() const { return range_; }
 
-  /// What every rank gave, in their order.
+  /// Makes `plan` and returns it; what a gather threw in it is thrown as it was, whatever has
+  /// become of it on its way through the table of a backend.
+  template <typename Plan>
+  auto call(const Plan& plan) const {
+    failure_ = nullptr;
+    try {
+      return plan();
+    } catch (...) {
+      if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+      throw;
+    }
+  }
+
+  /// What every rank gave, in their order. As many from each.
+  /// @throws StateError  what this rank gave did not come back in its place
   template <typename T>
   std::vector<T> gather(const T* own, std::size_t count) const {
     std::vector<T> all(count * static_cast<std::size_t>(range_.ranks));
-    gather_(own, count * sizeof(T), all.data());
+    gather_bytes(own, count * sizeof(T), all.data());
     return all;
   }
 
+  /// Where all ranks come to plan an epoch. What they exchange behind it follows from the options
+  /// and from what is exchanged, so it is the same on all of them.
+  /// @throws StateError  another epoch on some rank
+  void meet(std::int64_t epoch) const;
   /// The sum of all of them.
   ScoreSum total(const ScoreSum& own) const;
   /// values[i] becomes the sum of all of them.
   void add_up(std::int64_t* values, std::size_t count) const;
-  /// The draws of all ranks.
-  DrawWindow all_of(const DrawWindow& own) const;
+  /// The draw that `rank` of those of all ranks lie before; `own` are this one's, from `low` to
+  /// `high`. Some rounds of 64 counts, wherever the draws lie.
+  DrawCut draw_at(std::int64_t rank,
+                  std::uint64_t low,
+                  std::uint64_t high,
+                  std::vector<Draw> own) const;
+  /// @throws StateError  always: what was gathered contradicts itself
+  [[noreturn]] void refuse_counts() const;
 
  private:
+  [[noreturn]] void refuse(const std::string& rule) const;
+  void gather_bytes(const void* own, std::size_t bytes, void* all) const;
+
   IdRange range_;
   Gather gather_;
+  mutable std::exception_ptr failure_;
 };
 
 /// What a rank tells the others of its range.

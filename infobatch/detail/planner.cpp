@@ -55,11 +55,10 @@ Statistics describe(const PlanRequest& request,
   return statistics;
 }
 
-}  // namespace
-
-PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
+PlannedEpoch make_plan(const PlanRequest& request, PlanArrays recycled) {
   const DefaultFloatEnvironment float_environment;
   const Workers workers(request.size, request.threads, request.backend);
+  if (request.peers != nullptr) request.peers->meet(request.epoch);
   ScoreSum sum = workers.sum(request.scores, request.size);
   if (request.peers != nullptr) sum = request.peers->total(sum);
   const PolicyInput input{request.config,
@@ -92,6 +91,13 @@ PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
   planned.statistics = describe(request, planned.choice, sum, rule, arrays);
   planned.plan = PlanHolder(new OwnedPlan(request.epoch, request.size, std::move(arrays)));
   return planned;
+}
+
+}  // namespace
+
+PlannedEpoch plan_epoch(const PlanRequest& request, PlanArrays recycled) {
+  if (request.peers == nullptr) return make_plan(request, std::move(recycled));
+  return request.peers->call([&] { return make_plan(request, std::move(recycled)); });
 }
 
 std::uint64_t fingerprint(const Plan& plan) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -80,11 +81,24 @@ DrawCut smallest_draws(const ClassesOf& classes_of,
                        Team& team,
                        std::int64_t first = 0,
                        const detail::Peers* peers = nullptr) {
-  return detail::smallest_draws(n_members, m, [&](std::uint64_t low, std::uint64_t high) {
-    DrawWindow own =
-        draws_between(low, high, classes_of, class_id, n, seed, epoch, stream, team, first);
-    return peers == nullptr ? own : peers->all_of(own);
-  });
+  const auto own_between = [&](std::uint64_t low, std::uint64_t high) {
+    return draws_between(low, high, classes_of, class_id, n, seed, epoch, stream, team, first);
+  };
+  if (peers == nullptr) return detail::smallest_draws(n_members, m, own_between);
+  return detail::seek_cut(
+      n_members,
+      m,
+      [&](std::uint64_t low, std::uint64_t high, bool last) -> std::optional<DrawCut> {
+        DrawWindow own = own_between(low, high);
+        std::int64_t counts[] = {own.below, static_cast<std::int64_t>(own.inside.size())};
+        peers->add_up(counts, 2);
+        const std::int64_t rank = m - counts[0];
+        if (rank >= 0 && rank < counts[1]) {
+          return peers->draw_at(rank, low, high, std::move(own.inside));
+        }
+        if (last) peers->refuse_counts();
+        return std::nullopt;
+      });
 }
 
 }  // namespace

@@ -93,7 +93,7 @@ void Session::Impl::set_range(const IdRange& range, Gather gather) {
   auto peers = std::make_unique<detail::Peers>(range, std::move(gather));
   const detail::RangeReport own{
       range.first, size, range.total, kRuleVersion, detail::fingerprint_of(config.to_json())};
-  detail::check_ranges(peers->gather(&own, 1));
+  peers->call([&] { detail::check_ranges(peers->gather(&own, 1)); });
   peers_ = std::move(peers);
   unplan(running_);
 }

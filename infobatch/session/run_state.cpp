@@ -38,6 +38,12 @@ void put(char* floats, std::int64_t index, float value) {
   std::memcpy(floats + static_cast<std::size_t>(index) * sizeof value, &value, sizeof value);
 }
 
+/// Which part of a table a state or a session is.
+std::string range_text(std::int64_t first, std::int64_t size, std::int64_t total) {
+  if (size == total) return "all samples";
+  return message(size, " samples from ", first, " on, of ", total);
+}
+
 /// Whether a sample that was saved has the value that it has now.
 bool same_values(const detail::StateColumn& saved,
                  const detail::Columns::Own& own,
@@ -152,6 +158,10 @@ detail::StateFigures Session::Impl::figures_of(const Epoch& run, bool part) cons
     if (config.whole_batches > 0) figures.plan->ranks = run.plan_ranks;
   }
   if (part) figures.part = detail::StateFigures::PartFigures{ranks_, run.share.deal.origin()};
+  if (peers_) {
+    figures.range =
+        detail::StateFigures::RangeFigures{peers_->range().first, peers_->range().total};
+  }
   figures.by = facts.by;
   figures.observed = facts.by == ObservedBy::kNone ? 0 : facts.observed;
   if (facts.by == ObservedBy::kIds && run.log.lent()) {
@@ -315,6 +325,15 @@ LoadReport Session::Impl::compare(const detail::StateContent& content, const Res
   }
   if (figures.rule_version != kRuleVersion) {
     refused.push_back(message("rule_version: ", figures.rule_version, " -> ", kRuleVersion));
+  }
+  const std::string saved_range =
+      figures.range ? range_text(figures.range->first, figures.size, figures.range->total)
+                    : range_text(0, figures.size, figures.size);
+  const std::string own_range = peers_
+                                    ? range_text(peers_->range().first, size, peers_->range().total)
+                                    : range_text(0, size, size);
+  if (saved_range != own_range) {
+    refused.push_back(message("range: ", saved_range, " -> ", own_range));
   }
   detail::compare_configs(figures.config, config, refused, report.changes);
   for (const detail::StateColumn& column : content.columns) {

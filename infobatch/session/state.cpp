@@ -87,6 +87,13 @@ std::string figures_text(const StateFigures& figures) {
         .member("origin", figures.part->origin)
         .end_object();
   }
+  if (figures.range) {
+    out.key("range")
+        .begin_object()
+        .member("first", figures.range->first)
+        .member("total", figures.range->total)
+        .end_object();
+  }
   out.member("observed_by", kObservedBy[static_cast<int>(figures.by)])
       .member("observed", figures.observed)
       .member("split", figures.split)
@@ -182,6 +189,15 @@ StateFigures::PartFigures read_part(const JsonValue& json, std::int64_t kept) {
   return part;
 }
 
+StateFigures::RangeFigures read_range(const JsonValue& json, std::int64_t size) {
+  const JsonValue& given = get_object(json, "range");
+  StateFigures::RangeFigures range;
+  range.total = get_count(given, "total", kMaxTable);
+  range.first = get_count(given, "first", range.total);
+  if (size > range.total - range.first) throw JsonError(message("first = ", range.first));
+  return range;
+}
+
 /// Rows of the share of a part; of a whole state the samples of the plan.
 std::int64_t rows_of(const StateFigures& figures) {
   const std::int64_t kept = figures.plan ? figures.plan->kept : 0;
@@ -207,6 +223,7 @@ StateFigures read_figures(const std::string& text) {
   }
   const std::int64_t kept = figures.plan ? figures.plan->kept : 0;
   if (json.find("part") != nullptr) figures.part = read_part(get_object(json, "part"), kept);
+  if (json.find("range") != nullptr) figures.range = read_range(json, figures.size);
   figures.by = read_word<ObservedBy>(json, "observed_by", kObservedBy);
   figures.observed = get_count(json, "observed", rows_of(figures));
   figures.split = get<bool>(json, "split");

@@ -43,6 +43,13 @@ struct StateFigures {
   };
   std::optional<PartFigures> part;
 
+  /// Where a state of one range of a larger table lies in it.
+  struct RangeFigures {
+    std::int64_t first = 0;
+    std::int64_t total = 0;
+  };
+  std::optional<RangeFigures> range;
+
   ObservedBy by = ObservedBy::kNone;
   std::int64_t observed = 0;
   bool split = false;
