@@ -78,14 +78,13 @@ std::vector<std::string> Columns::names() const {
 }
 
 void Columns::set(const std::string& name, ColumnType type, const void* data, bool frozen) {
-  if (!well_formed(name) || name == "score") {
-    throw InvalidArgument(
-        message("set_column: name must be 1 to ",
-                kMostNamed,
-                " characters of a-z, 0-9 and _, no digit first, and not \"score\","
-                " which is the engine's; got \"",
-                name.substr(0, 2 * kMostNamed),
-                "\""));
+  if (!well_formed(name) || name == "score" || name == "id") {
+    throw InvalidArgument(message("set_column: name must be 1 to ",
+                                  kMostNamed,
+                                  " characters of a-z, 0-9 and _, no digit first, and not \"id\" or"
+                                  " \"score\", which are the engine's; got \"",
+                                  name.substr(0, 2 * kMostNamed),
+                                  "\""));
   }
   for (const ColumnCard& card : cards_) {
     if (name != card.name) continue;

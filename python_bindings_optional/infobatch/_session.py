@@ -6,6 +6,7 @@ import ctypes
 import os
 import warnings
 import weakref
+from contextlib import suppress
 from ctypes import byref, c_char_p, c_double, c_float, c_int64, c_size_t, c_void_p
 
 from . import _errors
@@ -471,13 +472,22 @@ class Session:
         """The ids that samples had when the state was saved, as an array of int64; None: the same."""
         if resize is True:
             return None
-        listed = resize.tolist() if hasattr(resize, "tolist") else list(resize)
-        if len(listed) != self.size or not all(type(number) is int for number in listed):
-            raise ValueError(
-                f"{self.name}.{what}: resize must be True, or for each of {self.size} samples the id that "
-                f"it had, an integer (-1: it is new), got {len(listed)} of them"
-            )
-        return (c_int64 * self.size)(*listed)
+        listed: Any = None
+        with suppress(TypeError):
+            listed = resize.tolist() if hasattr(resize, "tolist") else list(resize)
+        if not isinstance(listed, list):
+            got = repr(resize)
+        elif len(listed) != self.size:
+            got = f"{len(listed)} of them"
+        else:
+            wrong = [n for n in listed if type(n) is not int or not -(2**63) <= n < 2**63]
+            if not wrong:
+                return (c_int64 * self.size)(*listed)
+            got = repr(wrong[0])
+        raise ValueError(
+            f"{self.name}.{what}: resize must be True, or for each of {self.size} samples the id that "
+            f"it had, an integer (-1: it is new), got {got}"
+        )
 
     def export_csv(self, path: str) -> None:
         self._call("ib_session_export_csv", "export", os.fsencode(path))

@@ -358,13 +358,22 @@ class Step:
 
     def set_sampling_weights(self, values: Any, size: int) -> None:
         name, np = "sampling_weight", numpy()
+        rule = f"InfoBatch: sampling_weights must be one number above 0 for each of {size} samples"
         if is_tensor(values):
+            if values.is_complex():
+                raise ValueError(f"{rule}, got {values.dtype}")
             self.tensors.set_column(name, values.detach().float(), size)
             return
         if np is not None:
-            self.set_column(name, np.asarray(values, np.float32), size)
+            given = np.asarray(values)
+            if given.dtype.kind not in "fiu" and given.dtype.name != "bfloat16":
+                raise ValueError(f"{rule}, got {type(values).__name__} of {given.dtype}")
+            self.set_column(name, given.astype(np.float32), size)
             return
-        listed = array("f", values)
+        try:
+            listed = array("f", values)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"{rule}, got {type(values).__name__}: {error}") from None
         check_column(name, "float32", (len(listed),), size)
         self.session.set_column(name, "float32", listed.buffer_info()[0])
 
@@ -375,6 +384,8 @@ class Step:
         np = numpy()
         if np is None:
             raise ImportError("InfoBatch.export: .npz needs NumPy; .csv does not")
+        import zipfile
+
         columns = {"id": np.arange(self.session.size)}
         for name in self.session.column_names():
             dtype, lent = self.session.column(name)
@@ -382,11 +393,15 @@ class Step:
             if dtype == "bfloat16":
                 values = (values.astype(np.uint32) << 16).view(np.float32)
             columns[name] = values
-        beside = f"{path}.{os.getpid()}.tmp"
+        target = os.path.realpath(path)  # a link stays one
+        beside = f"{target}.{os.getpid()}.tmp"
         try:
-            with open(beside, "wb") as file:
-                np.savez(file, **columns)
-            os.replace(beside, path)
+            # As np.savez, which takes names for arguments of its own.
+            with zipfile.ZipFile(beside, "w") as file:
+                for name, values in columns.items():
+                    with file.open(name + ".npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, values, allow_pickle=False)
+            os.replace(beside, target)
         except OSError as error:
             if os.path.exists(beside):
                 os.unlink(beside)

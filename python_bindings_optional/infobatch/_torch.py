@@ -113,7 +113,9 @@ class TorchInfoBatch(InfoBatch, data.Dataset[Any]):
         """A column as it lies in memory, [N], to be read only; "score" is the engine's."""
         run = self._here
         dtype, array = run.session.column(name)
-        return run.step.tensors.view(array, dtype)
+        found = run.step.tensors.view(array, dtype)
+        # Tensors cannot be read-only, and these were checked when they came.
+        return found.clone() if name == "sampling_weight" else found
 
     # A stateful loader asks the data set in each of its workers for a state: there it is that of the data
     # set within, if it has one.

@@ -713,7 +713,8 @@ class InfoBatch(_DataSet):
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Writes a table of all samples: ``id``, ``score`` and every other column, for a coreset or a look
-        at what was learned when. Scores are those of `scores`.
+        at what was learned when. Scores are those of `scores`: an epoch counts when it is left, so behind the
+        last one call ``set_epoch(num_epochs)`` first.
 
         Args:
             path: a file that ends in ``.csv`` (what is unknown is an empty cell), or in ``.npz``, one array

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,30 @@ def trained(size: int, epochs: int = 2, **options: Any) -> InfoBatch:
 
 
 # --- sampling weights
+
+
+@pytest.mark.parametrize("kind", ["strings", "dict", "generator", "none", "complex"])
+def test_weights_that_are_no_numbers_are_refused(kind: str) -> None:
+    values: Any = {
+        "strings": ["a"] * 10,
+        "dict": dict.fromkeys(range(10), 1.0),
+        "generator": (1.0 + i for i in "x"),
+        "none": [None] * 10,
+        "complex": [1j] * 10,
+    }[kind]
+    with pytest.raises(
+        ValueError, match=r"sampling_weights? must be one (number above 0|value) for each of 10"
+    ):
+        InfoBatch(10, num_epochs=8, sampling_weights=values)
+
+
+def test_what_the_column_of_weights_lends_changes_no_plan() -> None:
+    ib = InfoBatch(1000, num_epochs=8, seed=1, sampling_weights=BALANCING)
+    lent = ib.column("sampling_weight")
+    with suppress(TypeError, ValueError):  # read-only
+        lent[3] = 100.0
+    other = InfoBatch(1000, num_epochs=8, seed=1, sampling_weights=BALANCING)
+    assert list(ib.plan.weights) == list(other.plan.weights)
 
 
 def test_a_full_epoch_weighs_each_sample_by_its_multiplicity() -> None:
@@ -139,6 +164,48 @@ def test_the_same_table_for_numpy(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["samples.npz"]
 
 
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "args", "kwds"])
+def test_columns_of_any_name_are_in_the_table(name: str, tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    ib = InfoBatch(4, num_epochs=8, columns={name: [5, 6, 7, 8]})
+    ib.export(tmp_path / "samples.npz")
+    with np.load(tmp_path / "samples.npz") as table:
+        assert sorted(table.files) == sorted(["id", "score", name])
+        assert table[name].tolist() == [5, 6, 7, 8]
+        assert table["id"].tolist() == [0, 1, 2, 3]
+
+
+def test_the_name_of_the_ids_is_refused() -> None:
+    with pytest.raises(ValueError, match='not "id" or "score", which are the engine\'s; got "id"'):
+        InfoBatch(4, num_epochs=8, columns={"id": [5, 6, 7, 8]})
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz"])
+def test_a_table_goes_where_a_link_says(ending: str, tmp_path: Path) -> None:
+    if ending == ".npz":
+        pytest.importorskip("numpy")
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / ("link" + ending), tmp_path / "there" / ("samples" + ending)
+    target.write_text("old")
+    link.symlink_to(target)
+    trained(10).export(link)
+    assert link.is_symlink()
+    assert target.read_bytes() != b"old"
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_behind_the_last_epoch_the_table_is_complete_when_it_is_left(tmp_path: Path) -> None:
+    ib = InfoBatch(40, num_epochs=4, record=True)
+    for _ in range(4):
+        epoch_of_lists(ib, 16)
+    ib.set_epoch(4)
+    ib.export(tmp_path / "samples.csv")
+    with open(tmp_path / "samples.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["last_kept"] for row in rows} == {"3"}
+    assert max(int(row["times_kept"]) for row in rows) == 4
+
+
 def test_a_table_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     ib = trained(10)
     with pytest.raises(ValueError, match=r"must end in \.csv or \.npz, got '.*samples.txt'"):
@@ -211,7 +278,12 @@ def test_what_cannot_be_resized_is_refused_and_changes_nothing() -> None:
     ib.set_epoch(3)
     for wrong, text in (
         ([0] * 119, "for each of 120 samples"),
-        ([0.5] * 120, "an integer"),
+        ([0.5] * 120, r"an integer \(-1: it is new\), got 0.5"),
+        ([True] * 120, "got True"),
+        ([[0]] * 120, r"got \[0\]"),
+        (1, "must be True, or .* got 1$"),
+        (None, "got None"),
+        ([2**64 - 1] * 120, "got 18446744073709551615"),
         ([100] * 120, r"in \[0, 100\), or -1 for a new one, got 100 at 0"),
     ):
         with pytest.raises(ValueError, match=text):
