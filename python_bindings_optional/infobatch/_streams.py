@@ -18,6 +18,7 @@ import struct
 import sys
 import tempfile
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._delivery import Streamed
@@ -104,9 +105,8 @@ class Board:
     def _make(self) -> None:
         self.process = os.getpid()
         self.folder = tempfile.mkdtemp(prefix="infobatch-")
-        with open(self._path("turn"), "wb") as file:
-            file.write(bytes(8 * (2 + 2 * _WORKERS)))
         self._shared: memoryview[int] | None = None
+        self._write_turn()
         self.turn = 0
         self.epoch = 0
         #: Bits of what is to be delivered; None: nothing is put up.
@@ -121,6 +121,11 @@ class Board:
             self._removed.detach()
             self._make()
         return self
+
+    def _write_turn(self) -> None:
+        with open(self._path("turn"), "wb") as file:
+            file.write(bytes(8 * (2 + 2 * _WORKERS)))
+        self._shared = None
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -146,6 +151,10 @@ class Board:
         path = self._path("kept")
         self.withdraw()
         try:
+            if not os.path.exists(self._path("turn")):  # by a cleaner of temporary files
+                os.makedirs(self.folder, 0o700, exist_ok=True)
+                self._write_turn()
+                self.shared[1], self.shared[0] = 1, self.turn
             with open(path + ".new", "wb") as file:
                 file.write(_HEAD.pack(self.turn, epoch, self.size))
                 file.write(bits)
@@ -166,11 +175,12 @@ class Board:
         self.turn += 1
         self.bits = None
         self.passages = []
-        self.shared[1] = 1
-        self.shared[0] = self.turn
-        for name in os.listdir(self.folder):
-            if name == "kept" or name.startswith("ended-"):
-                os.unlink(self._path(name))
+        with suppress(FileNotFoundError):  # the folder is gone, and made anew with the next epoch
+            self.shared[1] = 1
+            self.shared[0] = self.turn
+            for name in os.listdir(self.folder):
+                if name == "kept" or name.startswith("ended-"):
+                    os.unlink(self._path(name))
 
     def close(self, alone: bool) -> int:
         """An epoch has come to its end: warns of what its stream lacked, or had twice, where all of it was
@@ -215,7 +225,7 @@ class Board:
     def _ended(self) -> list[Passage]:
         """What workers have told."""
         found: list[Passage] = []
-        for name in os.listdir(self.folder):
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
             head, *numbers = name.split("-")
             if head != "ended" or name.endswith(".new"):
                 continue
@@ -235,11 +245,18 @@ class Board:
         Raises:
             RuntimeError: nothing is put up, or the worker has delivered it already.
         """
+        self._shared = None  # the file may be another one by now
         try:
             with open(self._path("kept"), "rb") as file:
                 turn, epoch, _ = _HEAD.unpack(file.read(_HEAD.size))
                 bits = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[_HEAD.size :]
         except FileNotFoundError:
+            if not os.path.exists(self._path("turn")):
+                raise RuntimeError(
+                    f"InfoBatch.filter: workers must find {self.folder}, where the run says what they are to "
+                    f"deliver, got none in worker {worker}: the run has ended, or a cleaner of temporary "
+                    "files was there. set_epoch(epoch) makes it anew; TMPDIR names another place"
+                ) from None
             raise RuntimeError(
                 f"InfoBatch.filter: an epoch must be set before workers read its stream, got none in worker "
                 f"{worker}: call set_epoch(epoch) of the InfoBatch before each iteration of the loader, and "
@@ -309,7 +326,11 @@ class Filter:
             iteration = begin(run)
         iteration.taken = True
         turn, bits = board.turn, board.bits
-        assert bits is not None
+        if bits is None:
+            raise RuntimeError(
+                "InfoBatch.filter: an epoch must be set before its stream is read, got none: the last "
+                "set_epoch failed. Set the epoch again"
+            )
         seen = bytearray(len(bits))
         rows = 0
         for id, sample in self._kept(source, bits):
@@ -417,11 +438,28 @@ def _place() -> tuple[int, int]:
 
 
 def _reader(id_of: Any) -> Callable[[Any], Any]:
-    return id_of if callable(id_of) else lambda sample: sample[id_of]
+    if callable(id_of):
+        return id_of  # type: ignore[no-any-return]
+
+    def read(sample: Any) -> Any:
+        try:
+            return sample[id_of]
+        except (KeyError, IndexError) as error:
+            raise KeyError(
+                f"InfoBatch.filter: id_of must be a key of every sample, or a function of it, got {id_of!r} "
+                f"for one without ({sorted(sample) if isinstance(sample, dict) else type(sample).__name__})"
+            ) from error
+
+    return read
 
 
 def _number(id: Any) -> int:
     """An id as streams have them: an integer, or its digits."""
-    if isinstance(id, (str, bytes)) and id.isdigit():
-        return int(id)
+    if isinstance(id, (str, bytes)):
+        if id.isascii() and id.isdigit():
+            return int(id)
+        raise ValueError(
+            f"InfoBatch.filter: an id must be an integer or its digits, got {id!r}: give a function of the "
+            "sample, id_of=lambda sample: ..., that makes a number of it"
+        )
     return integer(id, "an id", "InfoBatch.filter")

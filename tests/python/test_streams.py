@@ -9,6 +9,7 @@ import gc
 import importlib.util
 import os
 import pickle
+import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,8 +151,8 @@ def test_digits_count_as_integers(as_stored: Any) -> None:
     [
         (1.0, ValueError, "an id must be an integer, got 1.0"),
         (True, ValueError, "an id must be an integer, got True"),
-        ("seven", ValueError, "an id must be an integer, got 'seven'"),
-        ("-1", ValueError, "an id must be an integer, got '-1'"),
+        ("seven", ValueError, "an id must be an integer or its digits, got 'seven'"),
+        ("-1", ValueError, "an id must be an integer or its digits, got '-1'"),
         (-1, IndexError, r"ids must be in \[0, 203\), got -1"),
         (N, IndexError, r"ids must be in \[0, 203\), got 203"),
     ],
@@ -664,3 +665,63 @@ def test_a_stateful_loader_goes_on_with_what_is_not_observed(workers: int) -> No
         ib.set_epoch(1)
     assert sorted(before + after) == list(range(N))
     assert observed(ib) == dict(zip(range(N), losses_of(range(N), 0), strict=True))
+
+
+def test_a_lost_folder_is_made_anew_with_the_next_epoch() -> None:
+    """Cleaners of temporary files take what nobody has touched for days."""
+    ib, record = make(), Record()
+    stream = ib.filter(Records(), id_of)
+    board = ib._here.board
+    assert board is not None
+    worker: Any = pickle.loads(pickle.dumps(stream))
+    for epoch in range(EPOCHS):
+        ib.set_epoch(epoch)
+        planned = list(ib.plan.ids)
+        assert [sample["id"] for sample in worker] == in_stream_order(planned)
+        if epoch in (1, 3):
+            shutil.rmtree(board.folder)
+        ib.set_epoch(epoch)
+        if epoch == 2:
+            shutil.rmtree(board.folder)
+        assert epoch_of(ib, stream, epoch, record) == in_stream_order(planned)
+        record.check(ib)
+    shutil.rmtree(board.folder)
+    with pytest.raises(
+        RuntimeError, match=r"workers must find .*infobatch-.*set_epoch\(epoch\) makes it anew"
+    ):
+        list(worker)
+    state = ib.state_dict()
+    ib.load_state_dict(state)
+    ib.discard_epoch()
+    ib.set_epoch(ib.epoch)
+    assert [sample["id"] for sample in worker] == in_stream_order(ib.plan.ids)
+
+
+@needs_torch
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_go_on_where_the_folder_was_lost(persistent: bool) -> None:
+    ib = make()
+    loader = loader_of(ib.filter(Records(), id_of), num_workers=2, persistent_workers=persistent)
+    board = ib._here.board
+    assert board is not None
+    for epoch in range(4):
+        ib.set_epoch(epoch)
+        planned = sorted(ib.plan.ids)
+        came = list(loader)
+        for ids in came:
+            ib.update(torch.tensor(losses_of(ids.tolist(), epoch)), ids)
+        assert sorted(torch.cat(came).tolist()) == planned
+        if epoch == 1:
+            shutil.rmtree(board.folder)
+
+
+@pytest.mark.parametrize("id", ["img0", "-1", "\u00b2", b"x"])
+def test_ids_of_other_characters_than_digits_are_refused(id: Any) -> None:
+    ib = make()
+    with pytest.raises(ValueError, match=r"an id must be an integer or its digits, got .*give a function"):
+        list(ib.filter([{"key": id}], "key"))
+
+
+def test_a_key_that_a_sample_lacks_is_named() -> None:
+    with pytest.raises(KeyError, match=r"id_of must be a key of every sample.*'__key__'.*\['raw'\]"):
+        list(make().filter([{"raw": 1}], "__key__"))
