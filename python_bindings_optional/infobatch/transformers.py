@@ -142,6 +142,16 @@ class InfoBatchMixin(_Base):
     compute_loss_func: Any
     lr_scheduler: Any
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for base in cls.__mro__[1 : cls.__mro__.index(InfoBatchMixin)]:
+            if hasattr(base, "training_step") and not issubclass(base, InfoBatchMixin):
+                raise TypeError(
+                    f"{cls.__name__}: InfoBatchMixin must come before the trainer, got it behind "
+                    f"{base.__name__}, which would train without it: class {cls.__name__}(InfoBatchMixin, "
+                    f"{base.__name__})"
+                )
+
     def __init__(
         self,
         *args: Any,
