@@ -5,8 +5,9 @@
 Two ways. *Replicated* (`set_ranks`, as in docs/distributed.md): every rank holds the scores of all samples
 and makes the same plan; between epochs the losses of all ranks are gathered, 4 bytes a row. *Ranges*
 (`set_range`): every rank holds its own range; the epoch and the exact sum of the scores travel, and with
-keep = "exact" rounds of counts that close in on the draw where the samples are cut. Bytes are those that a rank receives in an epoch; seconds are these bytes on a
-link of each rank, without latency. Memory is what a session takes while it plans. Nothing here is measured.
+keep = "exact" rounds of counts that close in on the draw where the samples are cut. Bytes are those that a
+rank receives in an epoch; seconds are these bytes on a link of each rank, without latency. Memory is what a
+session takes while it plans. Nothing here is measured.
 """
 
 import argparse

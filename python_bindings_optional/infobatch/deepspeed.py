@@ -107,6 +107,13 @@ class Loader:
         parts = engine.gradient_accumulation_steps()
         managed = parts > 1 and engine.managed_gradient_accumulation()
         session, batches = self.infobatch._here.session, 0
+        if self._passes == -1 and engine.global_steps > 0 and self.infobatch.progress == 0:
+            warn(
+                "infobatch.deepspeed.Loader: engine and run should stand at one place, got "
+                f"{engine.global_steps} steps of the engine and none of the run: load a checkpoint by "
+                "load_checkpoint of this loader, which has the run with it",
+                InfoBatchWarning,
+            )
         try:
             for count, batch in enumerate(self.loader, 1):
                 if count == 1:  # the epoch has begun: so many of its batches are left

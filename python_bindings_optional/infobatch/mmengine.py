@@ -72,6 +72,8 @@ class InfoBatchSampler(Sampler[int]):
         self.infobatch = InfoBatch(len(dataset), num_epochs, prune_ratio, delta, **given)
         self._length = len(self.infobatch.sampler)
         self._over = False
+        #: Whether the hook has begun a training with it.
+        self.hooked = False
 
     def set_epoch(self, epoch: int) -> None:
         """As that of ``InfoBatch.sampler``. Behind the load of an epoch that was over, nothing of it is left
@@ -82,6 +84,11 @@ class InfoBatchSampler(Sampler[int]):
         self._length = 0 if self._over else len(self.infobatch.sampler)
 
     def __iter__(self) -> Iterator[int]:
+        if not self.hooked:
+            raise RuntimeError(
+                "InfoBatchSampler: the Runner must have the hook, got none: "
+                "custom_hooks=[dict(type='InfoBatchHook')]"
+            )
         return iter(()) if self._over else iter(self.infobatch.sampler)
 
     def __len__(self) -> int:
@@ -122,6 +129,11 @@ class InfoBatchHook(Hook):  # type: ignore[misc,unused-ignore]
         sampler = self._check(runner)
         run = sampler.infobatch
         if runner.iter > 0:  # resumed, not only loaded
+            if self._loaded is None and sampler.hooked:
+                raise ValueError(
+                    "InfoBatchHook: a Runner must train once, got another train() behind iteration "
+                    f"{runner.iter}: make a new Runner, with resume=True where it is to go on"
+                )
             if self._loaded is None:
                 raise ValueError(
                     "InfoBatchHook: a checkpoint must have the state of the run, got none in that of "
@@ -133,6 +145,7 @@ class InfoBatchHook(Hook):  # type: ignore[misc,unused-ignore]
         self._loaded = None
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.infobatch = run
+        sampler.hooked = True
         if runner.max_epochs != run.num_epochs:
             warn(
                 "InfoBatchHook: train_cfg(max_epochs) should be the num_epochs of the run, "

@@ -28,11 +28,12 @@ def train_loop(config: dict[str, Any]) -> None:
     model = prepare_model(torch.nn.Linear(2, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     schedule = progress_lr(optimizer, dataset, lambda progress: 1 - progress)
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "ib": dataset}
     if (checkpoint := ray.train.get_checkpoint()) is not None:
         with checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / "state.pt", weights_only=True)
-        model.load_state_dict(state["model"])
-        dataset.load_state_dict(state["ib"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
     for epoch in range(dataset.epoch, EPOCHS):
         dataset.set_epoch(epoch)  # losses are exchanged here
         for inputs, labels in loader:
@@ -42,7 +43,7 @@ def train_loop(config: dict[str, Any]) -> None:
             optimizer.step()
             schedule.step()
         right = float((model(points).argmax(1) == targets).float().mean())
-        now, state = dataset.statistics, {"model": model.state_dict(), "ib": dataset.state_dict()}
+        now, state = dataset.statistics, {name: part.state_dict() for name, part in parts.items()}
         metrics = {"kept": now.kept, "saved": now.saved, "accuracy": right, "lr": schedule.get_last_lr()[0]}
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state, Path(folder) / "state.pt")

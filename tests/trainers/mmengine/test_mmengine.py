@@ -316,3 +316,17 @@ def test_the_example(tmp_path: Path) -> None:
     assert 10 < float(re.findall(r"(\S+)% of the samples saved", output)[0]) < 50
     assert float(re.findall(r"accuracy (\d\.\d+)", output)[0]) > 0.65
     assert "rate 0.0200 at the end" in output
+
+
+def test_a_runner_without_the_hook_is_refused(tmp_path: Path) -> None:
+    config = settings(tmp_path / "run", epochs=2)
+    config["custom_hooks"] = []
+    with pytest.raises(RuntimeError, match="InfoBatchSampler: the Runner must have the hook, got none"):
+        Runner(**config).train()
+
+
+def test_a_runner_that_trains_again_is_refused(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path / "run", epochs=2))
+    runner.train()
+    with pytest.raises(ValueError, match="a Runner must train once, got another train"):
+        runner.train()
