@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import re
+import warnings
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,18 @@ def test_a_checkpoint_without_the_run_is_refused_and_its_weights_are_not(ready: 
     assert "other" in path
     assert state["mine"] == 1
     assert torch.equal(ib.state_dict()["infobatch"], before)
+
+
+def test_an_engine_that_goes_on_without_the_run_is_warned_of(ready: Any) -> None:
+    """As behind engine.load_checkpoint, which has no state of the run."""
+    engine, ib, loader = ready
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InfoBatchWarning)
+        for batch in loader:
+            step(engine, ib, batch)
+    again = InfoBatch(Points(SAMPLES, 2), 4)
+    with pytest.warns(InfoBatchWarning, match="steps of the engine and none of the run: load a"):
+        next(iter(prepare(engine, again, again.dataset)))
 
 
 def test_behind_a_load_another_checkpoint_may_be_written_at_once(ready: Any, tmp_path: Path) -> None:
