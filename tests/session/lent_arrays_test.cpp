@@ -252,6 +252,30 @@ TEST_CASE("what is written to the lent array over observed losses is judged, too
   REQUIRE(resumed->statistics().non_finite_total == 2);
 }
 
+TEST_CASE("what is written to the lent array behind a look is what was written before it",
+          "[session][lent_arrays]") {
+  const float written = GENERATE(bits_float(0x7fc00002u), 7.0f, kInf);  // the first: no loss at all
+  const double ema = GENERATE(0.0, 0.5);
+  std::vector<std::string> states;
+  std::vector<std::vector<std::uint32_t>> scores;
+  for (const bool looks : {false, true}) {
+    const auto session = make(ema);
+    std::vector<float> own;
+    session->begin();
+    while (!step(*session, Way::kObserve, own).ids.empty()) continue;
+    session->begin();
+    const EpochArrays arrays = session->epoch_arrays();
+    while (!step(*session, Way::kWrite, own).ids.empty()) continue;
+    if (looks) (void)session->length();  // of the next epoch: what was written is folded
+    arrays.losses[4] = written;
+    states.push_back(session->serialize());
+    session->begin();
+    scores.push_back(score_bits(*session));
+  }
+  REQUIRE(states[0] == states[1]);
+  REQUIRE(scores[0] == scores[1]);
+}
+
 TEST_CASE("positions that nobody writes are unseen and keep their score",
           "[session][lent_arrays]") {
   const double ema = GENERATE(0.0, 0.4);

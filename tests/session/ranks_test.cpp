@@ -286,6 +286,31 @@ TEST_CASE("ranks: nothing shows the next epoch before the exchange", "[session][
   REQUIRE(world[1].statistics().epoch == 1);
 }
 
+TEST_CASE("ranks: a look behind the exchange changes no part that is saved", "[session][ranks]") {
+  // The look folds losses of all ranks by position of the plan; a part has those of its own rows.
+  Config options = config();
+  options.score_ema = GENERATE(0.0, 0.5);
+  options.policy = GENERATE("infobatch", "ucb");
+  World world(3, options);
+  world.epoch();
+  world.begin();
+  world.steps([](std::int64_t id) { return simulated_loss(id, 1); });
+  REQUIRE(world.exchange());
+  std::vector<std::string> parts;
+  for (int r = 0; r < world.size(); ++r) parts.push_back(world[r].serialize_part(true));
+  for (int r = 0; r < world.size(); ++r) {
+    (void)world[r].length();  // of the next epoch
+    REQUIRE(world[r].serialize_part(true) == parts[std::size_t(r)]);
+  }
+  std::vector<std::string_view> views(parts.begin(), parts.end());
+  Session whole(kSize, options, 1);
+  whole.deserialize(world[0].join_parts(views));
+  Session alone(kSize, options, 1);
+  for (int epoch = 0; epoch < 2; ++epoch) run_epoch(alone, 3 * kBatch);
+  REQUIRE(whole.epoch() == alone.epoch());
+  REQUIRE(copy_of(whole.plan()) == copy_of(alone.plan()));
+}
+
 TEST_CASE("ranks: no loss is taken behind the exchange of its epoch", "[session][ranks]") {
   World world(2);
   world.begin();
