@@ -294,7 +294,9 @@ TEST_CASE("ranks: a look behind the exchange changes no part that is saved", "[s
   World world(3, options);
   world.epoch();
   world.begin();
-  world.steps([](std::int64_t id) { return simulated_loss(id, 1); });
+  world.steps([](std::int64_t id) {
+    return id % 10 == 7 ? bits_float(0x7f800000u) : simulated_loss(id, 1);  // infinite: warned of
+  });
   REQUIRE(world.exchange());
   std::vector<std::string> parts;
   for (int r = 0; r < world.size(); ++r) parts.push_back(world[r].serialize_part(true));
@@ -302,11 +304,24 @@ TEST_CASE("ranks: a look behind the exchange changes no part that is saved", "[s
     (void)world[r].length();  // of the next epoch
     REQUIRE(world[r].serialize_part(true) == parts[std::size_t(r)]);
   }
+  // While the next epoch begins, handlers of its warnings see the session between the two.
+  for (int r = 0; r < world.size(); ++r) {
+    std::string seen;
+    world[r].set_warning_handler([&](const std::string&) { seen = world[r].serialize_part(true); });
+    world[r].begin();
+    REQUIRE((seen == parts[std::size_t(r)]));
+  }
   std::vector<std::string_view> views(parts.begin(), parts.end());
   Session whole(kSize, options, 1);
-  whole.deserialize(world[0].join_parts(views));
+  whole.hold_warnings();
+  Session fresh(kSize, options, 1);
+  whole.deserialize(fresh.join_parts(views));
   Session alone(kSize, options, 1);
-  for (int epoch = 0; epoch < 2; ++epoch) run_epoch(alone, 3 * kBatch);
+  alone.hold_warnings();
+  run_epoch(alone, 3 * kBatch);
+  run_epoch(alone, 3 * kBatch, [](std::int64_t id) {
+    return id % 10 == 7 ? bits_float(0x7f800000u) : simulated_loss(id, 1);
+  });
   REQUIRE(whole.epoch() == alone.epoch());
   REQUIRE(copy_of(whole.plan()) == copy_of(alone.plan()));
 }
