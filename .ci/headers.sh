@@ -21,11 +21,11 @@ mapfile -t headers < <(cd "$root" && find . -name '*.h' -o -name '*.hpp' | cut -
 ((${#headers[@]})) || fail "no header was installed into $root"
 
 compiles=0 failures=0
-try() { # <header> <compiler> <language> <standard>
+try() { # <header> <compiler> <language> <standard> [option ...]
   compiles=$((compiles + 1))
   # Included twice: a header has to bear it.
   printf '#include <%s>\n#include <%s>\nint main(void) { return 0; }\n' "$1" "$1" |
-    "$2" -x "$3" "-std=$4" -fsyntax-only -Wall -Wextra -Wshadow -Wpedantic -Werror -I"$root" - ||
+    "$2" -x "$3" "-std=$4" -fsyntax-only -Wall -Wextra -Wshadow -Wpedantic -Werror "${@:5}" -I"$root" - ||
     { say "$1: does not compile alone as $4" >&2; failures=$((failures + 1)); }
 }
 for header in "${headers[@]}"; do
@@ -33,6 +33,7 @@ for header in "${headers[@]}"; do
     for standard in c99 c11; do try "$header" "${CC:-cc}" c "$standard"; done
   fi
   for standard in c++17 c++20; do try "$header" "${CXX:-c++}" c++ "$standard"; done
+  try "$header" "${CXX:-c++}" c++ c++17 -DINFOBATCH_STATIC
 done
 ((failures == 0)) || fail "$failures of $compiles compilations failed"
 say "${#headers[@]} headers alone, $compiles compilations"

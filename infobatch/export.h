@@ -15,7 +15,7 @@
 #define INFOBATCH_API __attribute__((visibility("default")))
 #endif
 
-#if defined(_WIN32)
+#if defined(_WIN32) || defined(INFOBATCH_STATIC)
 #define INFOBATCH_LOCAL
 #else
 #define INFOBATCH_LOCAL __attribute__((visibility("hidden")))

@@ -19,9 +19,10 @@ ScoreSum Peers::total(const ScoreSum& own) const {
 void Peers::add_up(std::int64_t* values, std::size_t count) const {
   const std::vector<std::int64_t> all = gather(values, count);
   std::fill_n(values, count, 0);
-  for (std::size_t i = 0; i < all.size(); ++i) {  // without overflow, whatever was gathered
-    const auto sum = static_cast<std::uint64_t>(values[i % count]);
-    values[i % count] = static_cast<std::int64_t>(sum + static_cast<std::uint64_t>(all[i]));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    std::int64_t& sum = values[i % count];
+    if (all[i] < 0 || all[i] > range_.total - sum) refuse_counts();
+    sum += all[i];
   }
 }
 
@@ -81,14 +82,7 @@ DrawCut Peers::draw_at(std::int64_t rank,
     const auto outside = [&](const Draw& draw) { return draw.first < low || draw.first > high; };
     own.erase(std::remove_if(own.begin(), own.end(), outside), own.end());
     if (counts[part] > 1) continue;
-    // One rank has it, and tells; the others add nothing.
-    std::int64_t found[2] = {};
-    if (!own.empty()) {
-      found[0] = static_cast<std::int64_t>(own[0].first);
-      found[1] = own[0].second;
-    }
-    add_up(found, 2);
-    return {static_cast<std::uint64_t>(found[0]), found[1]};
+    return one_of_all(own.empty() ? nullptr : own.data(), low, high);
   }
   // Equal draws: by id, and so by rank first.
   const auto mine = static_cast<std::int64_t>(own.size());
@@ -96,13 +90,29 @@ DrawCut Peers::draw_at(std::int64_t rank,
   std::size_t owner = 0;
   while (owner < all.size() && rank >= all[owner]) rank -= all[owner++];
   if (owner == all.size() || rank < 0) refuse_counts();
-  std::int64_t id = 0;
-  if (owner == static_cast<std::size_t>(range_.rank)) {
-    std::sort(own.begin(), own.end());
-    id = own[static_cast<std::size_t>(rank)].second;
+  const bool is_owner = owner == static_cast<std::size_t>(range_.rank);
+  if (is_owner && rank >= mine) refuse_counts();
+  std::sort(own.begin(), own.end());
+  return one_of_all(is_owner ? &own[static_cast<std::size_t>(rank)] : nullptr, low, high);
+}
+
+DrawCut Peers::one_of_all(const Draw* own, std::uint64_t low, std::uint64_t high) const {
+  struct Told {
+    std::int64_t has = 0;
+    std::int64_t id = 0;
+    std::uint64_t draw = 0;
+  };
+  const Told mine = own != nullptr ? Told{1, own->second, own->first} : Told{};
+  const std::vector<Told> all = gather(&mine, 1);
+  const auto has = [](const Told& told) { return told.has == 1; };
+  const auto found = std::find_if(all.begin(), all.end(), has);
+  const auto may_be = [](const Told& told) { return told.has == 0 || told.has == 1; };
+  if (!std::all_of(all.begin(), all.end(), may_be) || found == all.end() ||
+      std::count_if(all.begin(), all.end(), has) != 1 || found->draw < low || found->draw > high ||
+      found->id < 0 || found->id >= range_.total) {
+    refuse_counts();
   }
-  add_up(&id, 1);
-  return {low, id};
+  return {found->draw, found->id};
 }
 
 void check_ranges(const std::vector<RangeReport>& reports) {
@@ -118,7 +128,10 @@ void check_ranges(const std::vector<RangeReport>& reports) {
     if (own.config != first.config) note(rank, "other options");
     if (own.total != first.total) note(rank, message("a table of ", own.total, " samples"));
     if (own.first != next) note(rank, message("begins at ", own.first, ", not at ", next));
-    next = own.first + own.size;
+    const bool fits =
+        own.first >= 0 && own.size >= 0 && own.first <= kMaxTable && own.size <= kMaxSize;
+    if (!fits) note(rank, "a range that cannot be");
+    next = fits ? own.first + own.size : 0;
   }
   if (next != first.total) {
     note(reports.size() - 1, message("ends at ", next, ", not at ", first.total));

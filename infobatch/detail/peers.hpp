@@ -63,6 +63,8 @@ class Peers {
   [[noreturn]] void refuse_counts() const;
 
  private:
+  /// The draw of the one rank that has it.
+  DrawCut one_of_all(const Draw* own, std::uint64_t low, std::uint64_t high) const;
   [[noreturn]] void refuse(const std::string& rule) const;
   void gather_bytes(const void* own, std::size_t bytes, void* all) const;
 

@@ -1,3 +1,4 @@
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/detail/safetensors.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/score.hpp>
@@ -73,8 +74,13 @@ void Session::Impl::set_range(const IdRange& range, Gather gather) {
                    range.total));
   }
   if (policy_->cuts_ranks) {
+    std::vector<std::string> fit;
+    for (const Policy* policy : policies()) {
+      if (!policy->cuts_ranks) fit.emplace_back(policy->card.name);
+    }
     refuse(message("needs a policy without ranks of scores, which are not known across ranges: ",
-                   "infobatch, random or full, got \"",
+                   detail::join(fit, ", "),
+                   ", got \"",
                    config.policy,
                    "\""));
   }

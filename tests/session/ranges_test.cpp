@@ -433,6 +433,53 @@ TEST_CASE("ranges: a rank that is lost fails the call, and the session is as bef
   REQUIRE_NOTHROW(session.set_epoch(1));
 }
 
+TEST_CASE("ranges: another rank's counts that cannot be are refused", "[session][ranges]") {
+  // One session stands for two ranks: what the other gives is zeros, but for one exchange.
+  const std::int64_t value = GENERATE(as<std::int64_t>{}, -1, INT64_MIN, INT64_MAX, 1, 1000000);
+  int calls = 0;
+  int spoiled = -1;
+  std::int64_t epoch = 0;
+  Session session(4096, config_for("infobatch", "exact"), 1);
+  session.set_range({0, 4096, 0, 2}, [&](const void* own, std::size_t bytes, void* all) {
+    auto* const out = static_cast<char*>(all);
+    std::memcpy(out, own, bytes);
+    std::memset(out + bytes, 0, bytes);
+    if (bytes == sizeof epoch) std::memcpy(out + bytes, own, bytes);  // it comes to the same epoch
+    if (bytes == 40) {  // and holds a range without samples
+      const std::int64_t empty[2] = {4096, 0};
+      std::memcpy(out + bytes, own, bytes);
+      std::memcpy(out + bytes, empty, sizeof empty);
+    }
+    if (calls++ != spoiled) return;
+    for (std::size_t i = 0; i < bytes / 8; ++i) std::memcpy(out + bytes + 8 * i, &value, 8);
+  });
+  run_epoch(session, 100);
+  const std::string before = session.serialize();
+  calls = 0;
+  session.set_epoch(1);
+  const int all_calls = calls;
+  const PlanCopy expected = copy_of(session.plan());
+  for (int call = 2; call < all_calls; ++call) {  // behind epoch and sum
+    CAPTURE(value, call, all_calls);
+    spoiled = -1;
+    session.deserialize(before);
+    calls = 0;
+    spoiled = call;
+    try {
+      session.set_epoch(1);
+    } catch (const StateError& error) {
+      REQUIRE_THAT(error.what(), ContainsSubstring("gather: must return"));
+      REQUIRE(session.serialize() == before);
+      continue;
+    }
+    REQUIRE(value == 1);  // a count that may be, and that nobody else can know to be wrong
+  }
+  spoiled = -1;
+  session.deserialize(before);
+  session.set_epoch(1);
+  REQUIRE(copy_of(session.plan()) == expected);
+}
+
 TEST_CASE("ranges: what a gather throws comes out as it is, wherever it was called",
           "[session][ranges]") {
   struct Lost {};  // no exception of the standard library
@@ -533,7 +580,8 @@ TEST_CASE("ranges: what is none, or does not fit the others, is refused", "[sess
     Config config = plain;
     config.policy = policy->card.name;
     if (!policy->cuts_ranks) continue;
-    REQUIRE_THAT(refusal(config, {0, 1000, 0, 1}), ContainsSubstring("infobatch, random or full"));
+    REQUIRE_THAT(refusal(config, {0, 1000, 0, 1}),
+                 ContainsSubstring("not known across ranges: full, random, infobatch, got"));
   }
   Config budget = plain;
   budget.target_saved = 0.2;
