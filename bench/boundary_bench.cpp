@@ -1,5 +1,5 @@
 // What the boundary of an epoch costs: exact mean, keep decision, weights and shuffle of N samples
-// with the rule of InfoBatch (prune ratio .5, losses like those of a model in training, about 68 %
+// with the rule of InfoBatch (prune ratio 0.5, losses like those of a model in training, about 68 %
 // kept), from the score table to the finished plan. Entries: boundary/<N>/threads:<T> with the best
 // instruction set that this processor runs, boundary/<N>/threads:1/<set> with each.
 //

@@ -109,8 +109,8 @@ ib_status fail(ib_status status, const char* function, const char* text) noexcep
     // The engine's messages begin with the name of its own function.
     const char* behind = std::strstr(text, ": ");
     const char* space = std::strchr(text, ' ');
-    const char* told = behind != nullptr && behind < space ? behind + 2 : text;
-    texts().error = message(function, ": ", told);
+    const char* reason = behind != nullptr && behind < space ? behind + 2 : text;
+    texts().error = message(function, ": ", reason);
     this_thread.is_brief = false;
   } catch (...) {
     std::snprintf(this_thread.brief, sizeof this_thread.brief, "%s: out of memory", function);

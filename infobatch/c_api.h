@@ -253,7 +253,7 @@ typedef enum ib_warning_kind {
   IB_FORGOTTEN = 1,    /**< an epoch was delivered and no loss came back */
   IB_UNSOUND = 2,      /**< losses were dropped, because an epoch did not end as it should */
   IB_NON_FINITE = 3,   /**< losses were NaN or infinite */
-  IB_SHORTFALL = 4,    /**< the promised share was not saved */
+  IB_SHORTFALL = 4,    /**< the promised fraction was not saved */
   IB_NOT_FLUSHED = 5   /**< the file system cannot flush */
 } ib_warning_kind;
 

@@ -55,7 +55,7 @@ constexpr std::int64_t kMaxEpochs = (std::int64_t{1} << 32) - 1;
 struct INFOBATCH_API Config {
   /// E >= 1: epochs of the whole run. E <= 2 prunes nothing.
   std::int64_t epochs = 1;
-  /// r in [0, 1): chance that a candidate is left out. Not the share saved, which is
+  /// r in [0, 1): chance that a candidate is left out. Not the fraction saved, which is
   /// r * P(loss < mean); see `target_saved`.
   double prune_ratio = 0.5;
   /// delta in (0, 1], read as round(delta * 1e9) parts: epochs from floor(delta * E) on are full.

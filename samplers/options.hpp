@@ -55,7 +55,7 @@ struct INFOBATCH_SAMPLERS_API Options {
   INFOBATCH_OPTION(std::string, keep)
   /// Whether a kept candidate's loss is multiplied by the inverse of its keep probability.
   INFOBATCH_OPTION(bool, rescale)
-  /// Share of all samples of the run to save; the prune ratio is then solved for in each epoch.
+  /// Fraction of all samples of the run to save; the prune ratio is then solved for in each epoch.
   INFOBATCH_OPTION(std::optional<double>, target_saved)
   /// Largest prune ratio that `target_saved` may choose.
   INFOBATCH_OPTION(double, max_prune_ratio)

@@ -53,8 +53,8 @@ def manylinux(wheel: Path) -> str:
         [sys.executable, "-m", "auditwheel", "show", str(wheel)],
         capture_output=True, text=True,
     )
-    told = " ".join(shown.stdout.split())  # it breaks its lines
-    found = re.search(r"consistent with the following platform tag: \"(\w+)\"", told)
+    report = " ".join(shown.stdout.split())  # it breaks its lines
+    found = re.search(r"consistent with the following platform tag: \"(\w+)\"", report)
     return found.group(1) if found else (shown.stdout + shown.stderr).strip()
 
 

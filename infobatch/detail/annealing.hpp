@@ -7,19 +7,20 @@
 
 namespace infobatch {
 
-/// A share in [0, 1] as round(share * 1e9) parts of 1e9, so that what follows is integer
+/// A fraction in [0, 1] as round(fraction * 1e9) parts of 1e9, so that what follows is integer
 /// arithmetic and 0.29 of 100 epochs is 29, not 28.
-inline std::int64_t billionths(double share) { return std::llround(share * 1e9); }
+inline std::int64_t billionths(double fraction) { return std::llround(fraction * 1e9); }
 
-/// floor(share * count) with the share in billionths, for shares in [0, 1], counts up to 2^63.
-inline std::int64_t floor_share(std::int64_t parts, std::int64_t count) {
+/// floor(fraction * count) with the fraction in billionths, for fractions in [0, 1], counts up to
+/// 2^63.
+inline std::int64_t floor_fraction(std::int64_t parts, std::int64_t count) {
   constexpr std::int64_t kBillion = 1'000'000'000;
   return count / kBillion * parts + count % kBillion * parts / kBillion;
 }
 
 /// Number of epochs before the annealing phase: floor(delta * E).
 inline std::int64_t annealing_start(const Config& config) {
-  return floor_share(billionths(config.delta), config.epochs);
+  return floor_fraction(billionths(config.delta), config.epochs);
 }
 
 /// Rule 7: epoch e (0-based) prunes iff warmup <= e < floor(delta * E).

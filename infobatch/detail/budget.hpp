@@ -30,17 +30,17 @@ inline std::int64_t samples_of_run(const Config& config,
 inline std::int64_t promised_samples(const Config& config,
                                      std::int64_t size,
                                      const RunSoFar& before = {}) {
-  return floor_share(billionths(config.target_saved.value_or(0.0)),
-                     samples_of_run(config, size, before));
+  return floor_fraction(billionths(config.target_saved.value_or(0.0)),
+                        samples_of_run(config, size, before));
 }
 
-/// Rule 14: the share of N that epoch `epoch` has to leave out, when what is left of the promise is
-/// spread evenly over the pruned epochs that are left. What chance added or withheld in an epoch is
-/// made good in the next ones.
-inline double share_to_prune(const Config& config,
-                             std::int64_t size,
-                             std::int64_t epoch,
-                             const RunSoFar& before) {
+/// Rule 14: the fraction of N that epoch `epoch` has to leave out, when what is left of the promise
+/// is spread evenly over the pruned epochs that are left. What chance added or withheld in an epoch
+/// is made good in the next ones.
+inline double fraction_to_prune(const Config& config,
+                                std::int64_t size,
+                                std::int64_t epoch,
+                                const RunSoFar& before) {
   const std::int64_t epochs_left = annealing_start(config) - epoch;
   const std::int64_t samples_left = promised_samples(config, size, before) - before.pruned;
   if (epochs_left <= 0 || samples_left <= 0 || size == 0) return 0.0;
@@ -63,13 +63,13 @@ inline double largest_pruned_fraction(const Config& config, const RuleReach& rea
   return reach.of_all * largest_scale(config, reach);
 }
 
-/// The scale at which `share` of the N samples are left out in expectation; may exceed the largest,
-/// and is infinite where no scale leaves anything out.
+/// The scale at which `fraction` of the N samples are left out in expectation; may exceed the
+/// largest, and is infinite where no scale leaves anything out.
 /// @param candidates  what the rule leaves out at scale 1, in samples.
-inline double solve_scale(double share, std::int64_t size, double candidates) {
-  if (share <= 0.0) return 0.0;
+inline double solve_scale(double fraction, std::int64_t size, double candidates) {
+  if (fraction <= 0.0) return 0.0;
   if (candidates <= 0.0) return std::numeric_limits<double>::infinity();
-  return share * static_cast<double>(size) / candidates;
+  return fraction * static_cast<double>(size) / candidates;
 }
 
 /// The most samples that rule 16 keeps beyond what a pruned epoch of `size` samples asks for.

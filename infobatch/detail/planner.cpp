@@ -23,7 +23,7 @@ EpochChoice choose(const PlanRequest& request, const PolicyInput& input) {
     choice.scale = configured_scale(config, policy.card);
     return choice;
   }
-  const double share = share_to_prune(config, request.size, request.epoch, request.before);
+  const double share = fraction_to_prune(config, request.size, request.epoch, request.before);
   const double wanted = solve_scale(share, request.size, policy.candidates(input));
   const double largest = largest_scale(config, policy.reach(config));
   choice.limited = wanted > largest;

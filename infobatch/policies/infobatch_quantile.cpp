@@ -38,7 +38,7 @@ EpochRule select(const PolicyInput& input, double scale) {
     detail::RankTask task;
     task.key = score;
     task.size = input.size;
-    task.rank = floor_share(billionths(config.quantiles[b]), input.sum.count());
+    task.rank = floor_fraction(billionths(config.quantiles[b]), input.sum.count());
     task.seed = config.seed;
     task.epoch = static_cast<std::uint32_t>(input.epoch);
     rule.classifier.cuts[rule.classifier.n_cuts++] = input.workers.cut_rank(task);

@@ -49,9 +49,10 @@ EpochRule select(const PolicyInput& input, double scale) {
   const Config& config = input.config;
   const auto epoch = static_cast<std::uint32_t>(input.epoch);
   const std::int64_t kept =
-      input.size - floor_share(billionths(scale * left_out(config)), input.size);
+      input.size - floor_fraction(billionths(scale * left_out(config)), input.size);
   const std::int64_t pool = std::max(
-      kept, input.size - floor_share(billionths(scale * (1.0 - config.number(kPool))), input.size));
+      kept,
+      input.size - floor_fraction(billionths(scale * (1.0 - config.number(kPool))), input.size));
 
   EpochRule rule;
   rule.classes = {KeepClass{}, KeepClass{0.0}};

@@ -36,7 +36,7 @@ EpochRule select(const PolicyInput& input, double scale) {
   detail::RankTask task;
   task.key = classifier.key;
   task.size = input.size;
-  task.rank = floor_share(billionths(scale), input.sum.count());
+  task.rank = floor_fraction(billionths(scale), input.sum.count());
   task.seed = input.config.seed;
   task.epoch = static_cast<std::uint32_t>(input.epoch);
   classifier.cuts[0] = input.workers.cut_rank(task);

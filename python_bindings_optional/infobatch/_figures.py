@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def figures(infobatch: InfoBatch) -> dict[str, float]:
     """Figures of the running (or just finished) epoch, by the names that loggers show.
 
-    ``infobatch/kept``, samples of the epoch's plan; ``infobatch/saved``, share of the samples so far that was
-    left out; ``infobatch/mean_score``, the epoch's threshold, not in the first epoch.
+    ``infobatch/kept``, samples of the epoch's plan; ``infobatch/saved``, fraction of the samples so far that
+    was left out; ``infobatch/mean_score``, the epoch's threshold, not in the first epoch.
 
     >>> from infobatch import InfoBatch
     >>> ib = InfoBatch(4, num_epochs=8)

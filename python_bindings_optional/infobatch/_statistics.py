@@ -51,11 +51,11 @@ class Statistics:
     samples_full: int
     #: Samples planned so far, this epoch included.
     samples_planned: int
-    #: Share of the samples so far that was left out, in [0, 1).
+    #: Fraction of the samples so far that was left out, in [0, 1).
     saved: float
-    #: The share of the whole run that ``target_saved`` promises; None without one.
+    #: The fraction of the whole run that ``target_saved`` promises; None without one.
     promised_saved: float | None
-    #: Samples left out so far, as a share of the whole run, E * N.
+    #: Samples left out so far, as a fraction of the whole run, E * N.
     actual_saved: float
     #: Losses that were not finite, in this epoch.
     non_finite_epoch: int

@@ -165,16 +165,16 @@ class InfoBatch(_DataSet):
             - ``policy``: ``"infobatch"`` (default), ``"infobatch_quantile"``, ``"random"``, ``"ucb"``,
               ``"orderdp"``, ``"full"``.
             - ``keep``: ``"bernoulli"`` (the paper's, default) or ``"exact"`` (exact counts).
-            - ``target_saved``: share of the samples of the whole run to save, a fixed budget; r is then
+            - ``target_saved``: fraction of the samples of the whole run to save, a fixed budget; r is then
               solved for, up to ``max_prune_ratio`` (0.9).
             - ``quantiles``, ``quantile_keep``: of the policy of that name, limits of its classes and the
-              share of each that is kept.
+              fraction of each that is kept.
             - ``ucb_weight``, ``ucb_c``: of ``"ucb"``, the weight of the newest loss in its mean and its
               variance, and the factor of the variance. ``orderdp_pool``, ``orderdp_keep``: of
-              ``"orderdp"``, the share of all samples in its pool and the share of that which is kept.
+              ``"orderdp"``, the fraction of all samples in its pool and the fraction of that which is kept.
             - ``whole_batches``: B; pruned epochs are multiples of it.
             - ``warmup``: full epochs at the beginning, default 1. ``rescale``: False leaves weights at 1.
-            - ``score_ema``: share of the old score in the new one, default 0.
+            - ``score_ema``: fraction of the old score in the new one, default 0.
             - ``drop_last``: whether the loader drops a short last batch; ``lookahead``: a prefetcher runs
               further ahead as it goes.
             - ``device``: where the losses will be; default: where the first ones are.

@@ -148,12 +148,12 @@ TEST_CASE("a refused value is shown with the digits that tell it from what is al
 }
 
 TEST_CASE("shares are cut down in integers", "[engine][config]") {
-  REQUIRE(floor_share(billionths(0.29), 100) == 29);
-  REQUIRE(floor_share(billionths(0.57), 100) == 57);
-  REQUIRE(floor_share(billionths(1.0), 123) == 123);
-  REQUIRE(floor_share(billionths(0.0), 123) == 0);
-  REQUIRE(floor_share(billionths(0.999999999), 1000000000) == 999999999);
+  REQUIRE(floor_fraction(billionths(0.29), 100) == 29);
+  REQUIRE(floor_fraction(billionths(0.57), 100) == 57);
+  REQUIRE(floor_fraction(billionths(1.0), 123) == 123);
+  REQUIRE(floor_fraction(billionths(0.0), 123) == 0);
+  REQUIRE(floor_fraction(billionths(0.999999999), 1000000000) == 999999999);
   const std::int64_t large = std::int64_t{1} << 62;
-  REQUIRE(floor_share(billionths(1.0), large) == large);
-  REQUIRE(floor_share(billionths(0.5), large) == large / 2);
+  REQUIRE(floor_fraction(billionths(1.0), large) == large);
+  REQUIRE(floor_fraction(billionths(0.5), large) == large / 2);
 }

@@ -384,7 +384,7 @@ TEST_CASE("infobatch_quantile keeps the exact share of every quantile class, tie
       scores.push_back(ties ? 1.0f : simulated_loss(id, 0));
     return scores;
   }());
-  // 200 at .25, 650 at .5, 150 at 1: 50 + 325 + 150, that is 47.5 % left out.
+  // 200 at 0.25, 650 at 0.5, 150 at 1: 50 + 325 + 150, that is 47.5 % left out.
   REQUIRE(session.length() == 525);
   int of_weight_4 = 0;
   int of_weight_2 = 0;

@@ -27,7 +27,7 @@ TEST_CASE("rule 7: the pruned epochs of a run are counted in integers", "[engine
     std::int64_t epochs;
     std::int64_t pruned;
   };
-  // .29 * 100, .57 * 100 and .95 * 20 are 28.999999999999996, 56.99999999999999
+  // 0.29 * 100, 0.57 * 100 and 0.95 * 20 are 28.999999999999996, 56.99999999999999
   // and 18.999999999999996 or 19 in doubles, as the compiler likes.
   const Row row = GENERATE(Row{.875, 200, 174},
                            Row{.875, 90, 77},

