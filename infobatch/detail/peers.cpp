@@ -42,9 +42,9 @@ void Peers::gather_bytes(const void* own, std::size_t bytes, void* all) const {
 }
 
 void Peers::refuse(const std::string& rule) const {
-  const StateError error("gather: must return " + rule);
-  failure_ = std::make_exception_ptr(error);
-  throw error;
+  const std::string text = "gather: must return " + rule;
+  failure_ = std::make_exception_ptr(StateError(text));
+  throw StateError(text);
 }
 
 void Peers::refuse_counts() const { refuse("what all ranks gave, got counts that cannot be"); }
