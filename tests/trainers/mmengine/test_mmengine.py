@@ -237,7 +237,7 @@ def test_the_seed_is_the_runners_unless_it_is_given(tmp_path: Path) -> None:
         if seed is not None:
             loader["sampler"]["seed"] = seed
         made = Runner.build_dataloader(loader, seed=3)
-        assert list(made.sampler) == list(InfoBatch(SAMPLES, 3, seed=seed or 3).plan.ids)
+        assert list(made.sampler.infobatch.plan.ids) == list(InfoBatch(SAMPLES, 3, seed=seed or 3).plan.ids)
 
 
 def test_a_validation_loader_with_the_sampler_is_refused(tmp_path: Path) -> None:
