@@ -40,6 +40,24 @@ elseif(INFOBATCH_SANITIZE)
   message(FATAL_ERROR "InfoBatch: INFOBATCH_SANITIZE needs GCC or Clang, got ${CMAKE_CXX_COMPILER_ID}")
 endif()
 
+# infobatch_can_sanitize(<sanitizer> <variable>): whether test programs can have this one, whatever
+# INFOBATCH_SANITIZE asks for. An emulator of another processor does not run theirs.
+function(infobatch_can_sanitize sanitizer result)
+  set(${result} FALSE PARENT_SCOPE)
+  if(CMAKE_CROSSCOMPILING OR NOT CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+    return()
+  endif()
+  include(CheckCXXSourceCompiles)
+  set(CMAKE_REQUIRED_FLAGS -fsanitize=${sanitizer})
+  check_cxx_source_compiles("int main() { return 0; }" INFOBATCH_COMPILER_HAS_SANITIZER_${sanitizer})
+  if(INFOBATCH_COMPILER_HAS_SANITIZER_${sanitizer})
+    set(${result} TRUE PARENT_SCOPE)
+  elseif(INFOBATCH_WERROR)
+    # No test is left out without a word where everything has to be seen.
+    message(FATAL_ERROR "InfoBatch: ${CMAKE_CXX_COMPILER} links nothing with -fsanitize=${sanitizer}")
+  endif()
+endfunction()
+
 # Compiles of torch's headers need 1.5 to 2 GB each: no more of them at once than memory holds.
 cmake_host_system_information(RESULT infobatch_memory_mib QUERY AVAILABLE_PHYSICAL_MEMORY)
 math(EXPR infobatch_torch_jobs "${infobatch_memory_mib} / 2048")

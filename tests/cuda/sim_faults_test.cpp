@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,27 @@ constexpr const char* kThread = INFOBATCH_SIM_FAULTS_THREAD;
 constexpr const char* kThread = nullptr;
 #endif
 
+/// What runs a program: itself, or where another processor is emulated, the words of the emulator.
+std::vector<std::string> words_of(const char* program, const std::string& argument) {
+  std::vector<std::string> words;
+#if defined(INFOBATCH_SIM_FAULTS_EMULATOR)
+  std::istringstream lines(INFOBATCH_SIM_FAULTS_EMULATOR);
+  for (std::string word; std::getline(lines, word);) words.push_back(word);
+#endif
+  words.emplace_back(program);
+  words.push_back(argument);
+  return words;
+}
+
 struct Child {
   int status = -1;
   std::string output;
 };
 Child run(const char* program, const std::string& argument) {
+  std::vector<std::string> words = words_of(program, argument);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
   int ends[2];
   REQUIRE(pipe(ends) == 0);
   const pid_t pid = fork();
@@ -49,7 +66,7 @@ Child run(const char* program, const std::string& argument) {
     setenv("ASAN_OPTIONS", "exitcode=97:detect_leaks=0", 1);
     setenv("TSAN_OPTIONS", "exitcode=98:halt_on_error=1", 1);
     alarm(120);
-    execl(program, program, argument.c_str(), static_cast<char*>(nullptr));
+    execv(arguments[0], arguments.data());
     _exit(127);
   }
   close(ends[1]);
