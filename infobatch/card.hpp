@@ -32,13 +32,13 @@ enum class OptionKind : std::int32_t {
   kMaybeBool,    ///< true, false, or not declared
 };
 
-/// The values that an option may have, where they are numbers.
+/// The values that an option may have where it is a number, or a list of them.
 struct OptionRange {
   double low = 0.0;
   double high = 0.0;
   bool low_open = false;   ///< `low` itself is no value of it
   bool high_open = false;  ///< nor is `high`
-  bool bounded = false;    ///< false: any value, or a rule of its own
+  bool bounded = false;    ///< false: any value
 };
 
 constexpr OptionRange closed(double low, double high) { return {low, high, false, false, true}; }
@@ -46,16 +46,20 @@ constexpr OptionRange right_open(double low, double high) { return {low, high, f
 constexpr OptionRange left_open(double low, double high) { return {low, high, true, false, true}; }
 constexpr OptionRange open(double low, double high) { return {low, high, true, true, true}; }
 
+/// Names that an option takes, a nullptr behind the last.
+using Choices = const char* const* (*)() noexcept;
+
 /// One line of the table of options: what JSON, the C ABI, the bindings, the documentation and the
 /// tests know of an option.
 struct Option {
   const char* name;
   OptionKind kind;
   const char* meaning;
-  OptionRange range;
+  OptionRange range;  ///< of each number
   /// The default of a policy's own parameter; the others' are those of `Config`.
   double default_value = 0.0;
-  bool may_change = false;  ///< whether a saved run may go on with another value
+  bool may_change = false;    ///< whether a saved run may go on with another value
+  Choices choices = nullptr;  ///< of a text
 };
 
 /// How a column follows the losses: at the boundary of an epoch the loss of each sample that it saw
@@ -92,9 +96,10 @@ struct PolicyCard {
 };
 
 /// Options, policies and their cards as JSON:
-/// {"options": [{"name", "kind", "default", "range", "meaning", "policies", "may_change"}, ...],
-///  "policies": [{"name", "summary", "source", "prunes", "rescales", ..., "parameters", "columns"},
-///  ...]}. Lives for ever.
+/// {"options": [{"name", "kind", "default", "range", "choices", "meaning", "policies",
+///  "may_change"}, ...],
+///  "policies": [{"name", "summary", "source", "prunes", "rescales", ..., "parameters",
+///  "columns": [{"name", "fold", "weight"}, ...]}, ...]}. Lives for ever.
 /// @throws std::bad_alloc
 INFOBATCH_API const char* cards_json();
 

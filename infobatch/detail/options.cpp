@@ -13,6 +13,7 @@ using detail::Field;
 using detail::JsonWriter;
 
 constexpr double kMost = static_cast<double>(kMaxSize);
+constexpr double kMostEpochs = static_cast<double>(kMaxEpochs);
 
 /// An option of every run, and where it lies.
 struct Line {
@@ -25,12 +26,20 @@ constexpr Option may_change(Option option) {
   return option;
 }
 
+constexpr Option one_of(Choices choices, Option option) {
+  option.choices = choices;
+  return option;
+}
+
+constexpr const char* kKeepModes[] = {"bernoulli", "exact", nullptr};
+constexpr const char* const* keep_modes() noexcept { return kKeepModes; }
+
 // The table: one line an option. Policies add their own parameters in their cards.
 constexpr Line kLines[] = {
     {may_change({"epochs",
                  OptionKind::kInteger,
                  "E: epochs of the whole run",
-                 closed(1.0, static_cast<double>(kMaxEpochs))}),
+                 closed(1.0, kMostEpochs)}),
      &Config::epochs},
     {kPruneRatio, &Config::prune_ratio},
     {may_change({"delta",
@@ -38,14 +47,19 @@ constexpr Line kLines[] = {
                  "epochs from floor(delta * E) on see every sample",
                  left_open(0.0, 1.0)}),
      &Config::delta},
-    {{"warmup", OptionKind::kInteger, "epochs at the start that see every sample, from 1 on", {}},
+    {{"warmup",
+      OptionKind::kInteger,
+      "epochs at the start that see every sample",
+      closed(1.0, kMostEpochs)},
      &Config::warmup},
     {{"seed", OptionKind::kNatural, "key of every draw", {}}, &Config::seed},
-    {{"policy", OptionKind::kText, "the selection rule", {}}, &Config::policy},
-    {{"keep",
-      OptionKind::kText,
-      "bernoulli: each candidate on its own; exact: a fixed number of them",
-      {}},
+    {one_of(policy_name_list, {"policy", OptionKind::kText, "the selection rule", {}}),
+     &Config::policy},
+    {one_of(keep_modes,
+            {"keep",
+             OptionKind::kText,
+             "bernoulli: each candidate on its own; exact: a fixed number of them",
+             {}}),
      &Config::keep},
     {{"rescale",
       OptionKind::kBool,
@@ -93,6 +107,7 @@ constexpr Line kLines[] = {
 
 constexpr const char* kKinds[] = {
     "integer", "natural", "number", "numbers", "bool", "text", "number or null", "bool or null"};
+constexpr const char* kFolds[] = {"ema", "variance"};
 
 void write_option(JsonWriter& json, const Option& option) {
   json.begin_object()
@@ -109,6 +124,16 @@ void write_option(JsonWriter& json, const Option& option) {
         .member("low_open", option.range.low_open)
         .member("high_open", option.range.high_open)
         .end_object();
+  } else {
+    json.null();
+  }
+  json.key("choices");
+  if (option.choices != nullptr) {
+    json.begin_array();
+    for (const char* const* choice = option.choices(); *choice != nullptr; ++choice) {
+      json.value(*choice);
+    }
+    json.end_array();
   } else {
     json.null();
   }
@@ -141,7 +166,13 @@ void write_card(JsonWriter& json, const PolicyCard& card) {
   json.key("parameters").begin_array();
   for (const Option* parameter : card.parameters) json.value(parameter->name);
   json.end_array().key("columns").begin_array();
-  for (const ColumnCard& column : card.columns) json.value(column.name);
+  for (const ColumnCard& column : card.columns) {
+    json.begin_object()
+        .member("name", column.name)
+        .member("fold", kFolds[static_cast<int>(column.fold)])
+        .member("weight", column.weight)
+        .end_object();
+  }
   json.end_array().end_object();
 }
 

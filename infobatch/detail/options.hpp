@@ -16,12 +16,12 @@ inline constexpr Option kPruneRatio = {"prune_ratio",
                                        right_open(0.0, 1.0)};
 inline constexpr Option kQuantiles = {"quantiles",
                                       OptionKind::kNumbers,
-                                      "infobatch_quantile: increasing quantiles of the scores",
-                                      {}};
+                                      "infobatch_quantile: 1 to 14 increasing quantiles of the scores",
+                                      open(0.0, 1.0)};
 inline constexpr Option kQuantileKeep = {"quantile_keep",
                                          OptionKind::kNumbers,
                                          "infobatch_quantile: keep ratio up to each quantile",
-                                         {}};
+                                         closed(1e-9, 1.0)};
 
 /// Every option of a run once: those of each config, then the policies' own.
 const std::vector<const Option*>& all_options();

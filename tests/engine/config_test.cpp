@@ -31,7 +31,7 @@ TEST_CASE("a config survives JSON to the bit", "[engine][config]") {
   config.rescale = false;
   config.target_saved = 0.1;
   config.max_prune_ratio = 0.7 + 1e-16;
-  config.quantiles = {1e-9, 0.1 + 0.2, 1.0 - 1e-16};
+  config.quantiles = {1e-9, 0.1 + 0.2, 1.0 - 1e-9};
   config.quantile_keep = {1.0, 2.0 / 3.0, 0.5};
   config.score_ema = 5e-324;
   REQUIRE(Config::from_json(config.to_json()) == config);

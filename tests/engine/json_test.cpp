@@ -357,7 +357,7 @@ TEST_CASE("a config of long texts and lists is refused in a short line", "[engin
     REQUIRE_THAT(refusal, ContainsSubstring(name));
   }
   REQUIRE_THAT(message_of<InvalidArgument>([] { Config::from_json("{\"keep\":\"a\\u0000b\"}"); }),
-               ContainsSubstring("keep must be bernoulli or exact, got \"a\\u0000b\""));
+               ContainsSubstring("keep must be one of bernoulli, exact; got \"a\\u0000b\""));
 }
 
 TEST_CASE("the problems of a config given as JSON are listed", "[engine][config]") {

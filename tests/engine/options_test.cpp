@@ -25,8 +25,9 @@ namespace {
 /// Another value than the default, as JSON.
 std::string other_value(const Option& option) {
   const std::string name = option.name;
-  if (name == "policy") return "\"random\"";
-  if (name == "keep") return "\"exact\"";
+  if (option.choices != nullptr) {
+    return "\"" + std::string(option.choices()[1]) + "\"";
+  }
   if (name == "quantiles") return "[0.25,0.5]";
   if (name == "quantile_keep") return "[0.75,0.875]";
   switch (option.kind) {
@@ -68,6 +69,34 @@ TEST_CASE("every option: set by name, it is in the JSON, which reads back", "[en
   }
 }
 
+TEST_CASE("every option that is a number or a text says which values it has",
+          "[engine][options]") {
+  for (const Option* option : all_options()) {
+    CAPTURE(option->name);
+    const OptionKind kind = option->kind;
+    REQUIRE((kind == OptionKind::kText) == (option->choices != nullptr));
+    const bool number = kind == OptionKind::kInteger || kind == OptionKind::kNumber ||
+                        kind == OptionKind::kNumbers || kind == OptionKind::kMaybeNumber;
+    REQUIRE(number == option->range.bounded);
+  }
+}
+
+TEST_CASE("every option with choices takes them and nothing else", "[engine][options]") {
+  for (const Option* option : all_options()) {
+    if (option->choices == nullptr) continue;
+    CAPTURE(option->name);
+    Config config = config_of(20);
+    for (const char* const* choice = option->choices(); *choice != nullptr; ++choice) {
+      REQUIRE(config.set(option->name, *choice).problems().empty());
+    }
+    REQUIRE(config.set(option->name, "").problems().size() == 1);
+    REQUIRE_THAT(config.set(option->name, "none of them").problems()[0],
+                 ContainsSubstring(std::string(option->name) + " must be one of ") &&
+                     ContainsSubstring(", " + std::string(option->choices()[1])) &&
+                     ContainsSubstring("; got \"none of them\""));
+  }
+}
+
 TEST_CASE("every option with a range: its ends, and what lies beyond", "[engine][options]") {
   for (const Option* option : all_options()) {
     if (!option->range.bounded || std::strcmp(option->name, "epochs") == 0) continue;
@@ -75,9 +104,18 @@ TEST_CASE("every option with a range: its ends, and what lies beyond", "[engine]
     const auto problem = [&](double value) {
       Config config = config_of(20);
       if (std::strcmp(option->name, "whole_batches") == 0) config.keep = "exact";
-      const bool integer = option->kind == OptionKind::kInteger;
-      config.set(option->name,
-                 integer ? OptionValue(static_cast<std::int64_t>(value)) : OptionValue(value));
+      switch (option->kind) {
+        case OptionKind::kInteger:
+          config.set(option->name, static_cast<std::int64_t>(value));
+          break;
+        case OptionKind::kNumbers:
+          config.quantiles = {0.5};
+          config.quantile_keep = {0.5};
+          config.set(option->name, std::vector<double>{value});
+          break;
+        default:
+          config.set(option->name, value);
+      }
       for (const std::string& found : config.problems()) {
         if (found.compare(0, std::strlen(option->name), option->name) == 0) return found;
       }
@@ -158,13 +196,25 @@ TEST_CASE("a parameter of a policy is part of the run", "[engine][options]") {
 
 TEST_CASE("the cards as JSON list every option and policy", "[engine][options]") {
   REQUIRE(std::string(ib_cards_json()) == cards_json());
-  const JsonValue cards = detail::parse_json(cards_json(), 6);
+  const JsonValue cards = detail::parse_json(cards_json(), 8);
   const JsonValue& options = *cards.find("options");
   REQUIRE(options.items.size() == all_options().size());
   for (std::size_t i = 0; i < options.items.size(); ++i) {
     REQUIRE(options.items[i].find("name")->text == all_options()[i]->name);
     REQUIRE(to_text(*options.items[i].find("default")) == option_json(Config(), *all_options()[i]));
     REQUIRE_FALSE(options.items[i].find("meaning")->text.empty());
+    const OptionRange& range = all_options()[i]->range;
+    const JsonValue& bounds = *options.items[i].find("range");
+    REQUIRE(bounds.is_object() == range.bounded);
+    if (range.bounded) {
+      REQUIRE(bounds.find("low")->as<double>() == range.low);
+      REQUIRE(bounds.find("high")->as<double>() == range.high);
+    }
+    const JsonValue& choices = *options.items[i].find("choices");
+    REQUIRE(choices.is_array() == (all_options()[i]->choices != nullptr));
+    for (std::size_t c = 0; c < choices.items.size(); ++c) {
+      REQUIRE(choices.items[c].text == all_options()[i]->choices()[c]);
+    }
   }
   const JsonValue& listed = *cards.find("policies");
   REQUIRE(listed.items.size() == policies().size());
@@ -176,8 +226,13 @@ TEST_CASE("the cards as JSON list every option and policy", "[engine][options]")
       REQUIRE(find_option(parameter.text) != nullptr);
     }
     REQUIRE(listed.items[i].find("columns")->items.size() == std::size_t(card.columns.size));
-    for (const ColumnCard& column : card.columns) {
-      REQUIRE(find_option(column.weight) != nullptr);
+    for (int c = 0; c < card.columns.size; ++c) {
+      const JsonValue& column = listed.items[i].find("columns")->items[std::size_t(c)];
+      REQUIRE(column.find("name")->text == card.columns[c].name);
+      REQUIRE(column.find("fold")->text ==
+              (card.columns[c].fold == FoldKind::kEma ? "ema" : "variance"));
+      REQUIRE(column.find("weight")->text == card.columns[c].weight);
+      REQUIRE(find_option(card.columns[c].weight) != nullptr);
     }
   }
 }

@@ -45,11 +45,11 @@ TEST_CASE("rule 13: every broken option is refused with its name, its rule and i
       {[](Config& c) { c.delta = 0.0; }, "delta must be in (0, 1], got 0"},
       {[](Config& c) { c.delta = 1.5; }, "delta must be in (0, 1], got 1.5"},
       {[](Config& c) { c.delta = kNan; }, "delta"},
-      {[](Config& c) { c.warmup = 0; }, "warmup must be at least 1, got 0"},
+      {[](Config& c) { c.warmup = 0; }, "warmup must be in [1, 4294967295], got 0"},
       {[](Config& c) { c.policy = "best"; },
        "policy must be one of full, random, infobatch, infobatch_quantile, ucb, orderdp; got "
        "\"best\""},
-      {[](Config& c) { c.keep = "some"; }, "keep must be bernoulli or exact, got \"some\""},
+      {[](Config& c) { c.keep = "some"; }, "keep must be one of bernoulli, exact; got \"some\""},
       {[](Config& c) { c.score_ema = 1.0; }, "score_ema must be in [0, 1), got 1"},
       {[](Config& c) { c.score_ema = kNan; }, "score_ema"},
       {[](Config& c) { c.max_prune_ratio = 1.0; }, "max_prune_ratio must be in (0, 1), got 1"},
@@ -63,20 +63,28 @@ TEST_CASE("rule 13: every broken option is refused with its name, its rule and i
       {[](Config& c) {
          c.quantiles = {0.5, 0.5};
        },
-       "increase inside (0, 1), got 0.5 after 0.5"},
+       "quantiles must increase, got 0.5 after 0.5"},
       {[](Config& c) {
          c.quantiles = {0.5, 1.0};
        },
-       "got 1 after 0.5"},
+       "quantiles must be in (0, 1), got 1"},
+      {[](Config& c) {
+         c.quantiles = {0.5, 1.0 - 1e-12};
+       },
+       "quantiles must be in (0, 1), got 0.99"},
+      {[](Config& c) {
+         c.quantiles = {1e-12, 0.5};
+       },
+       "quantiles must be in (0, 1), got 1e-12, which is 0 billionths"},
       {[](Config& c) {
          c.quantiles = {kNan, 0.9};
        },
-       "quantiles must increase"},
+       "quantiles must be in (0, 1), got nan"},
       {[](Config& c) { c.quantile_keep = {0.5}; }, "one value per quantile, got 1 for 2"},
       {[](Config& c) {
          c.quantile_keep = {0.0, 0.5};
        },
-       "quantile_keep must be in (0, 1]"},
+       "quantile_keep must be in [1e-09, 1], got 0"},
       {[](Config& c) {
          c.quantile_keep = {0.5, 1.5};
        },
