@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,19 @@ void require_subset(const PlanCopy& plan, std::int64_t size) {
   std::sort(sorted.begin(), sorted.end());
   REQUIRE(std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end());
   if (!sorted.empty()) REQUIRE((sorted.front() >= 0 && sorted.back() < size));
+}
+
+/// What a session knows of its samples: scores and the columns of its policy, by name.
+std::map<std::string, std::vector<std::uint32_t>> table_of(const Session& session,
+                                                           const std::string& policy) {
+  std::map<std::string, std::vector<std::uint32_t>> table = {{"score", score_bits(session)}};
+  for (const ColumnCard& card : find_policy(policy)->card.columns) {
+    const auto* const values = static_cast<const float*>(session.column(card.name).data);
+    for (std::int64_t id = 0; id < session.size(); ++id) {
+      table[card.name].push_back(float_bits(values[id]));
+    }
+  }
+  return table;
 }
 
 }  // namespace
@@ -111,12 +125,12 @@ TEST_CASE("every policy: the plan is the same for every backend and 1 to 4 threa
       Session session(kSize, config, threads);
       std::vector<float> losses(kSize);
       std::vector<std::uint64_t> fingerprints;
-      for (int epoch = 0; epoch < 2; ++epoch) {
+      for (int epoch = 0; epoch < 3; ++epoch) {  // two pruned ones and a look at the third
         session.begin();
         const Slice all = session.next(kSize);
         fingerprints.push_back(detail::fingerprint(*all.plan));
         for (std::int64_t i = 0; i < all.count; ++i) {
-          losses[std::size_t(i)] = static_cast<float>(uniform(std::uint64_t(all.ids()[i]), 3));
+          losses[std::size_t(i)] = simulated_loss(all.ids()[i], epoch);
         }
         session.observe(losses.data(), all.count);
       }
@@ -239,6 +253,46 @@ TEST_CASE("every policy: lent losses that change behind a look are folded anew",
                         plain.column(card.name).data,
                         300 * sizeof(float)) == 0);
   }
+}
+
+// Rule 3 and the soundness checks: what nobody observed is what it was, to the bit.
+TEST_CASE("every policy: an epoch that breaks off changes what it observed alone",
+          "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  CAPTURE(c.policy, c.keep, c.rescale);
+  Session session(300, config_for(c, 12), 1);
+  for (int epoch = 0; epoch < 4; ++epoch) run_epoch(session, 32);
+  session.begin();
+  const auto before = table_of(session, c.policy);
+  const auto loss = [](std::int64_t id) { return 10.0f + simulated_loss(id, 4); };
+  const PlanCopy met = run_batches(session, 32, loss, 2);
+  REQUIRE(met.ids.size() == 64);
+  session.begin();  // of the next epoch
+  const auto after = table_of(session, c.policy);
+  for (const auto& [name, values] : before) {
+    CAPTURE(name);
+    for (std::int64_t id = 0; id < 300; ++id) {
+      const bool observed = std::count(met.ids.begin(), met.ids.end(), id) > 0;
+      const bool same = values[std::size_t(id)] == after.at(name)[std::size_t(id)];
+      REQUIRE(same == !observed);
+    }
+  }
+}
+
+TEST_CASE("every policy: a discarded epoch was never observed", "[engine][policy]") {
+  const Case c = GENERATE(from_range(cases()));
+  CAPTURE(c.policy, c.keep, c.rescale);
+  Session session(300, config_for(c, 12), 1);
+  for (int epoch = 0; epoch < 4; ++epoch) run_epoch(session, 32);
+  session.begin();
+  const auto before = table_of(session, c.policy);
+  const PlanCopy plan = copy_of(session.plan());
+  run_batches(session, 32, [](std::int64_t) { return 10.0f; }, 2);
+  session.discard_epoch();
+  session.begin();
+  REQUIRE(session.epoch() == 4);
+  REQUIRE(table_of(session, c.policy) == before);
+  REQUIRE(run_epoch(session, 32) == plan);
 }
 
 TEST_CASE("every policy: saved and resumed anywhere is never stopped", "[engine][policy]") {

@@ -3,6 +3,8 @@
 // What the fuzzing programs share: how they complain, sessions to try, and what must hold of any
 // plan and any session, worked out without the engine's own state machine.
 
+#include <infobatch/detail/options.hpp>
+#include <infobatch/detail/policy.hpp>
 #include <infobatch/error.hpp>
 #include <infobatch/score.hpp>
 #include <infobatch/session.hpp>
@@ -24,63 +26,71 @@ inline void require(bool truth, const char* what) {
   std::abort();
 }
 
-constexpr int kVariants = 10;
-
 struct Variant {
   std::int64_t size = 20;
   Config config;
   bool column = false;
 };
 
-/// Small runs, one for each policy and each option that changes how a state is made.
+constexpr unsigned kOptionVariants = 5;
+
+/// Small runs: some for the options that change how a state is made, and three for each policy of
+/// the registry: as it is, with other values of its own parameters, and with a budget.
+inline unsigned n_variants() {
+  return kOptionVariants + 3 * static_cast<unsigned>(policies().size());
+}
+
 inline Variant variant_of(unsigned number) {
   Variant variant;
   Config& config = variant.config;
   config.epochs = 8;
-  switch (number % kVariants) {
+  number %= n_variants();
+  switch (number) {
     case 0:
-      break;
+      return variant;
     case 1:
       config.keep = "exact";
       config.score_ema = 0.5;
       config.record = true;
       variant.column = true;
-      break;
+      return variant;
     case 2:
-      config.policy = "random";
       config.rescale = false;
-      break;
+      return variant;
     case 3:
-      config.policy = "infobatch_quantile";
-      break;
-    case 4:
-      config.target_saved = 0.3;
-      break;
-    case 5:
       config.keep = "exact";
       config.whole_batches = 4;
-      break;
-    case 6:
+      return variant;
+    case 4:
       variant.size = 0;
+      return variant;
+    default:
       break;
-    case 7:
-      config.policy = "full";
-      config.drop_last = true;
+  }
+  const unsigned of_policy = number - kOptionVariants;
+  const PolicyCard& card = policies()[of_policy / 3]->card;
+  config.policy = card.name;
+  switch (of_policy % 3) {
+    case 1:
       variant.size = 9;
       variant.column = true;
-      break;
-    case 8:
-      config.policy = "ucb";
-      config.set("ucb_c", 2.5);
+      config.drop_last = true;
       config.record = true;
+      for (const Option* parameter : card.parameters) {
+        if (parameter->kind == OptionKind::kNumber) config.set(parameter->name, 0.75);
+      }
       break;
-    case 9:
-      config.policy = "orderdp";
-      config.target_saved = 0.4;
+    case 2:
+      if (card.prunes) config.target_saved = 0.3;
+      break;
+    default:
       break;
   }
   return variant;
 }
+
+/// Whether the policy of a run ever leaves a sample out, as its card says.
+inline bool policy_prunes(const Config& config) { return find_policy(config.policy)->card.prunes; }
 
 inline void be_quiet(Session& session) {
   session.set_warning_handler([](const std::string&) {});
@@ -101,7 +111,7 @@ inline std::unique_ptr<Session> make_session(const Variant& variant) {
 inline bool may_prune(const Config& config, std::int64_t epoch) {
   const auto parts = static_cast<__int128>(std::llround(config.delta * 1e9));
   const auto annealing = static_cast<std::int64_t>(parts * config.epochs / 1000000000);
-  return config.policy != "full" && config.epochs > 2 && epoch >= config.warmup &&
+  return policy_prunes(config) && config.epochs > 2 && epoch >= config.warmup &&
          epoch < annealing;
 }
 
@@ -113,7 +123,7 @@ inline void check_plan(const Plan& plan,
                        bool loaded = false) {
   require(plan.data_size() == size, "a plan is of the session's size");
   require(plan.size() >= 0 && plan.size() <= size, "a plan has at most every sample");
-  const bool prunes = loaded ? config.policy != "full" && plan.epoch() >= config.warmup
+  const bool prunes = loaded ? policy_prunes(config) && plan.epoch() >= config.warmup
                              : may_prune(config, plan.epoch());
   require(prunes || plan.size() == size, "an epoch that does not prune has every sample");
   std::vector<bool> met(static_cast<std::size_t>(size));

@@ -28,12 +28,13 @@ void write(const std::string& folder, const std::string& name, const std::string
 
 /// States at the places where they differ in kind.
 void write_states(const std::string& folder) {
-  for (unsigned v = 0; v < fuzz::kVariants; ++v) {
+  for (unsigned v = 0; v < fuzz::n_variants(); ++v) {
     const auto put = [&](const char* name, Session& session) {
       write(folder, std::to_string(v) + name, static_cast<char>(v) + session.serialize());
     };
-    const auto session = fuzz::make_session(fuzz::variant_of(v));
-    const std::int64_t batch = v == 5 ? 4 : 6;
+    const fuzz::Variant variant = fuzz::variant_of(v);
+    const auto session = fuzz::make_session(variant);
+    const std::int64_t batch = variant.config.whole_batches > 0 ? 4 : 6;
     const std::vector<float> losses(8, 0.3f);
     std::vector<float> weights(8);
     put("-new", *session);
@@ -60,7 +61,7 @@ void write_states(const std::string& folder) {
 
 void write_configs(const std::string& folder) {
   write(folder, "empty", "{}");
-  for (unsigned v = 0; v < fuzz::kVariants; ++v) {
+  for (unsigned v = 0; v < fuzz::n_variants(); ++v) {
     write(folder, std::to_string(v), fuzz::variant_of(v).config.to_json());
   }
 }
@@ -113,7 +114,7 @@ void write_calls(const std::string& folder) {
                                                  Call::kBegin,
                                                  Call::kNextRows,
                                                  Call::kObserveSome}};
-  for (unsigned v = 0; v < fuzz::kVariants; ++v) {
+  for (unsigned v = 0; v < fuzz::n_variants(); ++v) {
     for (std::size_t i = 0; i < loops.size(); ++i) {
       for (unsigned warnings = 0; warnings < 3; ++warnings) {
         std::string bytes = {static_cast<char>(v), 20, 4, static_cast<char>(warnings), 0};
