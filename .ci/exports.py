@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Compares the symbols that libinfobatch.so exports with the lists of this folder.
+"""Compares the symbols that the libraries export with the lists of this folder.
 
-Usage: .ci/exports.py [--renew] [library]. Default: the library of `make test`, or of `.ci/engine.sh release`.
+Usage: .ci/exports.py [--renew] [libinfobatch.so]. Default: that of `make test`, or of `.ci/engine.sh release`;
+where libinfobatch_samplers.so lies in the same build, that one as well.
 
 exports-c.txt lists the C interface, exports-cpp.txt the C++ interface, demangled; both exactly. A C++ symbol
 must also be one of a header that is installed: every class and namespace around it is defined there, and its
 name stands there. What the compiler makes of the standard library's templates is not listed.
+exports-samplers.txt lists what libinfobatch_samplers.so defines itself, and so neither what the compiler makes
+of torch's templates nor what is inline.
 
 --renew writes the lists anew: look at what `git diff .ci` then shows. A name that is gone, or has other
 parameters, breaks programs that are linked with the library.
@@ -18,20 +21,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = {"C": ROOT / ".ci/exports-c.txt", "C++": ROOT / ".ci/exports-cpp.txt"}
+SAMPLERS = ROOT / ".ci/exports-samplers.txt"
 LIBRARIES = ("build/release/infobatch/libinfobatch.so", "build/engine/infobatch/libinfobatch.so")
 STANDARD = re.compile(r"(?:(?:typeinfo|typeinfo name|vtable|VTT|guard variable) for )?(?:std|__gnu_cxx)::")
 OF_CLASS = re.compile(r"^(?:typeinfo|typeinfo name|vtable|VTT|guard variable) for ")
 NAMES = re.compile(r"infobatch::[\w:~]+")
 
 
-def exported(library: Path) -> dict:
-    """The names that `library` defines for others, by language."""
+def defined(library: Path, kinds: str = "[A-Za-z]") -> set:
+    """The names that `library` defines for others, of nm's `kinds`."""
     lines = subprocess.run(
         ["nm", "--dynamic", "--defined-only", "--demangle", "--format=posix", str(library)],
         check=True, capture_output=True, text=True,
     ).stdout.splitlines()
     # "name T address size"; a C++ name has blanks of its own.
-    names = {re.sub(r" [A-Za-z] [0-9a-f]+( [0-9a-f]+)?$", "", line).replace("[abi:cxx11]", "") for line in lines}
+    found = [re.fullmatch(rf"(.*) {kinds} [0-9a-f]+( [0-9a-f]+)?", line) for line in lines]
+    return {match.group(1).replace("[abi:cxx11]", "") for match in found if match}
+
+
+def exported(library: Path) -> dict:
+    """The names that `library` defines for others, by language."""
+    names = defined(library)
     plain = {name for name in names if re.fullmatch(r"\w+", name)}
     return {"C": plain, "C++": {name for name in names - plain if not standard(name)}}
 
@@ -75,7 +85,19 @@ def not_public(name: str, headers: str):
     return None
 
 
+def compared(file: Path, names: set, renew: bool) -> list:
+    """What differs between the names of a library and their list, which `renew` writes anew."""
+    if renew:
+        file.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
+    listed = set(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else set()
+    where = file.relative_to(ROOT)
+    return [f"exports {name}, which {where} does not list" for name in sorted(names - listed)] + [
+        f"does not export {name}, which {where} lists" for name in sorted(listed - names)
+    ]
+
+
 def main() -> int:
+    renew = "--renew" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--renew"]
     present = [ROOT / name for name in LIBRARIES if (ROOT / name).is_file()]
     if arguments:
@@ -90,18 +112,19 @@ def main() -> int:
     problems = [f"exports {name}: {why}" for name in sorted(symbols["C++"]) if (why := not_public(name, headers))]
     problems += [f"exports {name}, which does not begin with ib_" for name in sorted(symbols["C"]) if not name.startswith("ib_")]
     for language, file in LISTS.items():
-        if "--renew" in sys.argv:
-            file.write_text("".join(f"{name}\n" for name in sorted(symbols[language])), encoding="utf-8")
-        listed = set(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else set()
-        where = file.relative_to(ROOT)
-        problems += [f"exports {name}, which {where} does not list" for name in sorted(symbols[language] - listed)]
-        problems += [f"does not export {name}, which {where} lists" for name in sorted(listed - symbols[language])]
+        problems += compared(file, symbols[language], renew)
+    problems = [f"{library.name} {problem}" for problem in problems]
+    samplers = library.parent.parent / "samplers/libinfobatch_samplers.so"
+    of_samplers = set()
+    if samplers.is_file():
+        of_samplers = {name for name in defined(samplers, "T") if name.startswith("infobatch::")}
+        problems += [f"{samplers.name} {problem}" for problem in compared(SAMPLERS, of_samplers, renew)]
     for problem in problems:
-        print(f"exports: {library.name} {problem}", file=sys.stderr)
+        print(f"exports: {problem}", file=sys.stderr)
     if problems:
         print("exports: where the interface was meant to change: .ci/exports.py --renew, then look at git diff .ci", file=sys.stderr)
         return 1
-    print(f"exports: {len(symbols['C'])} C symbols and {len(symbols['C++'])} C++ symbols, as listed")
+    print(f"exports: {len(symbols['C'])} C symbols and {len(symbols['C++'])} C++ symbols, {len(of_samplers)} of the samplers, as listed")
     return 0
 
 
