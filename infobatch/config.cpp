@@ -54,9 +54,7 @@ bool check_range(const Option& option, T value, std::vector<std::string>& found)
 }
 
 /// Whether a text is one of its choices; else adds what is wrong with it.
-bool check_choice(const Option& option,
-                  const std::string& value,
-                  std::vector<std::string>& found) {
+bool check_choice(const Option& option, const std::string& value, std::vector<std::string>& found) {
   if (option.choices == nullptr) return true;
   std::vector<std::string> choices;
   for (const char* const* choice = option.choices(); *choice != nullptr; ++choice) {

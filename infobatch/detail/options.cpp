@@ -36,10 +36,8 @@ constexpr const char* const* keep_modes() noexcept { return kKeepModes; }
 
 // The table: one line an option. Policies add their own parameters in their cards.
 constexpr Line kLines[] = {
-    {may_change({"epochs",
-                 OptionKind::kInteger,
-                 "E: epochs of the whole run",
-                 closed(1.0, kMostEpochs)}),
+    {may_change(
+         {"epochs", OptionKind::kInteger, "E: epochs of the whole run", closed(1.0, kMostEpochs)}),
      &Config::epochs},
     {kPruneRatio, &Config::prune_ratio},
     {may_change({"delta",

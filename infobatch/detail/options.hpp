@@ -14,10 +14,11 @@ inline constexpr Option kPruneRatio = {"prune_ratio",
                                        OptionKind::kNumber,
                                        "r: chance that a candidate is left out of an epoch",
                                        right_open(0.0, 1.0)};
-inline constexpr Option kQuantiles = {"quantiles",
-                                      OptionKind::kNumbers,
-                                      "infobatch_quantile: 1 to 14 increasing quantiles of the scores",
-                                      open(0.0, 1.0)};
+inline constexpr Option kQuantiles = {
+    "quantiles",
+    OptionKind::kNumbers,
+    "infobatch_quantile: 1 to 14 increasing quantiles of the scores",
+    open(0.0, 1.0)};
 inline constexpr Option kQuantileKeep = {"quantile_keep",
                                          OptionKind::kNumbers,
                                          "infobatch_quantile: keep ratio up to each quantile",

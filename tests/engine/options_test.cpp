@@ -69,8 +69,7 @@ TEST_CASE("every option: set by name, it is in the JSON, which reads back", "[en
   }
 }
 
-TEST_CASE("every option that is a number or a text says which values it has",
-          "[engine][options]") {
+TEST_CASE("every option that is a number or a text says which values it has", "[engine][options]") {
   for (const Option* option : all_options()) {
     CAPTURE(option->name);
     const OptionKind kind = option->kind;

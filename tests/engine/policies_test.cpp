@@ -287,7 +287,8 @@ TEST_CASE("every policy: a discarded epoch was never observed", "[engine][policy
   session.begin();
   const auto before = table_of(session, c.policy);
   const PlanCopy plan = copy_of(session.plan());
-  run_batches(session, 32, [](std::int64_t) { return 10.0f; }, 2);
+  run_batches(
+      session, 32, [](std::int64_t) { return 10.0f; }, 2);
   session.discard_epoch();
   session.begin();
   REQUIRE(session.epoch() == 4);

@@ -111,8 +111,7 @@ inline std::unique_ptr<Session> make_session(const Variant& variant) {
 inline bool may_prune(const Config& config, std::int64_t epoch) {
   const auto parts = static_cast<__int128>(std::llround(config.delta * 1e9));
   const auto annealing = static_cast<std::int64_t>(parts * config.epochs / 1000000000);
-  return policy_prunes(config) && config.epochs > 2 && epoch >= config.warmup &&
-         epoch < annealing;
+  return policy_prunes(config) && config.epochs > 2 && epoch >= config.warmup && epoch < annealing;
 }
 
 /// A plan is a permutation of a part of the samples, with weights of 1 or more.

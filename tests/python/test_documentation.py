@@ -15,6 +15,7 @@ import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -150,6 +151,43 @@ def test_the_table_of_options_is_that_of_the_package() -> None:
     assert sorted(rows("Options")) == sorted(OPTIONS)
     docstring = inspect.getdoc(infobatch.InfoBatch) or ""
     assert [name for name in OPTIONS if f"``{name}``" not in docstring] == []
+
+
+def values_of(option: dict[str, Any]) -> str:
+    """What an option of the engine takes, as the guide writes it."""
+    if option["choices"] is not None:
+        return ", ".join(f'`"{choice}"`' for choice in option["choices"])
+    if option["range"] is None:
+        return {"natural": "0 to 2^64 - 1"}.get(option["kind"], "")
+    low, high = (f"{option['range'][end]:.10g}" for end in ("low", "high"))
+    opens, closes = "[("[option["range"]["low_open"]], "])"[option["range"]["high_open"]]
+    return f"{opens}{low}, {high}{closes}"
+
+
+def written(default: object) -> str:
+    """A default as Python writes it, texts in double quotes."""
+    return f'"{default}"' if isinstance(default, str) else repr(default)
+
+
+def test_defaults_and_values_of_the_table_are_those_of_the_engine() -> None:
+    lib = importlib.import_module("infobatch._library").lib
+    table = {
+        cells[0].strip("` "): [cell.strip() for cell in cells[1:]]
+        for cells in (
+            row.strip("|").split("|") for row in section("Options").splitlines() if row[:3] == "| `"
+        )
+    }
+    options = json.loads(lib.ib_cards_json())["options"]
+    assert len(options) > 10
+    for option in options:
+        if option["name"] not in table:
+            assert option["name"] in ("epochs", "prune_ratio", "delta")
+            continue
+        default, values, _ = table[option["name"]]
+        if option["name"] != "seed":  # the package has a default of its own
+            assert default.startswith(f"`{written(option['default'])}`"), option["name"]
+        assert values_of(option) in values, option["name"]
+        assert bool(values) == bool(values_of(option)), option["name"]
 
 
 def test_the_table_of_warnings_is_that_of_the_package() -> None:
