@@ -73,7 +73,7 @@ struct INFOBATCH_API Config {
   /// Whether kept candidates weigh the inverse of their keep probability. Without it the update
   /// is biased towards hard samples.
   bool rescale = true;
-  /// Share of all E * N samples to save, in [0, 1); the policy's parameter is then solved for at
+  /// Fraction of all E * N samples to save, in [0, 1); the policy's parameter is then solved for at
   /// the beginning of each pruned epoch (`prune_ratio` is not used).
   std::optional<double> target_saved;
   /// r_max in (0, 1): the largest prune ratio that `target_saved` may lead to.

@@ -406,7 +406,7 @@ class INFOBATCH_API Session {
 
   // --- position, figures ------------------------------------------------------------------------
 
-  /// (epoch + observed share of its plan) / E, at most 1. A tail that the loader drops is not
+  /// (epoch + observed fraction of its plan) / E, at most 1. A tail that the loader drops is not
   /// observed, so with drop_last the value jumps at the end of an epoch.
   double progress() const;
   /// Samples of the running (or just finished) epoch that were observed.

@@ -45,7 +45,7 @@ struct INFOBATCH_SAMPLERS_API Options {
   INFOBATCH_OPTION(std::int64_t, epochs)
   /// r in [0, 1): chance that a sample below the mean loss is left out of an epoch.
   INFOBATCH_OPTION(double, prune_ratio)
-  /// Share of the run that prunes; the epochs from floor(delta * E) on see every sample.
+  /// Fraction of the run that prunes; the epochs from floor(delta * E) on see every sample.
   INFOBATCH_OPTION(double, delta)
   /// Epochs at the start that see every sample, >= 1.
   INFOBATCH_OPTION(std::int64_t, warmup)

@@ -7,7 +7,7 @@
 
 namespace infobatch {
 
-/// How the kept share of a class is drawn (rule 4).
+/// How the kept fraction of a class is drawn (rule 4).
 enum class KeepMode {
   kBernoulli,  ///< every sample on its own: kept iff its 32-bit draw is below q
   kExact,      ///< max(1, floor(ratio * n)) of the n members: those with the smallest draws

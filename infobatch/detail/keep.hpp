@@ -14,12 +14,12 @@ namespace detail {
 /// num / den rounded once to float32; 1 <= den <= num < 2^42.
 float rounded_quotient(std::uint64_t num, std::uint64_t den);
 
-/// The kept share of a class as the 32-bit bound q of `bernoulli`: round(ratio * 2^32), at least 1
+/// The kept fraction of a class as the 32-bit bound q of `bernoulli`: round(ratio * 2^32), at least 1
 /// for a positive ratio; 2^32 keeps all.
 std::uint64_t keep_bound(double ratio);
 
 /// How many of n members `exact` keeps: floor(round(ratio * 1e9) * n / 1e9), at least 1 of a
-/// positive share of something.
+/// positive fraction of something.
 std::int64_t exact_kept(double ratio, std::int64_t n);
 
 /// How the samples of one class are kept in an epoch.

@@ -203,13 +203,13 @@ class InfoBatchHook(Hook):  # type: ignore[misc,unused-ignore]
     ) -> None:
         run = self._run(runner)
         self._steps += 1  # which MMEngine has made
-        due = round(run.progress * runner.max_iters)
+        passed = round(run.progress * runner.max_iters)
         found: Any = runner.param_schedulers or []
         groups = found.values() if isinstance(found, dict) else [found]
-        for _ in range(self._steps, due):
+        for _ in range(self._steps, passed):
             for schedule in (schedule for group in groups for schedule in group if not schedule.by_epoch):
                 schedule.step()
-        self._steps = max(self._steps, due)
+        self._steps = max(self._steps, passed)
         if run._here.ranks is not None and any(
             isinstance(hook, CheckpointHook) and self._saves(hook, runner) for hook in runner.hooks
         ):
@@ -221,8 +221,8 @@ class InfoBatchHook(Hook):  # type: ignore[misc,unused-ignore]
     @staticmethod
     def _saves(hook: Any, runner: Runner) -> bool:
         """It writes a checkpoint in this iteration."""
-        due = hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
-        return not hook.by_epoch and (due or (hook.save_last and hook.is_last_train_iter(runner)))
+        at_interval = hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+        return not hook.by_epoch and (at_interval or (hook.save_last and hook.is_last_train_iter(runner)))
 
     def after_train_epoch(self, runner: Runner) -> None:
         run = self._run(runner)

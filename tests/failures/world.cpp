@@ -64,12 +64,12 @@ World::World(const Situation& given)
   for (std::int64_t i = 0; ids.empty() && i < std::min(situation.batch, situation.size); ++i) {
     ids.push_back(i);
   }
-  const std::size_t room = std::max(static_cast<std::size_t>(count), ids.size());
+  const std::size_t slots = std::max(static_cast<std::size_t>(count), ids.size());
   losses.clear();
-  for (std::size_t i = 0; i < room; ++i) {
+  for (std::size_t i = 0; i < slots; ++i) {
     losses.push_back(loss_of(static_cast<std::int64_t>(i), 77));
   }
-  weights.assign(room, 0.0f);
+  weights.assign(slots, 0.0f);
 }
 
 World::~World() { ib_session_destroy(session); }
