@@ -14,8 +14,8 @@ namespace detail {
 /// num / den rounded once to float32; 1 <= den <= num < 2^42.
 float rounded_quotient(std::uint64_t num, std::uint64_t den);
 
-/// The kept fraction of a class as the 32-bit bound q of `bernoulli`: round(ratio * 2^32), at least 1
-/// for a positive ratio; 2^32 keeps all.
+/// The kept fraction of a class as the 32-bit bound q of `bernoulli`: round(ratio * 2^32), at least
+/// 1 for a positive ratio; 2^32 keeps all.
 std::uint64_t keep_bound(double ratio);
 
 /// How many of n members `exact` keeps: floor(round(ratio * 1e9) * n / 1e9), at least 1 of a
