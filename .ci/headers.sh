@@ -5,8 +5,8 @@
 #   .ci/headers.sh [samplers]   compilers: $CC and $CXX, or cc and c++
 #
 # What is installed is asked of CMake: an installation of the headers into build/headers. Without an argument
-# those of the engine; samplers: those of the libtorch binding, as C++17 alone since each reads torch's, from the
-# build and with the torch of `make test`.
+# those of the engine; samplers: those of the libtorch binding, in the one standard that their torch asks for since
+# each reads torch's, from the build and with the torch of `make test`.
 set -euo pipefail
 step=headers
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/environment.sh"
@@ -22,6 +22,8 @@ if [[ $layer == samplers ]]; then
   . "$state"
   options=(-isystem "$torch_root/include" -isystem "$torch_root/include/torch/csrc/api/include")
   build=$build_folder
+  torch_standard=c++17 # from 2.12 on C++20
+  if [[ $(printf '%s\n' 2.12 "$torch_version" | sort -V | head -n 1) == 2.12 ]]; then torch_standard=c++20; fi
 fi
 {
   if [[ $layer == infobatch ]]; then
@@ -44,7 +46,7 @@ try() { # <header> <compiler> <language> <standard> [option ...]
 }
 for header in "${headers[@]}"; do
   if [[ $layer == samplers ]]; then
-    try "$header" "${CXX:-c++}" c++ c++17
+    try "$header" "${CXX:-c++}" c++ "$torch_standard"
     continue
   fi
   if [[ $header == *.h ]]; then

@@ -9,7 +9,7 @@
 #include <infobatch/error.hpp>
 
 #include <algorithm>
-#include <cmath>
+#include <cstddef>
 #include <iterator>
 #include <string>
 #include <type_traits>
@@ -101,13 +101,13 @@ void check_quantiles(const Config& config, std::vector<std::string>& found) {
   if (config.quantiles.empty() || config.quantiles.size() > 14) {
     found.push_back(message("quantiles must be 1 to 14 values, got ", config.quantiles.size()));
   }
-  double last = -HUGE_VAL;
-  for (double q : config.quantiles) {
+  for (std::size_t i = 1; i < config.quantiles.size(); ++i) {
+    const double last = config.quantiles[i - 1];
+    const double q = config.quantiles[i];
     if (q <= last) {
       found.push_back(message("quantiles must increase, got ", q, " after ", last));
       break;
     }
-    last = q;
   }
   if (config.quantile_keep.size() != config.quantiles.size()) {
     found.push_back(message("quantile_keep must have one value per quantile, got ",

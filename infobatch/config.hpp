@@ -80,7 +80,7 @@ struct INFOBATCH_API Config {
   double max_prune_ratio = 0.9;
   /// infobatch_quantile: increasing quantiles of the scores, each in (0, 1), 1 to 14 of them.
   std::vector<double> quantiles = {0.2, 0.85};
-  /// infobatch_quantile: keep ratio in (0, 1] of the samples up to each quantile.
+  /// infobatch_quantile: keep ratio in [1e-9, 1] of the samples up to each quantile.
   std::vector<double> quantile_keep = {0.25, 0.5};
   /// a in [0, 1): a sample's score becomes a * score + (1 - a) * loss; 0: the last loss.
   double score_ema = 0.0;

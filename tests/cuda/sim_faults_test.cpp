@@ -66,7 +66,7 @@ Child run(const char* program, const std::string& argument) {
     setenv("ASAN_OPTIONS", "exitcode=97:detect_leaks=0", 1);
     setenv("TSAN_OPTIONS", "exitcode=98:halt_on_error=1", 1);
     alarm(120);
-    execv(arguments[0], arguments.data());
+    execvp(arguments[0], arguments.data());
     _exit(127);
   }
   close(ends[1]);

@@ -89,8 +89,10 @@ inline Variant variant_of(unsigned number) {
   return variant;
 }
 
-/// Whether the policy of a run ever leaves a sample out, as its card says.
-inline bool policy_prunes(const Config& config) { return find_policy(config.policy)->card.prunes; }
+/// Whether the policy of a run ever leaves a sample out: its card says so, and "full" never does.
+inline bool policy_prunes(const Config& config) {
+  return config.policy != "full" && find_policy(config.policy)->card.prunes;
+}
 
 inline void be_quiet(Session& session) {
   session.set_warning_handler([](const std::string&) {});

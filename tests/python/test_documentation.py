@@ -186,8 +186,10 @@ def test_defaults_and_values_of_the_table_are_those_of_the_engine() -> None:
         default, values, _ = table[option["name"]]
         if option["name"] != "seed":  # the package has a default of its own
             assert default.startswith(f"`{written(option['default'])}`"), option["name"]
-        assert values_of(option) in values, option["name"]
-        assert bool(values) == bool(values_of(option)), option["name"]
+        if option["kind"] == "numbers":
+            assert values.startswith(f"each in {values_of(option)}"), option["name"]
+        else:
+            assert values == values_of(option), option["name"]
 
 
 def test_the_table_of_warnings_is_that_of_the_package() -> None:
